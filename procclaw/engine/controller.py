@@ -1,0 +1,451 @@
+"""One cycle: observe, plan, act. The daemon, a single `reconcile`, a request without a daemon and the simulator all run this.
+
+Only the holder of the home's lock runs cycles. A cycle commits twice: first what was seen and what is about to be done,
+then what came of it. Between any two effects stands what the next cycle sees if we die there; each is harmless, because
+the next cycle decides again from what it sees.
+
+One job's trouble never ends the cycle for the others; ProcClaw's own lack (disk, descriptors, processes) holds starts
+back and is tried again, and no job is blamed for it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import NamedTuple, Protocol, assert_never
+
+from procclaw.engine.configuration import Configuration
+from procclaw.engine.launching import launch_of
+from procclaw.engine.strays import adopted
+from procclaw.engine.world import Output, Processes
+from procclaw.model.clock import after
+from procclaw.model.errors import DiskFull, ProcclawError
+from procclaw.model.spec import JobSpec, LogPolicy, Spec
+from procclaw.model.state import (
+    HOME,
+    ActiveRun,
+    Attempt,
+    Event,
+    JobState,
+    Lack,
+    Launched,
+    LaunchRefused,
+    LaunchUndecided,
+    Observed,
+    Process,
+    Reason,
+    RecordPhase,
+    Run,
+    Sight,
+    Slice,
+    State,
+)
+from procclaw.planning import journal
+from procclaw.planning.actions import Plan, Relaunch, Signal, Start, Write
+from procclaw.planning.plan import merged, plan, plans
+from procclaw.system.store import Row, Store
+
+KILL = 9
+"""SIGKILL, the same number on every system."""
+
+CONFIRM_SECONDS = 0.05
+"""How soon after a start to look for the pid of the job's own main process, which its shim leaves in the record."""
+
+RETRY_LACK_SECONDS = 5.0
+PURGE_AT_ONCE = 200
+KEPT_ATTEMPTS = 100
+RESTORED_AFTER_SECONDS = 1.0
+"""The note beside the records is written after the commit it speaks of, so only a clear difference means a restored database."""
+
+
+class Clock(Protocol):
+    def now(self) -> datetime: ...
+
+
+class Log(Protocol):
+    def events(self, events: Iterable[Event]) -> None: ...
+
+    def line(self, level: str, sentence: str, **fields: object) -> None: ...
+
+
+class LiveShim(NamedTuple):
+    job_id: str
+    pid: int
+    start_ticks: int
+
+
+class Cycle(NamedTuple):
+    """What one cycle did and what it is waiting for."""
+
+    now: datetime
+    scope: frozenset[str] | None
+    """The jobs it looked at; None: all."""
+    plan: Plan
+    wake_at: datetime | None
+    spec: Spec | None
+    """None: no good configuration has ever been seen, so nothing was decided."""
+    wakes: dict[str, datetime]
+    """By job of this cycle, the next moment worth looking at it; a job without one is missing."""
+    live: tuple[LiveShim, ...]
+    """Every shim that lives, among the jobs of this cycle."""
+    has_acted: bool
+
+
+class _Acted:
+    """What the effects of one cycle brought about, to be written in its second commit."""
+
+    def __init__(self) -> None:
+        self.attempts: dict[str, Attempt] = {}
+        self.events: list[Event] = []
+        self.lack: Lack | None = None
+        self.launched = 0
+        self.must_look_again = False
+
+    def rows(self) -> list[Row]:
+        return [*self.attempts.values(), *self.events]
+
+
+class Controller:
+    def __init__(
+        self,
+        home: str,
+        store: Store,
+        processes: Processes,
+        output: Output,
+        configuration: Configuration,
+        clock: Clock,
+        log: Log,
+        mint: Callable[[], str],
+    ) -> None:
+        """`mint` gives a fresh mark for an attempt: 32 hexadecimal digits that nobody can guess."""
+        self._home = home
+        self._store = store
+        self._processes = processes
+        self._output = output
+        self._configuration = configuration
+        self._clock = clock
+        self._log = log
+        self._mint = mint
+        self._lack: Lack | None = None
+
+    # --- one cycle ---
+
+    def cycle(self, jobs: frozenset[str] | None = None, *, judges_slots: bool = True) -> Cycle:
+        """Observe, plan and act once, for these jobs (None: all)."""
+        now = self._clock.now()
+        in_force = self._configuration.current(now)
+        if in_force is None:
+            return Cycle(now, jobs, Plan(), None, None, {}, (), has_acted=False)
+        if in_force.is_new:
+            self._log.line("info", "configuration loaded", jobs=len(in_force.spec.jobs))
+            jobs = None
+        spec = in_force.spec
+        state, adopted_rows = self._observe(spec, jobs, now)
+        by_job = plans(spec, state, now, judges_slots=judges_slots)
+        decided = merged(by_job.values())
+        acted = self._act(spec, state, decided, adopted_rows, now)
+        again_at = now if acted.must_look_again else None
+        lack_until = None if self._lack is None else self._lack.retry_at
+        wakes = [at for at in (decided.wake_at, in_force.settles_at, lack_until, again_at) if at is not None]
+        live = self._live(state, acted.attempts.values())
+        due = {job_id: one.wake_at for job_id, one in by_job.items() if one.wake_at is not None}
+        confirm_at = after(now, CONFIRM_SECONDS)
+        for attempt in acted.attempts.values():
+            if attempt.job_pid is None and attempt.stop is None:
+                due[attempt.job_id] = min(due.get(attempt.job_id, confirm_at), confirm_at)
+                wakes.append(confirm_at)
+        return Cycle(now, jobs, decided, min(wakes, default=None), spec, due, live, has_acted=not decided.is_idle)
+
+    def preview(self) -> tuple[Spec | None, State, Plan]:
+        """What a cycle would do now. Looks at everything and changes nothing but the configuration in force."""
+        now = self._clock.now()
+        in_force = self._configuration.current(now)
+        if in_force is None:
+            return None, State(self._processes.boot_id(), {}), Plan()
+        state, _ = self._observe(in_force.spec, None, now)
+        return in_force.spec, state, plan(in_force.spec, state, now)
+
+    def _live(self, state: State, launched: Iterable[Attempt]) -> tuple[LiveShim, ...]:
+        seen = (run.live.attempt for job in state.jobs.values() for run in job.active if run.live is not None)
+        shims = {
+            LiveShim(each.job_id, each.pid, each.start_ticks)
+            for each in (*seen, *launched)
+            if each.pid is not None and each.start_ticks is not None
+        }
+        return tuple(shims)
+
+    # --- observe ---
+
+    def _observe(self, spec: Spec, jobs: frozenset[str] | None, now: datetime) -> tuple[State, list[Row]]:
+        if jobs is None:
+            self._take_in_strays(spec, now)
+        recorded = self._store.job_states(None if jobs is None else {*jobs, HOME})
+        names = {*recorded, *spec.jobs} if jobs is None else {*jobs, HOME}
+        boot_id = self._processes.boot_id()
+        sights = {
+            run.live.attempt.id: self._sight(run.live.attempt, boot_id)
+            for job in recorded.values()
+            for run in job.active
+            if run.live is not None
+        }
+        attempts = [run.live.attempt for job in recorded.values() for run in job.active if run.live is not None]
+        members = self._members(attempts, sights, boot_id)
+        rows: list[Row] = []
+        states: dict[str, JobState] = {}
+        for name in names:
+            job = recorded.get(name) or JobState(name)
+            active = tuple(self._with_sight(run, sights, members, now, rows) for run in job.active)
+            states[name] = job._replace(active=active)
+        home = states.get(HOME)
+        lack = self._lack or self._store.lack()
+        restored_until = self._restored_until()
+        return State(boot_id, states, home.holds if home else (), lack, restored_until), rows
+
+    def _sight(self, attempt: Attempt, boot_id: str) -> Sight:
+        sight = self._processes.sight(attempt.record)
+        if sight.phase is RecordPhase.MISSING and attempt.boot_id == boot_id and attempt.pid is not None:
+            # Somebody removed the record of a living attempt: its shim is still known by pid and start time.
+            if self._processes.start_ticks(attempt.pid) == attempt.start_ticks:
+                return Sight(RecordPhase.LOCKED, pid=attempt.pid)
+        return sight
+
+    def _members(
+        self, attempts: list[Attempt], sights: dict[str, Sight], boot_id: str
+    ) -> dict[str, tuple[Process, ...]]:
+        """Look at the process table only for those that are ending, and once for all of them."""
+        quiet = (RecordPhase.LOCKED, RecordPhase.BLANK)
+        ending = [
+            attempt
+            for attempt in attempts
+            if attempt.boot_id == boot_id and (attempt.stop is not None or sights[attempt.id].phase not in quiet)
+        ]
+        return dict(self._processes.members(ending)) if ending else {}
+
+    def _with_sight(
+        self,
+        active: ActiveRun,
+        sights: dict[str, Sight],
+        members: dict[str, tuple[Process, ...]],
+        now: datetime,
+        rows: list[Row],
+    ) -> ActiveRun:
+        if active.live is None:
+            return active
+        attempt = active.live.attempt
+        sight = sights[attempt.id]
+        if attempt.pid is None and sight.pid is not None:
+            # Started, and the manager died before it could write down the pid.
+            ticks = self._processes.start_ticks(sight.pid)
+            attempt = attempt._replace(pid=sight.pid, start_ticks=ticks, started_at=attempt.created_at)
+        if attempt.job_pid is None and sight.phase is RecordPhase.LOCKED:
+            attempt = attempt._replace(job_pid=sight.job_pid)
+        if attempt != active.live.attempt:
+            rows.append(attempt)
+        return active._replace(live=Observed(attempt, sight, members.get(attempt.id)))
+
+    def _take_in_strays(self, spec: Spec, now: datetime) -> None:
+        """Records that no live attempt in the database knows: of an attempt that is over, or of a database restored since."""
+        known = {attempt.record for attempt in self._store.live_attempts()}
+        for record in self._processes.records():
+            if record in known:
+                continue
+            sight = self._processes.sight(record)
+            rows = adopted(self._store, spec, record, sight, self._processes.boot_id(), now)
+            if not rows:
+                self._processes.remove_record(record)
+                continue
+            self._log.line("warning", "record without attempt adopted", record=record, phase=sight.phase)
+            self._store.record(rows, committed_at=now)
+
+    def _restored_until(self) -> datetime | None:
+        noted, committed = self._processes.noted_commit(), self._store.last_commit_at()
+        if noted is None or committed is None or noted <= after(committed, RESTORED_AFTER_SECONDS):
+            return None
+        return noted
+
+    # --- act ---
+
+    def _act(self, spec: Spec, state: State, decided: Plan, seen: list[Row], now: datetime) -> _Acted:
+        """Carry the plan out."""
+        runs = {run.run.id: run.run for job in state.jobs.values() for run in job.active}
+        runs |= {write.id: write for write in decided.writes if isinstance(write, Run)}
+        acted = _Acted()
+        created = self._create(decided, runs, now, acted)
+        is_committed = acted.lack is None and self._commit_decisions(decided, seen, created, now, acted)
+        for effect in decided.effects:
+            match effect:
+                case Signal():
+                    self._signal(effect, now, acted)
+                case Start():
+                    if is_committed:
+                        # If we die here: a committed attempt whose record is blank; the next cycle launches it.
+                        self._launch(spec, runs[effect.run_id], created[effect.run_id], now, acted)
+                case Relaunch():
+                    if is_committed:
+                        self._launch(spec, runs[effect.attempt.run_id], effect.attempt, now, acted)
+                case _:
+                    assert_never(effect)
+        # If we die here: what was launched holds its record's lock, with its pid in it; the next cycle takes it over.
+        # What was signalled is signalled once more.
+        self._commit_outcomes(acted, now)
+        if is_committed:
+            # If we die here: a record whose attempt is over; the next full cycle removes it.
+            for write in decided.writes:
+                if isinstance(write, Attempt) and write.ended_at is not None:
+                    self._processes.remove_record(write.record)
+        else:
+            for attempt in created.values():
+                self._processes.remove_record(attempt.record)
+        self._settle_lack(acted, now)
+        return acted
+
+    def _create(
+        self, decided: Plan, runs: dict[str, Run], now: datetime, acted: _Acted
+    ) -> dict[str, Attempt]:
+        """Blank records for all attempts that shall start: the disk space an exit code needs is there before the start."""
+        created: dict[str, Attempt] = {}
+        boot_id = self._processes.boot_id()
+        for effect in decided.effects:
+            if not isinstance(effect, Start):
+                continue
+            files = self._output.log_files(effect.job_id, effect.instance)
+            attempt = Attempt(
+                id=f"{effect.run_id}.{effect.number}",
+                run_id=effect.run_id,
+                job_id=effect.job_id,
+                number=effect.number,
+                mark=self._mint(),
+                boot_id=boot_id,
+                created_at=now,
+                terms=effect.terms,
+                instance=effect.instance,
+                stdout=Slice(files[0], self._output.position(files[0]), None),
+                stderr=Slice(files[1], self._output.position(files[1]), None),
+            )
+            try:
+                self._processes.create_record(attempt.record)
+            except DiskFull as error:
+                acted.lack = Lack(Reason.NO_DISK, str(error), after(now, RETRY_LACK_SECONDS))
+                break
+            created[effect.run_id] = attempt
+        # If we die here: blank records nobody knows; the next full cycle removes them.
+        return created
+
+    def _commit_decisions(
+        self, decided: Plan, seen: list[Row], created: dict[str, Attempt], now: datetime, acted: _Acted
+    ) -> bool:
+        writes = tuple(self._completed(write) for write in decided.writes)
+        events = journal.events(writes, now)
+        decided_ids = {write.id for write in writes if isinstance(write, Attempt)}
+        seen = [row for row in seen if not (isinstance(row, Attempt) and row.id in decided_ids)]
+        rows: list[Row] = [*seen, *writes, *created.values(), *events]
+        try:
+            self._store.record(rows, committed_at=now)
+        except DiskFull as error:
+            acted.lack = Lack(Reason.NO_DISK, str(error), after(now, RETRY_LACK_SECONDS))
+            return False
+        if rows:
+            self._processes.note_commit(now)
+        self._log.events(events)
+        return True
+
+    def _completed(self, write: Write) -> Write:
+        """An attempt that is over, with what only the machine can tell of it."""
+        if not isinstance(write, Attempt) or write.ended_at is None:
+            return write
+        return write._replace(
+            stdout=self._closed(write.stdout),
+            stderr=self._closed(write.stderr),
+            max_rss_mb=None if write.pid is None else self._processes.peak_rss_mb(write.pid),
+        )
+
+    def _closed(self, opened: Slice | None) -> Slice | None:
+        return None if opened is None else self._output.close(opened)
+
+    def _launch(self, spec: Spec, run: Run, attempt: Attempt, now: datetime, acted: _Acted) -> None:
+        job = spec.jobs[attempt.job_id]
+        logs = self._output.log_files(attempt.job_id, attempt.instance)
+        try:
+            launch = launch_of(job, spec.config, run, attempt, self._home, logs)
+        except ProcclawError as error:
+            self._fail_start(attempt, Reason.ENVIRONMENT, str(error), now, acted)
+            return
+        self._rotate(job, attempt, is_in_use=False)
+        match self._processes.launch(launch):
+            case Launched() as launched:
+                started = attempt._replace(pid=launched.pid, start_ticks=launched.start_ticks, started_at=now)
+                acted.attempts[attempt.id] = started
+                acted.events.append(journal.attempt_started(started, now))
+                acted.launched += 1
+            case LaunchRefused(reason=reason, detail=detail, is_ours=is_ours):
+                if is_ours:
+                    acted.lack = Lack(reason, detail, after(now, RETRY_LACK_SECONDS))
+                else:
+                    self._fail_start(attempt, reason, detail, now, acted)
+            case LaunchUndecided():
+                pass
+
+    def _fail_start(self, attempt: Attempt, reason: Reason, detail: str, now: datetime, acted: _Acted) -> None:
+        """The attempt cannot be started as it stands: a failure of the job's, which the next cycle judges like any other."""
+        acted.attempts[attempt.id] = attempt._replace(refusal=reason, detail=detail)
+        acted.must_look_again = True
+        self._log.line("warning", "attempt not started", job=attempt.job_id, run=attempt.run_id, detail=detail)
+
+    def _signal(self, effect: Signal, now: datetime, acted: _Acted) -> None:
+        attempt, order = effect.attempt, effect.attempt.stop
+        assert order is not None
+        members = effect.members
+        if members is None:
+            members = self._processes.members([attempt]).get(attempt.id, ())
+        self._processes.signal_attempt(attempt, members, KILL if effect.is_kill else effect.signum)
+        acted.attempts[attempt.id] = attempt._replace(stop=order.carried_on(now, is_kill=effect.is_kill))
+
+    def _commit_outcomes(self, acted: _Acted, now: datetime) -> None:
+        if not acted.rows():
+            return
+        try:
+            self._store.record(acted.rows(), committed_at=now)
+        except DiskFull as error:
+            acted.lack = Lack(Reason.NO_DISK, str(error), after(now, RETRY_LACK_SECONDS))
+            return
+        self._processes.note_commit(now)
+        self._log.events(acted.events)
+
+    def _settle_lack(self, acted: _Acted, now: datetime) -> None:
+        """Remember what ProcClaw lacks, or forget it once a start went through."""
+        if acted.lack is not None:
+            self._log.line("error", "starts are held back", reason=acted.lack.reason, detail=acted.lack.detail)
+            # What was decided together with the starts (ends, answers) need not wait for what they lack.
+            acted.must_look_again = self._lack is None
+            self._lack = acted.lack
+            with contextlib.suppress(DiskFull):
+                self._store.set_lack(acted.lack)
+        elif self._lack is not None and (acted.launched or self._lack.retry_at <= now):
+            self._lack = None
+            self._store.set_lack(None)
+
+    # --- upkeep ---
+
+    def maintain(self, spec: Spec, now: datetime) -> None:
+        """What is due now and then, beside the cycle: logs of running jobs, retention, the reserve."""
+        for attempt in self._store.live_attempts():
+            job = spec.jobs.get(attempt.job_id)
+            if job is not None:
+                self._rotate(job, attempt, is_in_use=True)
+            if attempt.number > KEPT_ATTEMPTS:
+                self._store.thin_attempts(attempt.run_id, KEPT_ATTEMPTS)
+        history = spec.config.history
+        self._store.purge(history.keep_runs, after(now, -history.keep_days * 86400), PURGE_AT_ONCE)
+        self._store.keep_reserve()
+
+    def _rotate(self, job: JobSpec, attempt: Attempt, *, is_in_use: bool) -> None:
+        policy: LogPolicy = job.log
+        for opened in (attempt.stdout, attempt.stderr):
+            if opened is None:
+                continue
+            try:
+                self._output.rotate(opened.file, policy, is_in_use=is_in_use)
+            except OSError as error:
+                # A log that cannot be rotated is no reason not to run the job.
+                self._log.line("warning", "log not rotated", job=job.id, file=opened.file, detail=error)
+
+

@@ -1,0 +1,264 @@
+"""When to run a cycle: at once when something may have happened, and otherwise when the plan says.
+
+An exit, a saved file, a request or a signal only says *look now*, at the jobs concerned where that is known; what to do
+is decided by the cycle, from everything. So nothing is lost with a wake-up that gets lost, it only comes later: all jobs
+are looked at every `daemon.resync` seconds, and the wall clock is compared every 30 s, because timers stand still while
+the machine sleeps.
+"""
+
+import os
+import sys
+from datetime import datetime
+from typing import NamedTuple
+
+from procclaw.engine.controller import Controller, Cycle, LiveShim
+from procclaw.engine.home import Home
+from procclaw.model.clock import after, seconds_between
+from procclaw.model.errors import ProcclawError
+from procclaw.model.state import HOME, Intent, IntentKind
+from procclaw.system.homelock import HomeLock
+from procclaw.system.processes import Processes, SignalBytes, run_command
+from procclaw.system.watch import Watcher, Woken
+
+ROLE = "daemon"
+_HANGUP, _INTERRUPT, _TERMINATE = 1, 2, 15
+"""The same numbers on every system."""
+
+LONGEST_SLEEP_SECONDS = 30.0
+CLOCK_STEP_SECONDS = 2.0
+"""Wall clock and timer differ by more than this after a sleep: suspended, or the clock was set."""
+LOOK_AGAIN_SECONDS = 1.0
+BUSIEST_SECONDS = 0.002
+"""Between two cycles of which the first asked for the second at once, so that nothing can make the loop spin."""
+TAKEOVER_SECONDS = 10.0
+"""How long to wait for the lock: a single pass may hold it."""
+UPGRADE_CHECK_SECONDS = 20.0
+
+
+class AlreadyRunning(ProcclawError):
+    """Another daemon serves this home."""
+
+
+class _File(NamedTuple):
+    """What tells one version of a file from another."""
+
+    inode: int
+    size: int
+    modified_ns: int
+
+
+class Daemon:
+    """The loop. Construct and `run` it in the process that is the daemon."""
+
+    def __init__(self, home: Home, program: tuple[str, ...]) -> None:
+        """`program` is the command line that starts this very program: interpreter and file."""
+        self._home = home
+        self._program = program
+        self._file = _look_at(program[-1])
+        self._clock = home.clock
+        self._log = home.log
+        self._lock: HomeLock = home.lock()
+        self._wakes: dict[str, datetime] = {}
+        self._watched: dict[str, set[LiveShim]] = {}
+        self._job_of: dict[int, str] = {}
+        self._resync_seconds = 60.0
+
+    def run(self) -> int:
+        """Serve the home until told to end; returns the exit code. Raises AlreadyRunning, StoreError."""
+        self._take_over()
+        processes = self._home.processes
+        processes.raise_descriptor_limit()
+        processes.read_ahead()
+        controller = self._home.controller()
+        self._home.store.check()
+        self._home.store.keep_reserve()
+        self._release_home()
+        signals = SignalBytes((_TERMINATE, _INTERRUPT, _HANGUP))
+        watcher = Watcher(self._home.paths.home, signals.fd)
+        self._log.line("info", "daemon started", pid=os.getpid(), home=self._home.paths.home)
+        try:
+            self._write_pid()
+            return self._loop(controller, processes, watcher)
+        finally:
+            watcher.close()
+            signals.close()
+            self._remove_pid()
+            self._lock.release()
+
+    # --- being the one ---
+
+    def _take_over(self) -> None:
+        deadline = self._clock.monotonic() + TAKEOVER_SECONDS
+        while not self._home.acquire(self._lock, ROLE):
+            holder = self._lock.holder()
+            if holder is not None and holder.role == ROLE:
+                raise AlreadyRunning(f"a daemon runs already (pid {holder.pid})")
+            if self._clock.monotonic() >= deadline:
+                raise ProcclawError(f"{self._home.paths.lock} is held by another process (pid {holder and holder.pid})")
+            self._clock.sleep(0.02)
+
+    def _release_home(self) -> None:
+        """Starting the daemon is what lets the jobs go again that `daemon stop --jobs` stopped."""
+        state = self._home.store.job_states([HOME])[HOME]
+        if state.holds:
+            now = self._clock.now()
+            self._home.store.add_intent(Intent(0, HOME, IntentKind.RELEASE_HOME, False, now, "daemon start"))
+
+    def _write_pid(self) -> None:
+        path = self._home.paths.pid
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{os.getpid()}\n")
+
+    def _remove_pid(self) -> None:
+        if self._lock.is_current():
+            try:
+                os.unlink(self._home.paths.pid)
+            except OSError as error:
+                self._log.line("warning", "pid file not removed", detail=error)
+
+    # --- the loop ---
+
+    def _loop(self, controller: Controller, processes: Processes, watcher: Watcher) -> int:
+        scope: frozenset[str] | None = None
+        next_full_at = self._clock.now()
+        upkeep_at = self._clock.monotonic()
+        upgrade_at = self._clock.monotonic() + UPGRADE_CHECK_SECONDS
+        while True:
+            if not self._lock.is_current():
+                self._log.line("error", "the home's lock was replaced, leaving", path=self._home.paths.lock)
+                return 1
+            cycle = self._cycle(controller, scope)
+            if cycle is not None:
+                self._take_note(cycle, scope, processes, watcher)
+            if scope is None:
+                next_full_at = after(self._clock.now(), self._resync_seconds)
+            if self._clock.monotonic() >= upkeep_at:
+                self._keep_up(controller, cycle)
+                upkeep_at = self._clock.monotonic() + self._resync_seconds
+            if self._clock.monotonic() >= upgrade_at:
+                self._upgrade(processes)
+                upgrade_at = self._clock.monotonic() + UPGRADE_CHECK_SECONDS
+            woken, has_stepped = self._sleep(watcher, next_full_at)
+            processes.reap()
+            if woken.signals & {_TERMINATE, _INTERRUPT}:
+                self._log.line("info", "daemon stopped", left_running=sum(map(len, self._watched.values())))
+                return 0
+            must_see_all = has_stepped or woken.files_changed or _HANGUP in woken.signals
+            scope = None if must_see_all or self._clock.now() >= next_full_at else self._concerned(woken)
+
+    def _cycle(self, controller: Controller, scope: frozenset[str] | None) -> Cycle | None:
+        """One cycle; a failure of ours is told and tried again, and never ends the daemon."""
+        if scope is not None and not scope:
+            return None
+        try:
+            return controller.cycle(scope)
+        except ProcclawError as error:
+            self._log.line("error", "cycle failed", detail=error)
+        except Exception as error:  # noqa: BLE001 (the boundary)
+            import traceback
+
+            self._log.line("error", "cycle failed, a bug in ProcClaw", detail="".join(traceback.format_exception(error)))
+        self._wakes[HOME] = after(self._clock.now(), LOOK_AGAIN_SECONDS)
+        return None
+
+    def _take_note(
+        self, cycle: Cycle, scope: frozenset[str] | None, processes: Processes, watcher: Watcher
+    ) -> None:
+        """Remember when to look at which job, and watch the shims that live."""
+        if cycle.scope is None:
+            self._wakes = dict(cycle.wakes)
+        else:
+            for job_id in cycle.scope:
+                self._wakes.pop(job_id, None)
+            self._wakes |= cycle.wakes
+        if cycle.wake_at is not None and cycle.wake_at < min(cycle.wakes.values(), default=cycle.wake_at):
+            self._wakes[HOME] = cycle.wake_at
+        if cycle.spec is not None:
+            self._resync_seconds = cycle.spec.config.resync_seconds
+            self._log.set_level(cycle.spec.config.log_level)
+        live: dict[str, set[LiveShim]] = {}
+        for shim in cycle.live:
+            live.setdefault(shim.job_id, set()).add(shim)
+        for job_id in self._watched.keys() | live.keys() if cycle.scope is None else cycle.scope:
+            self._watch(job_id, live.get(job_id, set()), processes, watcher)
+
+    def _watch(self, job_id: str, live: set[LiveShim], processes: Processes, watcher: Watcher) -> None:
+        before = self._watched.get(job_id, set())
+        for shim in before - live:
+            watcher.remove_exit(shim.pid)
+            self._job_of.pop(shim.pid, None)
+        for shim in live - before:
+            handle = processes.exit_handle(shim.pid, shim.start_ticks)
+            watcher.add_exit(shim.pid, handle)
+            self._job_of[shim.pid] = job_id
+            if handle is None:
+                # It may have ended between the look and now.
+                self._wakes[job_id] = min(self._wakes.get(job_id, self._clock.now()), self._clock.now())
+        self._watched[job_id] = live
+
+    def _keep_up(self, controller: Controller, cycle: Cycle | None) -> None:
+        if cycle is None or cycle.spec is None:
+            return
+        try:
+            controller.maintain(cycle.spec, self._clock.now())
+        except ProcclawError as error:
+            self._log.line("error", "upkeep failed", detail=error)
+
+    def _sleep(self, watcher: Watcher, next_full_at: datetime) -> tuple[Woken, bool]:
+        """Sleep until something happens or is due; also whether the clock was stepped or stood still meanwhile."""
+        began_at, began = self._clock.now(), self._clock.monotonic()
+        due_at = min((next_full_at, *self._wakes.values()))
+        seconds = min(max(seconds_between(began_at, due_at), BUSIEST_SECONDS), LONGEST_SLEEP_SECONDS)
+        woken = watcher.wait(seconds)
+        wall = seconds_between(began_at, self._clock.now())
+        return woken, abs(wall - (self._clock.monotonic() - began)) > CLOCK_STEP_SECONDS
+
+    def _concerned(self, woken: Woken) -> frozenset[str] | None:
+        """The jobs to look at now; None: all."""
+        now = self._clock.now()
+        jobs = {self._job_of[pid] for pid in (*woken.exits, *woken.unwatched) if pid in self._job_of}
+        for pid in woken.exits:
+            # The watcher has let go of it; the next look tells whether its attempt is over.
+            self._forget(pid)
+        jobs |= {job_id for job_id, at in self._wakes.items() if at <= now}
+        # A few microseconds when there is none; also what makes up for a wake-up that never came.
+        jobs |= set(self._home.store.jobs_with_intents())
+        if HOME in jobs:
+            return None
+        return frozenset(jobs)
+
+    def _forget(self, pid: int) -> None:
+        job_id = self._job_of.pop(pid, None)
+        if job_id is not None:
+            self._watched[job_id] = {shim for shim in self._watched[job_id] if shim.pid != pid}
+
+    # --- upgrades ---
+
+    def _upgrade(self, processes: Processes) -> None:
+        """Become the new version when our file was replaced by one that works; jobs notice nothing."""
+        now = _look_at(self._program[-1])
+        if now is None or now == self._file:
+            return
+        self._file = now
+        answer = run_command([*self._program, "version"], timeout=20.0)
+        if answer.exit_code != 0 or not answer.stdout.startswith(b"ProcClaw v"):
+            self._log.line("warning", "the program file changed and does not work, staying", path=self._program[-1])
+            return
+        self._log.line("info", "the program file changed, becoming the new version", path=self._program[-1])
+        processes.reexec([*self._program, "--home", self._home.paths.home, "daemon", "start", "--foreground"])
+
+
+def _look_at(path: str) -> _File | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return _File(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def own_program() -> tuple[str, ...]:
+    """The command line that starts the program this process runs: the .pyz, the installed script or the launcher."""
+    return (sys.executable, os.path.abspath(sys.argv[0]))
+
+

@@ -1,0 +1,36 @@
+"""The home's configuration files, as the configuration in force asks for them: read, checked, schedules and all."""
+
+import os
+
+from procclaw.planning import expression, schedule
+from procclaw.system import specfile
+
+
+class ConfigurationFiles:
+    def __init__(self, home: str) -> None:
+        self._home = home
+
+    def fingerprint(self) -> specfile.Fingerprint:
+        return specfile.fingerprint(self._home)
+
+    def load(self) -> specfile.Loaded:
+        return specfile.load(
+            self._home,
+            check_schedule=_check_schedule,
+            lint_schedule=_lint_schedule,
+            system_timezone=local_timezone(),
+        )
+
+
+def _check_schedule(expressions: tuple[str, ...], zone: str) -> None:
+    """Raises ValueError, in words, for what is not a schedule."""
+    schedule.parse(expressions, zone)
+
+
+def _lint_schedule(expressions: tuple[str, ...], _zone: str) -> tuple[str, ...]:
+    return tuple(warning for each in expressions for warning in expression.lint(each))
+
+
+def local_timezone() -> str:
+    """The machine's own zone, by name."""
+    return specfile.system_timezone(os.environ)

@@ -1,0 +1,108 @@
+"""One home, opened: its store for those who look, and the whole machinery for whoever may reconcile it.
+
+Looking costs a database connection and nothing else; the modules that observe, plan and act are imported when somebody
+first holds the lock.
+"""
+
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from procclaw.model.clock import SystemClock
+from procclaw.model.paths import Paths
+from procclaw.system.homedir import check_owner
+from procclaw.system.store import Store
+
+if TYPE_CHECKING:
+    from procclaw.engine.controller import Controller
+    from procclaw.system.daemonlog import DaemonLog
+    from procclaw.system.homelock import HomeLock
+    from procclaw.system.output import Output
+    from procclaw.system.processes import Processes
+
+
+class Home:
+    def __init__(self, path: str, clock: SystemClock | None = None) -> None:
+        """Raises ProcclawError when there is no such home or it is not ours."""
+        check_owner(path)
+        self.paths = Paths(path)
+        self.clock = clock or SystemClock()
+        self._store: Store | None = None
+        self._processes: Processes | None = None
+        self._controller: Controller | None = None
+        self._log: DaemonLog | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    @property
+    def store(self) -> Store:
+        if self._store is None:
+            self._store = Store(self.paths.database, self.paths.reserve)
+        return self._store
+
+    @property
+    def processes(self) -> "Processes":
+        if self._processes is None:
+            from procclaw.system.processes import Processes
+
+            self._processes = Processes(self.paths.home)
+        return self._processes
+
+    @property
+    def output(self) -> "Output":
+        from procclaw.system.output import Output
+        from procclaw.system.processes import frozen_writers
+
+        return Output(self.paths.logs, frozen_writers)
+
+    @property
+    def log(self) -> "DaemonLog":
+        if self._log is None:
+            from procclaw.system.daemonlog import DaemonLog
+
+            self._log = DaemonLog(self.paths.daemon_log, self.paths.audit_log, self.clock.now)
+        return self._log
+
+    def lock(self) -> "HomeLock":
+        from procclaw.system.homelock import HomeLock
+
+        return HomeLock(self.paths.lock)
+
+    def acquire(self, lock: "HomeLock", role: str) -> bool:
+        """Take the lock, if nobody has it, as a `pass` or as the `daemon`."""
+        from procclaw.system.homelock import Holder
+
+        own = os.getpid()
+        return lock.try_acquire(Holder(own, self.processes.start_ticks(own), role))
+
+    def controller(self) -> "Controller":
+        """What runs cycles; only for the holder of the lock."""
+        if self._controller is None:
+            from procclaw.engine.configuration import Configuration
+            from procclaw.engine.controller import Controller
+            from procclaw.engine.files import ConfigurationFiles
+            from procclaw.system.homedir import prepare
+
+            prepare(self.paths.home)
+            self._controller = Controller(
+                home=self.paths.home,
+                store=self.store,
+                processes=self.processes,
+                output=self.output,
+                configuration=Configuration(ConfigurationFiles(self.paths.home), self.store),
+                clock=self.clock,
+                log=self.log,
+                mint=lambda: os.urandom(16).hex(),
+            )
+        return self._controller

@@ -1,0 +1,297 @@
+"""What may be asked of a home, by a person, an agent or a program: one function for each, whoever asks.
+
+Looking reads the database. Asking records a request and waits for its answer: whoever holds the home's lock acts on it;
+if nobody does, the asker runs the cycles itself, for the jobs concerned and nothing else, and gives up the lock between
+them. So everything works with a daemon and without.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from procclaw.engine.configuration import stored_spec
+from procclaw.engine.home import Home
+from procclaw.model.clock import seconds_between
+from procclaw.model.errors import Conflict, NotFound
+from procclaw.model.spec import JobSpec, Spec
+from procclaw.model.state import HOME, Attempt, Event, Intent, IntentKind, JobState, Run, RunState, Slots
+from procclaw.planning import views
+
+if TYPE_CHECKING:
+    from procclaw.engine.controller import Cycle
+    from procclaw.model.state import State
+    from procclaw.planning.actions import Plan
+    from procclaw.system.homelock import HomeLock
+
+Found = TypeVar("Found")
+OnWait = Callable[[float, tuple[str, ...]], None]
+"""Told, now and then, for how many seconds something has been waited for, and what it waits for."""
+
+POLL_SECONDS = 0.02
+"""How often to look for an answer somebody else works on, or for the end of what was told to stop."""
+
+SOON_SECONDS = 0.2
+"""A pass waits this long for what it has set going: a pid to be known, a quick job to end."""
+
+CYCLES_AT_ONCE = 20
+"""A pass repeats while it has something to do at once; a job that exits at once must not keep it for ever."""
+
+
+class Filter(NamedTuple):
+    """Which jobs to show; None does not restrict."""
+
+    text: str | None = None
+    status: str | None = None
+    type: str | None = None
+    tags: tuple[str, ...] = ()
+    """Every one of these."""
+    enabled: bool | None = None
+
+    def takes(self, view: views.View) -> bool:
+        return (
+            (self.text is None or views.matches(view, self.text))
+            and self.status in (None, view["status"])
+            and self.type in (None, view["type"])
+            and all(tag in view["tags"] for tag in self.tags)
+            and self.enabled in (None, view["enabled"])
+        )
+
+
+class Operations:
+    def __init__(self, home: Home, asker: str) -> None:
+        """`asker` is who asks, for the record: `alice (cli)`."""
+        self._home = home
+        self._store = home.store
+        self._asker = asker
+        self._clock = home.clock
+
+    # --- looking ---
+
+    def spec(self) -> Spec:
+        """The configuration in force, loaded now if none ever was. Raises SpecError if there is no good one."""
+        found = stored_spec(self._store)
+        if found is not None:
+            return found
+        self._load_first()
+        found = stored_spec(self._store)
+        if found is None:
+            raise Conflict("no configuration is in force yet: run procclaw reconcile")
+        return found
+
+    def _load_first(self) -> None:
+        from procclaw.engine.configuration import Configuration
+        from procclaw.engine.files import ConfigurationFiles
+        from procclaw.model.errors import SpecError
+
+        lock = self._home.lock()
+        if not self._home.acquire(lock, "pass"):
+            return
+        try:
+            in_force = Configuration(ConfigurationFiles(self._home.paths.home), self._store).current(self._clock.now())
+        finally:
+            lock.release()
+        if in_force is None:
+            problems = self._store.problems()
+            raise SpecError(problems.problems if problems else ("no configuration",))
+
+    def job_spec(self, job_id: str) -> JobSpec:
+        """Raises NotFound, with what may have been meant."""
+        return self._named(self.spec(), job_id)
+
+    def _named(self, spec: Spec, job_id: str) -> JobSpec:
+        job = spec.jobs.get(job_id)
+        if job is not None:
+            return job
+        from difflib import get_close_matches
+
+        close = get_close_matches(job_id, spec.jobs, n=1)
+        hint = f'; did you mean "{close[0]}"?' if close else ""
+        raise NotFound(f'no job "{job_id}"{hint}')
+
+    def jobs(self, chosen: Filter) -> list[views.View]:
+        spec = self.spec()
+        states = self._store.job_states()
+        return [view for view in self._views(states, spec.jobs.values()) if chosen.takes(view)]
+
+    def job(self, job_id: str) -> views.View:
+        spec = self.spec()
+        job = self._named(spec, job_id)
+        return next(self._views(self._store.job_states([job_id, HOME]), [job]))
+
+    def _views(
+        self, states: dict[str, JobState], jobs: Iterable[JobSpec]
+    ) -> Iterator[views.View]:
+        home = states.get(HOME)
+        holds = home.holds if home else ()
+        lack, now = self._store.lack(), self._clock.now()
+        for job in jobs:
+            yield views.job_view(job, states.get(job.id) or JobState(job.id), holds, lack, now)
+
+    def why(self, job_id: str) -> views.View:
+        from procclaw.planning import why
+
+        spec = self.spec()
+        job = self._named(spec, job_id)
+        states = self._store.job_states([job_id, HOME])
+        gates = why.gates(job, states[job_id], states[HOME].holds, self._store.lack(), self._clock.now())
+        return why.why_view(job, gates)
+
+    def runs(self, job_id: str | None, limit: int, state: RunState | None = None) -> list[views.View]:
+        if job_id is not None:
+            self.job_spec(job_id)
+        now = self._clock.now()
+        return [
+            views.run_view(run, self._store.attempts(run.id), now) for run in self._store.runs(job_id, limit, state)
+        ]
+
+    def run(self, run_id: str) -> Run:
+        """The run of that id or of that unique beginning of one. Raises NotFound."""
+        found = self._store.runs_like(run_id)
+        if len(found) != 1:
+            raise NotFound(f'no run "{run_id}"' if not found else f'more than one run begins with "{run_id}"')
+        return found[0]
+
+    def run_view(self, run: Run) -> views.View:
+        return views.run_view(run, self._store.attempts(run.id), self._clock.now())
+
+    def attempts(self, run: Run) -> tuple[Attempt, ...]:
+        return self._store.attempts(run.id)
+
+    def attempts_since(self, job_id: str, since: datetime) -> tuple[Attempt, ...]:
+        return self._store.attempts_since(job_id, since)
+
+    def ledger(self, job_id: str | None, since: datetime | None, limit: int) -> tuple[Slots, ...]:
+        if job_id is not None:
+            self.job_spec(job_id)
+        return self._store.ledger(job_id, since, limit)
+
+    def events(self, after_id: int = 0, job_id: str | None = None, newest: int | None = None) -> tuple[Event, ...]:
+        return self._store.events(after_id, job_id, newest)
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the files, if the configuration in force is not theirs."""
+        found = self._store.problems()
+        return found.problems if found else ()
+
+    # --- asking ---
+
+    def ask(
+        self,
+        kind: IntentKind,
+        jobs: Sequence[str],
+        *,
+        force: bool = False,
+        seconds: float | None = None,
+        on_wait: OnWait | None = None,
+    ) -> list[Intent]:
+        """Ask for something to be done with these jobs and wait for the answers, at most `seconds` (None: however long).
+
+        One that is not answered by then comes back unanswered and goes on being acted upon by whoever reconciles next.
+        """
+        if HOME not in jobs:
+            spec = self.spec()
+            for job_id in jobs:
+                self._named(spec, job_id)
+        now = self._clock.now()
+        ids = [
+            self._store.add_intent(Intent(0, job_id, kind, force, now, self._asker)) for job_id in dict.fromkeys(jobs)
+        ]
+        scope = None if HOME in jobs else frozenset(jobs)
+
+        def answers() -> list[Intent] | None:
+            found = [intent for intent in (self._store.intent(each) for each in ids) if intent is not None]
+            return found if all(intent.resolved_at is not None for intent in found) else None
+
+        answered = self._until(answers, scope, seconds, on_wait)
+        if answered is not None:
+            return answered
+        return [intent for intent in (self._store.intent(each) for each in ids) if intent is not None]
+
+    def wait_for_attempt(self, run_id: str, number: int | None, seconds: float | None = None) -> Run:
+        """Wait until the run's attempt `number` is over, or never comes (None: until the run itself is)."""
+
+        def is_over() -> Run | None:
+            run = self._store.run(run_id)
+            if run is None:
+                raise NotFound(f'run "{run_id}" is gone')
+            if not run.is_active:
+                return run
+            if number is None:
+                return None
+            ended = [attempt for attempt in self._store.attempts(run_id) if attempt.ended_at is not None]
+            return run if any(attempt.number >= number for attempt in ended) else None
+
+        run = self._store.run(run_id)
+        scope = None if run is None else frozenset([run.job_id])
+        found = self._until(is_over, scope, seconds, None)
+        if found is None:
+            raise Conflict(f'run "{run_id}" is not over after {seconds:g} s')
+        return found
+
+    def _until(
+        self,
+        found: Callable[[], Found | None],
+        scope: frozenset[str] | None,
+        seconds: float | None,
+        on_wait: OnWait | None,
+    ) -> Found | None:
+        """What `found` finds, as soon as it finds it; None when the time is over. Reconciles whenever nobody else does."""
+        lock = self._home.lock()
+        began = self._clock.monotonic()
+        self._wake_daemon()
+        while True:
+            what = found()
+            waited = self._clock.monotonic() - began
+            if what is not None or (seconds is not None and waited >= seconds):
+                return what
+            cycle = self._pass(lock, scope)
+            what = found()
+            if what is not None:
+                return what
+            if on_wait is not None:
+                on_wait(waited, tuple(wait.detail or str(wait.reason) for wait in cycle.plan.waits) if cycle else ())
+            self._clock.sleep(self._pause(cycle))
+
+    def _pass(self, lock: "HomeLock", scope: frozenset[str] | None) -> "Cycle | None":
+        """One cycle for these jobs, if nobody else holds the lock; None if somebody does."""
+        if not self._home.acquire(lock, "pass"):
+            return None
+        try:
+            return self._home.controller().cycle(scope, judges_slots=scope is None)
+        finally:
+            lock.release()
+
+    def _pause(self, cycle: "Cycle | None") -> float:
+        if cycle is None or cycle.wake_at is None:
+            return POLL_SECONDS
+        return max(0.0, min(POLL_SECONDS, seconds_between(cycle.now, cycle.wake_at)))
+
+    def _wake_daemon(self) -> None:
+        from procclaw.system.watch import wake
+
+        wake(self._home.paths.home)
+
+    def reconcile(self) -> bool:
+        """One pass over everything; False when another process holds the lock and made the pass for us."""
+        lock = self._home.lock()
+        if not self._home.acquire(lock, "pass"):
+            self.ask(IntentKind.LOOK, [HOME])
+            return False
+        try:
+            controller = self._home.controller()
+            cycle = controller.cycle()
+            for _ in range(CYCLES_AT_ONCE):
+                seconds = SOON_SECONDS if cycle.wake_at is None else seconds_between(self._clock.now(), cycle.wake_at)
+                if seconds >= SOON_SECONDS:
+                    break
+                self._clock.sleep(max(0.0, seconds))
+                cycle = controller.cycle()
+            if cycle.spec is not None:
+                controller.maintain(cycle.spec, cycle.now)
+        finally:
+            lock.release()
+        return True
+
+    def preview(self) -> "tuple[Spec | None, State, Plan]":
+        """What a pass over everything would do now. Changes nothing."""
+        return self._home.controller().preview()

@@ -1,0 +1,67 @@
+"""Records that the database does not know: what an older, restored database has forgotten, or what a crash left over.
+
+A job's process must never run uncounted, so a record that speaks of a start gets its run and attempt rows back; the next
+decision treats them like any others. A blank one belongs to nothing and goes.
+"""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from procclaw.model.spec import JobType, Leftovers, Spec
+from procclaw.model.state import Attempt, Reason, RecordPhase, Run, RunState, Sight, Terms, Trigger
+from procclaw.planning.outcome import finished
+from procclaw.system.store import Row, Store
+
+_UNKNOWN_TERMS = Terms(15, 60.0, Leftovers.STOP, (0,), None, "")
+
+
+class _Name(NamedTuple):
+    job_id: str
+    run_id: str
+    number: int
+    mark: str
+
+
+def adopted(store: Store, spec: Spec, record: str, sight: Sight, boot_id: str, now: datetime) -> list[Row]:
+    """The rows that make a stray record known again; none when it is to be deleted."""
+    name = _parsed(record)
+    if name is None or sight.phase in (RecordPhase.BLANK, RecordPhase.MISSING):
+        return []
+    run = store.run(name.run_id)
+    earlier = store.attempts(name.run_id)
+    if any(attempt.mark == name.mark and attempt.ended_at is not None for attempt in earlier):
+        return []  # its end is recorded; only the deletion is outstanding
+    rows: list[Row] = []
+    for attempt in earlier:
+        if attempt.ended_at is None:
+            # A run has one live attempt: what the older database took for it has ended since.
+            rows.append(attempt._replace(ended_at=now, reason=Reason.LOST))
+    job = spec.jobs.get(name.job_id)
+    is_continuous = job is not None and job.type is JobType.CONTINUOUS
+    if run is None:
+        trigger = Trigger.CONTINUOUS if is_continuous else Trigger.MANUAL
+        rows += [
+            finished(other.run, RunState.STOPPED, Reason.RESTORED, now)
+            for other in store.job_states([name.job_id])[name.job_id].active
+            if is_continuous and other.live is None
+        ]
+        run = Run(name.run_id, name.job_id, f"record:{name.mark}", trigger, RunState.RUNNING, now, now, started_at=now)
+    hash_now = "" if job is None else job.process_hash
+    attempts = max(run.attempts, name.number)
+    run = run._replace(state=RunState.RUNNING, finished_at=None, reason=None, attempts=attempts, process_hash=hash_now)
+    terms = _UNKNOWN_TERMS
+    if job is not None:
+        # Whether it runs the present text is not known; to restart it on a guess would be worse than to leave it.
+        shutdown = job.shutdown
+        success, limit = job.success_exit_codes, job.timeout_seconds
+        terms = Terms(shutdown.signal, shutdown.grace_seconds, shutdown.leftovers, success, limit, hash_now)
+    attempt_id = f"{name.run_id}.{name.number}"
+    rows += [run, Attempt(attempt_id, name.run_id, name.job_id, name.number, name.mark, boot_id, now, terms)]
+    return rows
+
+
+def _parsed(record: str) -> _Name | None:
+    parts = record.split(".")
+    if len(parts) != 4 or not all(parts) or not parts[2].isdigit():
+        return None
+    return _Name(parts[0], parts[1], int(parts[2]), parts[3])

@@ -1,0 +1,1 @@
+"""Translation between people or programs and the engine. No rule lives here."""

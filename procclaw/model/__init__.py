@@ -1,0 +1,1 @@
+"""Words and values that every other room shares. Imports nothing of ours."""

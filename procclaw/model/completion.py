@@ -1,0 +1,260 @@
+"""Completion: from what somebody wrote of a job to the document in which every field stands, defaults merged in.
+
+Works on values that have the right shape; whether they make sense together is for `rules`. `UNBUILT` is the one list
+of fields whose behaviour this version lacks.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from procclaw.model.clock import parse_iso, to_microseconds
+from procclaw.model.references import references_in
+from procclaw.model.shape import Shape, child, filled
+from procclaw.model.spec import Document, process_hash
+
+PRESETS: Mapping[str, tuple[float, ...]] = {
+    "webhook": (0, 30, 300, 900, 3600),
+    "exponential": (1, 2, 4, 8, 16, 32, 64, 128, 256, 300),
+    "fixed": (30,),
+}
+
+_ONLY_FOR = {"schedule": "scheduled", "run_at": "oneshot", "restart": "continuous"}
+_TYPED = ("health_check", "trigger")
+"""Mappings in which another `type` is another thing: nothing of the default's is kept."""
+_SIZE = re.compile(r"(?P<number>[0-9.]+) ?(?P<unit>[KMGTkmgt]?)")
+_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class Declared(NamedTuple):
+    """One job between reading and document."""
+
+    id: str
+    own: Document
+    """As written, without what was refused."""
+    whole: Document
+    """With defaults and every field, in the spelling of the files."""
+    broken: frozenset[str]
+    """Fields that were refused, so nothing can be said of them."""
+    timezone: str
+    source: str
+
+
+class Unbuilt(NamedTuple):
+    place: str
+    """Where the field stands: "job", "procclaw.yaml" or "jobs.yaml"."""
+    path: tuple[str, ...]
+    mark: str
+    """What about the field is not built; empty: all of it."""
+    is_used: Callable[[Any], bool]
+    """Of the field's value as written: a feature switched off is not used."""
+
+    @property
+    def label(self) -> str:
+        return f"{'.'.join(self.path)} {self.mark}".rstrip()
+
+
+def _is_given(value: object) -> bool:
+    return value is not None
+
+
+def _is_enabled(value: Document) -> bool:
+    return value.get("enabled") is True
+
+
+def _uses(kind: str) -> Callable[[Any], bool]:
+    return lambda value: any(reference.kind == kind for text in texts(value) for reference in references_in(text))
+
+
+def _is_checked(check: Document) -> bool:
+    return check.get("type", "process") not in ("process", "none")
+
+
+def _can_trigger(trigger: Any) -> bool:
+    return any(each.get("enabled", True) for each in listed(trigger))
+
+
+def _is_limited(resources: Document) -> bool:
+    return _is_given(resources.get("max_memory_mb")) or _is_given(resources.get("max_cpu_percent"))
+
+
+def _alerts(alerts: Document) -> bool:
+    return any(value is True for value in alerts.values()) or any(
+        alerts.get(way) for way in ("channels", "webhook", "command")
+    )
+
+
+UNBUILT = (
+    Unbuilt("job", ("cmd",), "${secret:…}", _uses("secret")),
+    Unbuilt("job", ("cmd",), "${param:…}", _uses("param")),
+    Unbuilt("job", ("env",), "${secret:…}", _uses("secret")),
+    Unbuilt("job", ("env",), "${param:…}", _uses("param")),
+    Unbuilt("job", ("user",), "", _is_given),
+    Unbuilt("job", ("group",), "", _is_given),
+    Unbuilt("job", ("umask",), "", _is_given),
+    Unbuilt("job", ("nice",), "", _is_given),
+    Unbuilt("job", ("health_check",), "", _is_checked),
+    Unbuilt("job", ("depends_on",), "", bool),
+    Unbuilt("job", ("queue",), "", _is_given),
+    Unbuilt("job", ("priority",), "", lambda priority: priority != "normal"),
+    Unbuilt("job", ("dedup",), "", _is_enabled),
+    Unbuilt("job", ("lock",), "", _is_enabled),
+    Unbuilt("job", ("trigger",), "", _can_trigger),
+    Unbuilt("job", ("params",), "", bool),
+    Unbuilt("job", ("resources",), "", _is_limited),
+    Unbuilt("job", ("alerts",), "", _alerts),
+    Unbuilt("job", ("expect",), "", bool),
+    Unbuilt("jobs.yaml", ("queues",), "", bool),
+    Unbuilt("jobs.yaml", ("workflows",), "", bool),
+    Unbuilt("procclaw.yaml", ("daemon", "max_parallel"), "", lambda limit: limit not in (None, "none")),
+    Unbuilt("procclaw.yaml", ("env",), "${secret:…}", _uses("secret")),
+    Unbuilt("procclaw.yaml", ("api", "auth"), "", _is_enabled),
+    Unbuilt("procclaw.yaml", ("api", "allowed_hosts"), "", bool),
+    Unbuilt("procclaw.yaml", ("alerts",), "", _alerts),
+    Unbuilt("procclaw.yaml", ("openclaw",), "", _is_enabled),
+)
+
+
+def unbuilt(place: str, own: Document) -> Iterator[Unbuilt]:
+    """What `own`, which stands at `place`, uses of the features that are not built yet."""
+    for feature in UNBUILT:
+        if feature.place == place:
+            value: Any = own
+            for key in feature.path:
+                value = value.get(key) if isinstance(value, dict) else None
+            if value is not None and feature.is_used(value):
+                yield feature
+
+
+class Completion:
+    """Adds what the defaults and the schema say to jobs."""
+
+    def __init__(self, fields: Shape, defaults: Document) -> None:
+        self._fields = fields
+        self._defaults = defaults
+        self._bases: dict[str, Document] = {}
+
+    def whole(self, own: Document) -> Document:
+        """All fields of a job, merged with the defaults that fit its type, in the spelling of the files."""
+        kind = own.get("type", self._defaults.get("type", "manual"))
+        base = self._bases.get(kind)
+        if base is None:
+            base = self._bases[kind] = filled(_fitting(self._defaults, kind), self._fields)
+        defaults = _fitting(self._defaults, kind)
+        given = {
+            field: filled(_merged(field, defaults.get(field), value), child(self._fields, field))
+            for field, value in own.items()
+        }
+        return {**base, **given}
+
+
+def job_document(job: Declared) -> Document:
+    """The document of one job. Everything in it has passed `rules`."""
+    whole = job.whole
+    document = {
+        **whole,
+        "name": whole["name"] or job.id,
+        "timezone": job.timezone,
+        "schedule": listed(whole["schedule"]),
+        "run_at": None if whole["run_at"] is None else _run_at(whole["run_at"], job.timezone),
+        "umask": None if whole["umask"] is None else int(whole["umask"].removeprefix("0o"), 8),
+        "retry": _retry(whole["retry"]),
+        "shutdown": {**whole["shutdown"], "signal": _signal(whole["shutdown"]["signal"])},
+        "log": {**whole["log"], "max_size": size_in_bytes(whole["log"]["max_size"])},
+        "depends_on": dependencies(job),
+        "expect": whole["expect"]
+        and {**whole["expect"], "by": whole["expect"]["by"] and whole["expect"]["by"].zfill(5)},
+        "lock": {**whole["lock"], "name": whole["lock"]["name"] or job.id},
+        "trigger": listed(whole["trigger"]),
+        "not_built": [feature.label for feature in unbuilt("job", job.own)],
+        "source": job.source,
+    }
+    return {**document, "process_hash": process_hash(document)}
+
+
+def config_document(own: Document, shape: Shape, system_timezone: str) -> Document:
+    """The document of procclaw.yaml; `defaults` is not part of it, being in the jobs already."""
+    sections = {name: field for name, field in shape["properties"].items() if name not in ("$schema", "defaults")}
+    whole = filled({name: value for name, value in own.items() if name in sections}, {"properties": sections})
+    limit = whole["daemon"]["max_parallel"]
+    return {
+        **whole,
+        "daemon": {**whole["daemon"], "max_parallel": None if limit == "none" else limit},
+        "timezone": whole["timezone"] or system_timezone,
+    }
+
+
+def dependencies(job: Declared) -> list[Document]:
+    """What it depends on, each with all its fields. A default that names the job itself does not fit it."""
+    entries = [
+        {"job": entry, "condition": "after_start", "timeout": None} if isinstance(entry, str) else entry
+        for entry in job.whole["depends_on"]
+    ]
+    if "depends_on" in job.own:
+        return entries
+    return [entry for entry in entries if entry["job"] != job.id]
+
+
+def size_in_bytes(size: int | str) -> int:
+    """`10MB`, `512 K`, `1.5GiB`, `4096`: units are powers of 1024."""
+    if isinstance(size, int):
+        return size
+    found = _SIZE.match(size)
+    assert found is not None, "its shape has been checked"
+    return int(float(found["number"]) * _SIZE_UNITS[found["unit"].upper()])
+
+
+def listed(value: Any) -> list[Any]:
+    """The one or many of a field that takes either, as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text in a text, a list or a mapping's values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        yield from (text for part in value for text in texts(part))
+    elif isinstance(value, dict):
+        yield from (text for part in value.values() for text in texts(part))
+
+
+def _fitting(defaults: Document, kind: str) -> Document:
+    """The defaults that apply to jobs of this type."""
+    fitting = {field: value for field, value in defaults.items() if _ONLY_FOR.get(field, kind) == kind}
+    if kind == "continuous":
+        fitting.pop("expect", None)
+        if "concurrency" in fitting:
+            fitting["concurrency"] = {**fitting["concurrency"], "max_instances": 1}
+    return fitting
+
+
+def _merged(field: str, default: Any, own: Any) -> Any:
+    if not (isinstance(default, dict) and isinstance(own, dict)) or field == "expect":
+        return own
+    if field in _TYPED and "type" in default and "type" in own and default["type"] != own["type"]:
+        return own
+    return {**default, **{key: _merged("", default.get(key), value) for key, value in own.items()}}
+
+
+def _retry(retry: Document) -> Document:
+    limit = retry["max_attempts"]
+    return {
+        "enabled": retry["enabled"],
+        "delays": retry["delays"] or list(PRESETS[retry["preset"]]),
+        "max_attempts": None if limit == "unlimited" else limit,
+        "reset_after": retry["reset_after"],
+    }
+
+
+def _signal(name: str) -> int:
+    # The number differs between systems, and only this module knows the names.
+    from signal import Signals
+
+    return int(Signals["SIG" + name.removeprefix("SIG")])
+
+
+def _run_at(text: str, timezone: str) -> int:
+    from zoneinfo import ZoneInfo
+
+    return to_microseconds(parse_iso(text, ZoneInfo(timezone)))

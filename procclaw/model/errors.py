@@ -1,0 +1,43 @@
+"""ProcClaw's own trouble, as exceptions whose message is written for the person who reads it.
+
+A job that fails is not an error but a value (see `state.Outcome`). Anything raised that is not a `ProcclawError` is a
+bug in ProcClaw. Subclasses exist only where a caller acts differently.
+"""
+
+
+class ProcclawError(Exception):
+    """Something a person can understand and act upon."""
+
+    exit_code = 1
+
+
+class SpecError(ProcclawError):
+    """The configuration cannot be used; `problems` holds every fault found, in file order."""
+
+    exit_code = 2
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class StoreError(ProcclawError):
+    """The database cannot be opened or trusted; nothing was changed."""
+
+
+class DiskFull(ProcclawError):
+    """A write found no space left; what it was about to record is not recorded."""
+
+
+class NotFound(ProcclawError):
+    """What was named does not exist."""
+
+
+class Conflict(ProcclawError):
+    """The request contradicts the present state; nothing was changed."""
+
+
+class NoDaemon(ProcclawError):
+    """The command needs a daemon and none runs."""
+
+    exit_code = 4

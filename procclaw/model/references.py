@@ -1,0 +1,56 @@
+"""References: `${secret:NAME}`, `${env:NAME}` and `${param:NAME}` in what jobs.yaml says; `$${` is a literal `${`.
+
+In `env` values and the words of a list `cmd` a reference is replaced by its value when the job starts. In a command for
+the shell it becomes a shell variable that the job's environment sets, so that no value can turn into code or be seen in
+argv. Everything else that begins with `${` is left to the shell.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+_REFERENCE = re.compile(
+    r"\$\$\{|\$\{(?:(?P<secret>secret):(?P<secret_name>[A-Za-z0-9_][A-Za-z0-9_.-]*)"
+    r"|(?P<kind>env|param):(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}"
+)
+_WORD = re.compile(r"[A-Za-z0-9_]+")
+
+
+class Reference(NamedTuple):
+    kind: str
+    name: str
+
+    @property
+    def variable(self) -> str:
+        """The variable that carries its value into a shell command; different references never share one."""
+        kind = f"PROCCLAW_{self.kind.upper()}"
+        return f"{kind}_{self.name}" if _WORD.fullmatch(self.name) else f"{kind}X_{self.name.encode().hex()}"
+
+
+def references_in(text: str) -> Iterator[Reference]:
+    """Every reference in `text`, in order, those with a literal `$${` excepted."""
+    for found in _REFERENCE.finditer(text):
+        reference = _reference(found)
+        if reference is not None:
+            yield reference
+
+
+def replaced(text: str, value_of: Callable[[Reference], str]) -> str:
+    """`text` with every reference replaced by its value, which is not looked at again."""
+
+    def replacement(found: re.Match[str]) -> str:
+        reference = _reference(found)
+        return "${" if reference is None else value_of(reference)
+
+    return _REFERENCE.sub(replacement, text)
+
+
+def as_shell_variables(command: str) -> str:
+    """`command` with every reference replaced by the shell variable that carries its value."""
+    return replaced(command, lambda reference: f"${{{reference.variable}}}")
+
+
+def _reference(found: re.Match[str]) -> Reference | None:
+    if found["secret"]:
+        return Reference("secret", found["secret_name"])
+    return Reference(found["kind"], found["name"]) if found["kind"] else None

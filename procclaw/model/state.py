@@ -1,0 +1,462 @@
+"""What has happened and what was seen: runs, attempts, slots, holds, requests, and one look at the world.
+
+A run's life, and the reason that moves it on:
+
+    state       may become                                     because
+    queued      running                                        every gate was open: its first attempt starts
+                stopped, revoked, skipped, expired             asked to stop, revoked, superseded, waited too long
+    running     retrying                                       an attempt failed and another is allowed
+                succeeded, failed, stopped                     the last attempt ended well, ended badly, was stopped
+    retrying    running                                        its `not_before_at` has come and the gates are open
+                failed, stopped, revoked, skipped              held for good, asked to stop, revoked, superseded
+    (the rest)  nothing                                        they are final
+
+An attempt's life is told by its fields, in this order and never back: created (a row and a blank record), `pid` known,
+`stop` asked, `stop.signalled_at`, `exited_at` (its main process is gone), `ended_at` (nothing of it is left). Only
+`ended_at` makes it over: until then it holds its place among the job's instances.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from procclaw.model.spec import Leftovers
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    REVOKED = "revoked"
+    SKIPPED = "skipped"
+    EXPIRED = "expired"
+
+
+ACTIVE = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.RETRYING})
+
+
+class Trigger(StrEnum):
+    """What occasioned a run, as a job finds it in PROCCLAW_TRIGGER."""
+
+    MANUAL = "manual"
+    CONTINUOUS = "continuous"
+    SCHEDULE = "schedule"
+    CATCH_UP = "catch_up"
+
+
+class Reason(StrEnum):
+    """Why: every ending, wait, refusal and ledger row carries exactly one."""
+
+    # how an attempt ended
+    EXITED = "exited"
+    SIGNALLED = "signalled"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+    REBOOT = "reboot"
+    CWD_FAILED = "cwd_failed"
+    NOT_EXECUTABLE = "not_executable"
+    COMMAND_NOT_FOUND = "command_not_found"
+    NOT_STARTED = "not_started"
+    ENVIRONMENT = "environment"
+    # who wanted it ended
+    STOP_REQUESTED = "stop_requested"
+    RESTART_REQUESTED = "restart_requested"
+    HOME_STOPPED = "home_stopped"
+    DISABLED = "disabled"
+    REMOVED = "removed"
+    CHANGED = "changed"
+    OVERLAP = "overlap"
+    LEFTOVERS = "leftovers"
+    # what a run waits for
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    REVOKED = "revoked"
+    RETRY_DELAY = "retry_delay"
+    NOT_DUE = "not_due"
+    JITTER = "jitter"
+    MAX_INSTANCES = "max_instances"
+    NOT_BUILT = "not_built"
+    NO_DISK = "no_disk"
+    NO_RESOURCES = "no_resources"
+    STOPPING = "stopping"
+    STARTING = "starting"
+    UNCHANGED_FOR = "file_settling"
+    # what became of a slot or a run that did not run
+    SUPERSEDED = "superseded"
+    DOWN = "down"
+    LIMIT = "limit"
+    RESTORED = "restored"
+    CLOCK_JUMP = "clock_jump"
+    QUEUE_TIMEOUT = "queue_timeout"
+    QUEUE_FULL = "queue_full"
+    RETRIES_USED_UP = "retries_used_up"
+    RETRY_DISABLED = "retry_disabled"
+    RESTART_POLICY = "restart_policy"
+    FINISHED = "finished"
+
+
+class HoldKind(StrEnum):
+    STOP = "stop"
+    PAUSE = "pause"
+    REVOKE = "revoke"
+
+
+HOME = "*"
+"""The job id under which a hold covers the whole home."""
+
+
+class Hold(NamedTuple):
+    """A person's standing decision that a job (or the home) does not start."""
+
+    job_id: str
+    kind: HoldKind
+    since: datetime
+    by: str
+
+
+class StopOrder(NamedTuple):
+    """The decision that an attempt must end, taken once; `force` may be raised later."""
+
+    reason: Reason
+    asked_at: datetime
+    force: bool = False
+    signalled_at: datetime | None = None
+    """None: the signal has not certainly been sent, so send it (twice is harmless, never is not)."""
+    killed_at: datetime | None = None
+    """Since when it is being killed; what survives is killed again, for as long as that takes."""
+    last_killed_at: datetime | None = None
+
+    def carried_on(self, at: datetime, *, is_kill: bool) -> "StopOrder":
+        """The order once its signal has been sent, or once everything was killed (again)."""
+        if not is_kill:
+            return self._replace(signalled_at=at)
+        return self._replace(killed_at=self.killed_at or at, last_killed_at=at)
+
+
+class Terms(NamedTuple):
+    """What an attempt was started under; a later edit of jobs.yaml does not change them for it."""
+
+    signal: int
+    grace_seconds: float
+    leftovers: Leftovers
+    success_exit_codes: tuple[int, ...]
+    timeout_seconds: float | None
+    process_hash: str
+
+
+class Slice(NamedTuple):
+    """An attempt's part of a log, in logical offsets (bytes since the log began, rotation included); end None: open."""
+
+    file: str
+    start: int
+    end: int | None
+
+
+class Attempt(NamedTuple):
+    id: str
+    """Run id and number; also the stem of its record's name."""
+    run_id: str
+    job_id: str
+    number: int
+    mark: str
+    boot_id: str
+    created_at: datetime
+    terms: Terms
+    instance: int = 0
+    """Which of a job's concurrent places it holds; 0 writes `<job>.log`, n `<job>.n.log`."""
+    pid: int | None = None
+    start_ticks: int | None = None
+    """The kernel's start time of `pid`: together with the boot they identify the shim."""
+    job_pid: int | None = None
+    """Of the job's main process, for people; None where the system does not tell it."""
+    started_at: datetime | None = None
+    blank_launches: int = 0
+    refusal: Reason | None = None
+    """Why its process could not be started at all, as it stands."""
+    stop: StopOrder | None = None
+    exited_at: datetime | None = None
+    exit_code: int | None = None
+    ended_at: datetime | None = None
+    reason: Reason | None = None
+    detail: str = ""
+    cpu_seconds: float | None = None
+    max_rss_mb: float | None = None
+    stdout: Slice | None = None
+    stderr: Slice | None = None
+
+    @property
+    def record(self) -> str:
+        return f"{self.job_id}.{self.run_id}.{self.number}.{self.mark}"
+
+    @property
+    def shown_pid(self) -> int | None:
+        """The pid people know the job by."""
+        return self.job_pid or self.pid
+
+    @property
+    def signal(self) -> int | None:
+        """The signal it died of, as far as a shell can tell: an exit code above 128 means that number less 128."""
+        if self.exit_code is None or not 128 < self.exit_code <= 192:
+            return None
+        return self.exit_code - 128
+
+
+class Run(NamedTuple):
+    id: str
+    job_id: str
+    occasion: str
+    """What it is for, unique: `slot:<µs>`, `intent:<id>`, `continuous:<n>`."""
+    trigger: Trigger
+    state: RunState
+    queued_at: datetime
+    not_before_at: datetime
+    """It may not start (again) before this: a retry's delay or a slot's jitter."""
+    scheduled_at: datetime | None = None
+    """The slot it runs for."""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    reason: Reason | None = None
+    detail: str = ""
+    attempts: int = 0
+    failures: int = 0
+    """Failed attempts in a row, as the retry policy counts them."""
+    restarts: int = 0
+    """Automatic restarts, for people; never reset within a run."""
+    ending: Reason | None = None
+    """Set once it is decided that the run shall end: no further attempt starts."""
+    ending_force: bool = False
+    despite_disabled: bool = False
+    """Asked for by a person while the job was disabled, so being disabled does not end it."""
+    process_hash: str = ""
+    """Continuous runs: what its process was started with, or failed with."""
+    exit_code: int | None = None
+    waiting_since: datetime | None = None
+    """Since when it waits for a place (concurrency, queue) and for nothing else; None while it does not."""
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in ACTIVE
+
+
+class SlotOutcome(StrEnum):
+    RAN = "ran"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+
+
+class Slots(NamedTuple):
+    """One row of the ledger: what became of one due slot, or of several noticed together with one outcome."""
+
+    job_id: str
+    first_due_at: datetime
+    last_due_at: datetime
+    total: int
+    """How many slots it stands for."""
+    outcome: SlotOutcome
+    reason: Reason | None
+    run_id: str | None
+    noticed_at: datetime
+
+
+class Cursor(NamedTuple):
+    """How far a job's schedule has been judged."""
+
+    job_id: str
+    schedule_key: str
+    """Schedule, zone and run_at in one text; another one is another schedule, judged from its first sight. Empty: none."""
+    judged_until: datetime
+    """Every slot up to and including this moment is in the ledger; moves on only when slots are judged."""
+    next_due_at: datetime | None
+    """The first slot after `judged_until`; None when there is none."""
+
+
+class IntentKind(StrEnum):
+    START = "start"
+    RUN = "run"
+    STOP = "stop"
+    RESTART = "restart"
+    PAUSE = "pause"
+    RESUME = "resume"
+    HOLD_HOME = "hold_home"
+    RELEASE_HOME = "release_home"
+    LOOK = "look"
+    """Run a cycle over everything, now."""
+
+
+class IntentState(StrEnum):
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    """Acted upon, its result still to come."""
+    DONE = "done"
+    REFUSED = "refused"
+
+
+class Intent(NamedTuple):
+    """A request, from its recording to its answer."""
+
+    id: int
+    """Ascending in the order of asking; 0 before the store has given one."""
+    job_id: str
+    kind: IntentKind
+    force: bool
+    requested_at: datetime
+    requested_by: str
+    state: IntentState = IntentState.PENDING
+    message: str = ""
+    run_id: str | None = None
+    resolved_at: datetime | None = None
+
+
+class Event(NamedTuple):
+    """One line of the audit trail; `fields` are the key=value pairs of the log line."""
+
+    at: datetime
+    kind: str
+    job_id: str | None
+    fields: tuple[tuple[str, str], ...]
+    id: int = 0
+
+
+class HoldLifted(NamedTuple):
+    """To be written: the job is no longer held in this way."""
+
+    job_id: str
+    kind: HoldKind
+
+
+class SlotsWithdrawn(NamedTuple):
+    """To be written: the clock went back to `after`, so rows of slots later than it that never ran are no longer true."""
+
+    job_id: str
+    after: datetime
+
+
+class JobForgotten(NamedTuple):
+    """To be written: the job is no longer declared; its holds and its place in the schedule go, its history stays."""
+
+    job_id: str
+
+
+class RecordPhase(StrEnum):
+    """What one look at an attempt's record showed."""
+
+    BLANK = "blank"
+    """Nobody holds it and nothing is written: never started."""
+    LOCKED = "locked"
+    """Its shim lives (or is just being started)."""
+    EXITED = "exited"
+    """The exit code is written; locked or not does not matter."""
+    FAILED_CWD = "failed_cwd"
+    """The shim could not change to the job's directory."""
+    LOST = "lost"
+    """Unlocked, a pid but no code: the shim was killed."""
+    MISSING = "missing"
+    """No such file."""
+
+
+class Sight(NamedTuple):
+    """One look at a record."""
+
+    phase: RecordPhase
+    pid: int | None = None
+    """The shim's."""
+    job_pid: int | None = None
+    """Of the job's main process, which the shim waits for; None: not known."""
+    exit_code: int | None = None
+    exited_at: datetime | None = None
+    cpu_seconds: float | None = None
+    is_draining: bool = False
+    """The code is written but output is still being relayed."""
+
+
+class Process(NamedTuple):
+    """A process as the kernel knows it: the pid alone would identify nothing."""
+
+    pid: int
+    start_ticks: int
+    command: str = ""
+
+
+class Observed(NamedTuple):
+    """An attempt together with one look at it."""
+
+    attempt: Attempt
+    sight: Sight
+    members: tuple[Process, ...] | None = None
+    """What is alive of it beside its shim; None when nobody looked."""
+
+
+class ActiveRun(NamedTuple):
+    run: Run
+    live: Observed | None
+    """Its attempt that is not over, if any."""
+
+
+class JobState(NamedTuple):
+    """Everything recorded and seen of one job that a decision about it may need."""
+
+    id: str
+    active: tuple[ActiveRun, ...] = ()
+    """In the order they were queued."""
+    newest_finished: Run | None = None
+    holds: tuple[Hold, ...] = ()
+    cursor: Cursor | None = None
+    ran_after_cursor: frozenset[datetime] = frozenset()
+    """Slots later than the cursor that ran already: the clock was set back."""
+    straddling: Slots | None = None
+    """The row of the ledger in whose midst the clock was set back: it tells of slots before now and after."""
+    is_run_at_judged: bool = False
+    """The ledger has the slot of a oneshot's `run_at`, so that one is not due again, however often it is declared."""
+    intents: tuple[Intent, ...] = ()
+    """Unresolved, in the order of asking."""
+
+
+class Lack(NamedTuple):
+    """Something ProcClaw itself lacks, so nothing is started until `retry_at`."""
+
+    reason: Reason
+    detail: str
+    retry_at: datetime
+
+
+class State(NamedTuple):
+    boot_id: str
+    jobs: Mapping[str, JobState]
+    home_holds: tuple[Hold, ...] = ()
+    lack: Lack | None = None
+    restored_until: datetime | None = None
+    """The database is older than this last known commit: slots up to here count as missed, restored."""
+
+
+class Launch(NamedTuple):
+    """All that is needed to start an attempt's process."""
+
+    record: str
+    argv: tuple[str, ...]
+    cwd: str
+    env: tuple[tuple[str, str], ...]
+    stdout: str
+    stderr: str
+    timestamps: bool
+
+
+class Launched(NamedTuple):
+    pid: int
+    start_ticks: int
+
+
+class LaunchRefused(NamedTuple):
+    """The attempt was not started."""
+
+    reason: Reason
+    detail: str
+    is_ours: bool
+    """ProcClaw lacks something (descriptors, processes, disk): try again later, the job is not to blame."""
+
+
+class LaunchUndecided(NamedTuple):
+    """Somebody else is starting it, or it has started already: look again next cycle."""

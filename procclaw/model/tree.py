@@ -1,0 +1,244 @@
+"""A YAML file as a tree that remembers on which line everything stands.
+
+Built straight from the parser's events rather than with PyYAML's composer: that one recurses as deep as a hostile file
+likes (its C form until the process dies), lets a key be given twice, and forgets how a number was written. Merge keys
+are applied while the tree is built, so nothing behind it knows of them. An alias can only name what is complete, so
+the tree has no loops; how far aliases may multiply it is bounded.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from procclaw.model.shape import Path, Shape, child, scalar
+
+_DEEPEST = 64
+"""Levels of nesting; our own files need eight."""
+_SPARE_VALUES = 1_000_000
+"""Values that aliases may add to a file: some thousand jobs that share fifty fields, or a second of reading."""
+_READABLE_TAGS = {
+    "str": "",
+    "map": "",
+    "seq": "",
+    **dict.fromkeys(("null", "bool", "int", "float", "timestamp"), "plain"),
+}
+_TAG_PREFIX = "tag:yaml.org,2002:"
+
+
+class Fault(NamedTuple):
+    line: int
+    path: Path
+    message: str
+
+
+class Unreadable(Exception):
+    """The file cannot be read any further; its one argument is the `Fault`."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
+class Scalar(NamedTuple):
+    line: int
+    text: str
+    is_plain: bool
+    """Unquoted, so its meaning depends on what is wanted."""
+
+
+class Items(NamedTuple):
+    line: int
+    items: list["Node"]
+
+
+class Entries(NamedTuple):
+    line: int
+    entries: dict[str, tuple[int, "Node"]]
+    """By key: the key's line, and the value."""
+
+
+Node = Scalar | Items | Entries
+
+
+def compose(events: Iterator[Any], size: int) -> tuple[Node | None, list[Fault]]:
+    """The tree of one file of `size` characters (None if it says nothing), and what is wrong with its writing.
+
+    Raises `Unreadable`, and whatever the parser behind `events` raises.
+    """
+    composer = _Composer(events, size)
+    return composer.document(), composer.faults
+
+
+def value(node: Node, shape: Shape, size: int) -> Any:
+    """What the tree says, in plain types, scalars read as `shape` wants them. Raises `Unreadable`."""
+    return _Reading(size).value(node, shape)
+
+
+def line_of(node: Node, path: Path) -> int:
+    """The line on which `path` stands, or the deepest part of it that exists."""
+    line = node.line
+    for part in path:
+        if isinstance(node, Entries) and part in node.entries:
+            line, node = node.entries[str(part)]
+        elif isinstance(node, Items) and isinstance(part, int) and part < len(node.items):
+            node = node.items[part]
+            line = node.line
+        else:
+            break
+    return line
+
+
+class _Budget:
+    """Counts what aliases multiply and gives up beyond the limit."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size + _SPARE_VALUES
+
+    def spend(self, count: int, line: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise Unreadable(Fault(line, (), "aliases multiply this file beyond reason"))
+
+
+class _Composer:
+    def __init__(self, events: Iterator[Any], size: int) -> None:
+        self.events = events
+        self.budget = _Budget(size)
+        self.anchors: dict[str, Node] = {}
+        self.faults: list[Fault] = []
+
+    def document(self) -> Node | None:
+        root: Node | None = None
+        documents = 0
+        for event in self.events:
+            if type(event).__name__ == "DocumentStartEvent":
+                documents += 1
+                if documents > 1:
+                    raise Unreadable(Fault(_line(event), (), "a second document begins here; a file holds one"))
+                root = self.node(next(self.events), ())
+        is_empty = isinstance(root, Scalar) and root.is_plain and root.text == ""
+        return None if is_empty else root
+
+    def node(self, event: Any, path: Path) -> Node:
+        if len(path) > _DEEPEST:
+            raise Unreadable(Fault(_line(event), (), f"is nested more than {_DEEPEST} levels deep"))
+        kind = type(event).__name__
+        if kind == "AliasEvent":
+            return self.aliased(event, path)
+        node: Node
+        if kind == "ScalarEvent":
+            node = self.scalar(event, path)
+        elif kind == "SequenceStartEvent":
+            node = self.sequence(event, path)
+        else:
+            node = self.mapping(event, path)
+        if event.anchor:
+            self.anchors[event.anchor] = node
+        return node
+
+    def aliased(self, event: Any, path: Path) -> Node:
+        node = self.anchors.get(event.anchor)
+        if node is None:
+            self.fault(event, path, f"*{event.anchor} names no anchor above it")
+            return Scalar(_line(event), "", is_plain=True)
+        return node
+
+    def scalar(self, event: Any, path: Path) -> Scalar:
+        text: str = event.value
+        if "\0" in text:
+            self.fault(event, path, "holds a NUL character, which no process can be given")
+        elif not text.isascii() and not _is_encodable(text):
+            self.fault(event, path, "holds half of a character (a lone surrogate)")
+        tag = self.tag(event, path)
+        is_plain = tag == "plain" if tag is not None else bool(event.implicit[0])
+        return Scalar(_line(event), text, is_plain)
+
+    def sequence(self, event: Any, path: Path) -> Items:
+        self.tag(event, path)
+        items: list[Node] = []
+        for item in self.events:
+            if type(item).__name__ == "SequenceEndEvent":
+                break
+            items.append(self.node(item, (*path, len(items))))
+        return Items(_line(event), items)
+
+    def mapping(self, event: Any, path: Path) -> Entries:
+        self.tag(event, path)
+        own: dict[str, tuple[int, Node]] = {}
+        merged: list[Entries] = []
+        for key_event in self.events:
+            if type(key_event).__name__ == "MappingEndEvent":
+                break
+            key = self.key(key_event, path)
+            node = self.node(next(self.events), (*path, key.text))
+            if key.is_plain and key.text == "<<":
+                merged += self.sources(node, path)
+            elif key.text in own:
+                self.fault(key_event, (*path, key.text), f"is given twice, first on line {own[key.text][0]}")
+            else:
+                own[key.text] = (key.line, node)
+        if not merged:
+            return Entries(_line(event), own)
+        entries: dict[str, tuple[int, Node]] = {}
+        for source in reversed(merged):
+            self.budget.spend(len(source.entries), source.line)
+            entries.update(source.entries)
+        for name, entry in own.items():
+            entries.pop(name, None)
+            entries[name] = entry
+        return Entries(_line(event), entries)
+
+    def key(self, event: Any, path: Path) -> Scalar:
+        node = self.node(event, (*path, "?"))
+        if isinstance(node, Scalar):
+            return node
+        self.fault(event, (*path, "?"), "a key must be text")
+        return Scalar(node.line, "?", is_plain=False)
+
+    def sources(self, node: Node, path: Path) -> list[Entries]:
+        """What a merge key takes from, the earlier the stronger."""
+        found = node.items if isinstance(node, Items) else [node]
+        mappings = [part for part in found if isinstance(part, Entries)]
+        if len(mappings) < len(found):
+            self.faults.append(Fault(node.line, (*path, "<<"), "takes from mappings only"))
+        return mappings
+
+    def tag(self, event: Any, path: Path) -> str | None:
+        """How an explicit tag wants a scalar read ("plain" or ""); None where there is no tag."""
+        tag: str | None = event.tag
+        if tag is None:
+            return None
+        if tag == "!":
+            return ""
+        reading = _READABLE_TAGS.get(tag.removeprefix(_TAG_PREFIX))
+        if reading is None:
+            self.fault(event, path, f"the tag {tag.replace(_TAG_PREFIX, '!!')} is not understood")
+        return reading
+
+    def fault(self, event: Any, path: Path, message: str) -> None:
+        self.faults.append(Fault(_line(event), path, message))
+
+
+class _Reading:
+    def __init__(self, size: int) -> None:
+        self.budget = _Budget(size)
+
+    def value(self, node: Node, shape: Shape) -> Any:
+        self.budget.spend(1, node.line)
+        if isinstance(node, Scalar):
+            return scalar(node.text, shape) if node.is_plain else node.text
+        if isinstance(node, Items):
+            items = child(shape, 0)
+            return [self.value(item, items) for item in node.items]
+        return {key: self.value(entry, child(shape, key)) for key, (_, entry) in node.entries.items()}
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

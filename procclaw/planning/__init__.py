@@ -1,0 +1,1 @@
+"""Pure decisions: functions of values, without clock, files, SQL, processes or randomness."""

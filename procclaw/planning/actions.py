@@ -1,0 +1,86 @@
+"""What a plan is made of: rows to write, effects to carry out, and waits that say why nothing is done.
+
+Rows are written first and all together; then the effects happen, in order; then what came of them is written. Every
+decision not to act is a wait with its reason, so nothing is ever held back in silence.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from procclaw.model.state import (
+    Attempt,
+    Cursor,
+    Hold,
+    HoldLifted,
+    Intent,
+    JobForgotten,
+    Process,
+    Reason,
+    Run,
+    Slots,
+    SlotsWithdrawn,
+    Terms,
+)
+
+Write = Run | Attempt | Slots | Cursor | Hold | Intent | HoldLifted | SlotsWithdrawn | JobForgotten
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Create the next attempt of a run and start its process."""
+
+    job_id: str
+    run_id: str
+    number: int
+    instance: int
+    terms: Terms
+    reason: str
+    """For people: what made this start due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relaunch:
+    """Start the process of an attempt whose record is still blank: the manager died before it could."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send a signal to what is alive of an attempt; with `is_kill` SIGKILL to all of it but its shim."""
+
+    attempt: Attempt
+    members: tuple[Process, ...] | None
+    """None: nobody has looked yet, look before signalling."""
+    signum: int
+    is_kill: bool
+    reason: Reason
+
+
+Effect = Start | Relaunch | Signal
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A decision not to act."""
+
+    job_id: str
+    run_id: str | None
+    reason: Reason
+    detail: str
+    since: datetime | None
+    until: datetime | None
+    """None: it depends on something without a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    writes: tuple[Write, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    wake_at: datetime | None = None
+    """The next moment worth looking if nothing happens before; None: none is known."""
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.writes and not self.effects

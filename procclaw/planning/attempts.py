@@ -1,0 +1,140 @@
+"""What is done about attempts: ends are recorded, stops pressed on, unfinished launches repeated.
+
+A stop is one order that is carried on from cycle to cycle: asked, signalled, killed when the grace is over, and not done
+until nothing of the attempt is left. What a process left behind when it ended by itself is stopped the same way.
+"""
+
+from datetime import datetime
+
+from procclaw.model.clock import after, seconds_between
+from procclaw.model.spec import Leftovers
+from procclaw.model.state import Observed, Process, Reason, RecordPhase, RunState, StopOrder
+from procclaw.planning.actions import Relaunch, Signal
+from procclaw.planning.draft import Draft, Going
+from procclaw.planning.gates import Gate, resource_gate, standing_gates
+from procclaw.planning.outcome import after_attempt, ended, natural_end
+
+SWEEP_SECONDS = 0.05
+"""How soon to look again for what is left of an attempt: nothing wakes us when a stranger's child ends."""
+
+KILL_AGAIN_SECONDS = 0.5
+UNKILLABLE_AFTER_SECONDS = 10.0
+"""Killed this long ago and still there (stuck in the kernel, say): whoever asked is told so."""
+
+
+def settle(draft: Draft) -> None:
+    """Take in what one look showed of every attempt that was not over."""
+    for going in draft.going:
+        if going.live is not None:
+            _settle(draft, going, going.live)
+
+
+def _settle(draft: Draft, going: Going, live: Observed) -> None:
+    attempt, boot_id = live.attempt, draft.state.boot_id
+    end = natural_end(attempt, live.sight, boot_id)
+    if end is None:
+        if live.sight.phase is RecordPhase.LOCKED:
+            _watch_timeout(draft, going, live)
+        return
+    if attempt.boot_id == boot_id:
+        keeps = attempt.terms.leftovers is Leftovers.KEEP and attempt.stop is None
+        has_leftovers = bool(live.members) and not keeps
+        if has_leftovers or live.sight.is_draining:
+            attempt = attempt._replace(
+                exited_at=end.exited_at or attempt.exited_at or draft.now, exit_code=end.exit_code
+            )
+            going.live = live._replace(attempt=attempt)
+            if has_leftovers:
+                _order_stop(draft, going, Reason.LEFTOVERS)
+            else:
+                draft.wake_within(SWEEP_SECONDS)
+            return
+    over = ended(attempt, end, draft.now)
+    draft.conclude(going, over, after_attempt(going.run, draft.spec, over, draft.now))
+
+
+def _watch_timeout(draft: Draft, going: Going, live: Observed) -> None:
+    attempt = live.attempt
+    if attempt.terms.timeout_seconds is None or attempt.stop is not None:
+        return
+    deadline_at = after(attempt.started_at or attempt.created_at, attempt.terms.timeout_seconds)
+    if deadline_at <= draft.now:
+        _order_stop(draft, going, Reason.TIMED_OUT)
+    else:
+        draft.wake(deadline_at)
+
+
+def _order_stop(draft: Draft, going: Going, reason: Reason, *, force: bool = False) -> None:
+    """Put the run's attempt under orders to end; an order that stands is only made more urgent."""
+    live = going.live
+    assert live is not None
+    order = live.attempt.stop or StopOrder(reason, draft.now)
+    order = order._replace(force=order.force or force)
+    going.live = live._replace(attempt=live.attempt._replace(stop=order))
+
+
+def press_stops(draft: Draft) -> None:
+    """Order the attempts of ending runs to stop, and carry every order on."""
+    for going in draft.going:
+        if going.live is None or going.is_over:
+            continue
+        if going.run.ending is not None:
+            _order_stop(draft, going, going.run.ending, force=going.run.ending_force)
+        order = going.live.attempt.stop
+        if order is not None:
+            _press(draft, going, going.live, order)
+
+
+def _press(draft: Draft, going: Going, live: Observed, order: StopOrder) -> None:
+    attempt, now = live.attempt, draft.now
+    if order.signalled_at is None and not order.force:
+        signal = Signal(attempt, live.members, attempt.terms.signal, is_kill=False, reason=order.reason)
+        draft.effects.append(signal)
+        _wait_for_end(draft, going, live, order, after(now, attempt.terms.grace_seconds))
+        return
+    kill_at = now if order.force else after(order.signalled_at or now, attempt.terms.grace_seconds)
+    if kill_at <= now:
+        if order.last_killed_at is None or seconds_between(order.last_killed_at, now) >= KILL_AGAIN_SECONDS:
+            signal = Signal(attempt, live.members, attempt.terms.signal, is_kill=True, reason=order.reason)
+            draft.effects.append(signal)
+        kill_at = after(now, SWEEP_SECONDS)
+    elif attempt.exited_at is not None:
+        kill_at = min(kill_at, after(now, SWEEP_SECONDS))
+    _wait_for_end(draft, going, live, order, kill_at)
+
+
+def _wait_for_end(draft: Draft, going: Going, live: Observed, order: StopOrder, until: datetime) -> None:
+    left = names(live.members or ())
+    detail = f"{order.reason}: still alive: {left}" if left else str(order.reason)
+    draft.wait(going.run, Gate("stopping", Reason.STOPPING, detail, order.asked_at, until))
+
+
+def names(processes: tuple[Process, ...]) -> str:
+    """For people: pids and commands."""
+    return ", ".join(
+        f"{process.pid} ({process.command})" if process.command else str(process.pid) for process in processes
+    )
+
+
+def relaunch(draft: Draft, going: Going, live: Observed) -> None:
+    """The manager died between recording a start and making it, or the process died before it wrote its pid."""
+    attempt, run = live.attempt, going.run
+    if run.ending is not None or draft.spec is None:
+        reason = run.ending or Reason.REMOVED
+        going.live = None
+        draft.writes.append(attempt._replace(ended_at=draft.now, reason=reason))
+        draft.finish(going, RunState.STOPPED, reason)
+        return
+    gates = (
+        *standing_gates(draft.spec, draft.job_now(), draft.state.home_holds),
+        resource_gate(draft.state.lack, draft.now),
+    )
+    closed = next((gate for gate in gates if gate.reason is not None), None)
+    if closed is not None:
+        draft.wait(run, closed)
+        return
+    if attempt.pid is not None:
+        launches = attempt.blank_launches + 1
+        attempt = attempt._replace(pid=None, start_ticks=None, started_at=None, blank_launches=launches)
+        going.live = live._replace(attempt=attempt)
+    draft.effects.append(Relaunch(attempt))

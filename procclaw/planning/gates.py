@@ -1,0 +1,113 @@
+"""What stands between a job and its start: every gate, open or closed, since when, until when, and who can open it.
+
+The planner starts a run when no gate is closed and otherwise waits for the first closed one; `why` prints them all. One
+list for both, so what people are told is what the loop does.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from procclaw.model.clock import after
+from procclaw.model.spec import JobSpec, JobType
+from procclaw.model.state import Hold, HoldKind, JobState, Lack, Reason, Run, RunState, Trigger
+
+
+class Gate(NamedTuple):
+    """One condition on a start. `reason` None means open."""
+
+    gate: str
+    reason: Reason | None = None
+    detail: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    """When it opens by itself; None: not by itself, or nobody knows when."""
+    unblock: str | None = None
+    """The command that opens it."""
+
+
+_HOLDS = (
+    (HoldKind.REVOKE, "revoked", Reason.REVOKED, "unrevoke"),
+    (HoldKind.PAUSE, "paused", Reason.PAUSED, "resume"),
+    (HoldKind.STOP, "stopped", Reason.STOPPED, "start"),
+)
+
+
+def hold_of(job: JobState, kind: HoldKind) -> Hold | None:
+    return next((hold for hold in job.holds if hold.kind is kind), None)
+
+
+def slots_held(job: JobState, home_holds: tuple[Hold, ...], spec: JobSpec) -> Reason | None:
+    """The hold for which due slots are skipped, if any."""
+    if hold_of(job, HoldKind.REVOKE):
+        return Reason.REVOKED
+    if hold_of(job, HoldKind.PAUSE):
+        return Reason.PAUSED
+    if home_holds:
+        return Reason.HOME_STOPPED
+    return Reason.NOT_BUILT if spec.not_built else None
+
+
+def standing_gates(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...]) -> Iterator[Gate]:
+    """The gates that no run passes while they are closed, whatever occasioned it, in the order people are told of them."""
+    for kind, name, reason, command in _HOLDS:
+        # What stops a continuous job is a hold; of other jobs a stop ends the runs there are and holds nothing.
+        is_bound = kind is not HoldKind.STOP or spec.type is JobType.CONTINUOUS
+        hold = hold_of(job, kind) if is_bound else None
+        if hold is None:
+            yield Gate(name)
+        else:
+            yield Gate(name, reason, f"by {hold.by}", hold.since, None, f"procclaw {command} {job.id}")
+    if home_holds:
+        hold = home_holds[0]
+        unblock = "procclaw daemon start"
+        yield Gate("home", Reason.HOME_STOPPED, f"everything was stopped by {hold.by}", hold.since, None, unblock)
+    else:
+        yield Gate("home")
+    missing = ", ".join(spec.not_built)
+    if missing:
+        yield Gate("built", Reason.NOT_BUILT, f"not built yet: {missing}", unblock=f"remove {missing} from {job.id}")
+    else:
+        yield Gate("built")
+
+
+def run_gates(run: Run, spec: JobSpec, live: int, lack: Lack | None, now: datetime) -> Iterator[Gate]:
+    """The gates of one run that waits for its next attempt; `live` counts the job's attempts that are not over."""
+    if run.not_before_at <= now:
+        yield Gate("time")
+    elif run.state is RunState.RETRYING:
+        detail = f"attempt {run.attempts} failed, attempt {run.attempts + 1} follows"
+        yield Gate("time", Reason.RETRY_DELAY, detail, None, run.not_before_at, f"procclaw restart {run.job_id}")
+    else:
+        yield Gate("time", Reason.JITTER, "its jitter", run.queued_at, run.not_before_at, f"procclaw run {run.job_id}")
+    limit = 1 if spec.type is JobType.CONTINUOUS else spec.concurrency.max_instances
+    if live < limit:
+        yield Gate("max_instances")
+    else:
+        detail = f"{live} of at most {limit} running"
+        yield Gate(
+            "max_instances", Reason.MAX_INSTANCES, detail, run.waiting_since, None, f"procclaw stop {run.job_id}"
+        )
+    yield resource_gate(lack, now)
+
+
+def resource_gate(lack: Lack | None, now: datetime) -> Gate:
+    """Closed while ProcClaw itself lacks something: that is no failure of the job's."""
+    if lack is None or lack.retry_at <= now:
+        return Gate("resources")
+    return Gate("resources", lack.reason, lack.detail, None, lack.retry_at)
+
+
+def expires_at(run: Run, spec: JobSpec) -> datetime | None:
+    """When a run that waits for a place gives up; None: it does not wait for one, or waits as long as it takes."""
+    may_expire = run.state is RunState.QUEUED and run.trigger in (Trigger.MANUAL, Trigger.SCHEDULE)
+    if run.waiting_since is None or not may_expire:
+        return None
+    return after(run.waiting_since, spec.concurrency.queue_timeout_seconds)
+
+
+def rests(spec: JobSpec, last: Run | None) -> bool:
+    """Whether a continuous job's last run left it at rest, until somebody starts the job or changes what its process sees."""
+    if last is None or last.state not in (RunState.FAILED, RunState.SUCCEEDED):
+        return False
+    return last.process_hash == spec.process_hash

@@ -1,0 +1,81 @@
+"""The line that each change leaves in the audit trail and the log: one per transition, none for an idle cycle.
+
+Made from the rows a plan writes, so a change cannot be recorded without being told.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from procclaw.model.clock import iso
+from procclaw.model.state import (
+    HOME,
+    Attempt,
+    Event,
+    Hold,
+    HoldLifted,
+    Intent,
+    JobForgotten,
+    Run,
+    SlotOutcome,
+    Slots,
+    SlotsWithdrawn,
+)
+from procclaw.planning.actions import Write
+
+Fields = dict[str, object]
+
+
+def events(writes: Iterable[Write], now: datetime) -> tuple[Event, ...]:
+    told = (_tell(write) for write in writes)
+    return tuple(_event(now, *each) for each in told if each is not None)
+
+
+def _event(now: datetime, kind: str, job_id: str, fields: Fields) -> Event:
+    pairs = ((name, _text(value)) for name, value in fields.items() if value is not None and value != "")
+    return Event(now, kind, None if job_id == HOME else job_id, tuple(pairs))
+
+
+def _text(value: object) -> str:
+    return iso(value) if isinstance(value, datetime) else str(value)
+
+
+def attempt_started(attempt: Attempt, now: datetime) -> Event:
+    fields: Fields = {"run": attempt.run_id, "attempt": attempt.number, "shim": attempt.pid}
+    return _event(now, "attempt started", attempt.job_id, fields)
+
+
+def _tell(write: Write) -> tuple[str, str, Fields] | None:
+    match write:
+        case Attempt() if write.ended_at is not None:
+            return "attempt ended", write.job_id, _of_ended(write)
+        case Attempt() if write.stop is not None and write.stop.signalled_at is None and write.stop.killed_at is None:
+            return "stop ordered", write.job_id, {"run": write.run_id, "reason": write.stop.reason, "shim": write.pid}
+        case Run() if write.finished_at is not None:
+            fields: Fields = {"run": write.id, "state": write.state, "code": write.exit_code, "reason": write.reason}
+            return "run finished", write.job_id, fields | {"attempts": write.attempts, "detail": write.detail}
+        case Slots() if write.outcome is not SlotOutcome.RAN:
+            fields = {"first": write.first_due_at, "last": write.last_due_at, "slots": write.total}
+            return f"slot {write.outcome}", write.job_id, fields | {"reason": write.reason}
+        case SlotsWithdrawn():
+            return "clock went back", write.job_id, {"to": write.after}
+        case Hold():
+            return "hold set", write.job_id, {"hold": write.kind, "by": write.by}
+        case HoldLifted():
+            return "hold lifted", write.job_id, {"hold": write.kind}
+        case JobForgotten():
+            return "job removed", write.job_id, {}
+        case Intent() if write.resolved_at is not None:
+            fields = {"request": write.kind, "by": write.requested_by, "answer": write.state, "message": write.message}
+            return "request answered", write.job_id, fields
+        case _:
+            return None
+
+
+def _of_ended(attempt: Attempt) -> Fields:
+    return {
+        "run": attempt.run_id,
+        "attempt": attempt.number,
+        "outcome": attempt.reason,
+        "code": attempt.exit_code,
+        "detail": attempt.detail,
+    }

@@ -1,0 +1,170 @@
+"""What people asked for: each request is taken once, acted upon, and answered when its result has come.
+
+A request that is accepted and not yet answered is carried from cycle to cycle, in the order of asking.
+"""
+
+from procclaw.model.clock import seconds_between
+from procclaw.model.spec import JobType
+from procclaw.model.state import HoldKind, Intent, IntentKind, IntentState, Reason, RecordPhase, Trigger
+from procclaw.planning.attempts import UNKILLABLE_AFTER_SECONDS, names
+from procclaw.planning.draft import Draft, Going
+
+
+def take(draft: Draft) -> None:
+    for intent in draft.job.intents:
+        draft.intents[intent.id] = _take(draft, intent)
+
+
+def _take(draft: Draft, intent: Intent) -> Intent:
+    if draft.spec is None and intent.kind is not IntentKind.STOP:
+        return draft.refused(intent, f'cannot {intent.kind} "{draft.job.id}": no such job')
+    match intent.kind:
+        case IntentKind.START | IntentKind.RUN:
+            return _take_start(draft, intent)
+        case IntentKind.STOP:
+            return _take_stop(draft, intent)
+        case IntentKind.RESTART:
+            return _take_restart(draft, intent)
+        case IntentKind.PAUSE:
+            if HoldKind.PAUSE in draft.holds:
+                return draft.done(intent, "already paused")
+            draft.hold(HoldKind.PAUSE, intent.requested_by)
+            return draft.done(intent, "paused: what runs goes on, nothing new starts")
+        case IntentKind.RESUME:
+            return draft.done(intent, "resumed" if draft.lift(HoldKind.PAUSE) else "was not paused")
+        case _:
+            return draft.refused(intent, f"{intent.kind} does not concern a job")
+
+
+def _ruled_out(draft: Draft, intent: Intent) -> Intent | None:
+    """The refusal of a start that a hold or a missing feature rules out; None if it may go ahead."""
+    assert draft.spec is not None
+    what = f'cannot {intent.kind} "{draft.job.id}"'
+    if HoldKind.PAUSE in draft.holds:
+        since = f"{draft.holds[HoldKind.PAUSE].since:%Y-%m-%d %H:%MZ}"
+        return draft.refused(intent, f"{what}: paused since {since}; resume first (procclaw resume {draft.job.id})")
+    if draft.state.home_holds:
+        return draft.refused(intent, f"{what}: all jobs were stopped; procclaw daemon start lets them go again")
+    if draft.spec.not_built:
+        return draft.refused(intent, f"{what}: not built yet: {', '.join(draft.spec.not_built)}")
+    return None
+
+
+def _take_start(draft: Draft, intent: Intent) -> Intent:
+    assert draft.spec is not None
+    if intent.state is IntentState.ACCEPTED:
+        return intent
+    refusal = _ruled_out(draft, intent)
+    if refusal is not None:
+        return refusal
+    is_continuous = draft.spec.type is JobType.CONTINUOUS
+    current = next((going for going in draft.going if going.is_wanted), None)
+    if is_continuous:
+        draft.lift(HoldKind.STOP)
+        if current is None and draft.active_count():
+            return intent  # what is being stopped must be gone first
+    if current is not None and (is_continuous or intent.kind is IntentKind.START):
+        return _already_active(draft, intent, current)
+    concurrency = draft.spec.concurrency
+    if not is_continuous and not concurrency.queue_excess and draft.active_count() >= concurrency.max_instances:
+        have = f"{draft.active_count()} of at most {concurrency.max_instances} active"
+        return draft.refused(
+            intent, f'cannot {intent.kind} "{draft.job.id}": {have} and concurrency.queue_excess is false'
+        )
+    return _with_run(draft, intent)
+
+
+def _with_run(draft: Draft, intent: Intent) -> Intent:
+    assert draft.spec is not None
+    trigger = Trigger.CONTINUOUS if draft.spec.type is JobType.CONTINUOUS else Trigger.MANUAL
+    run = draft.open_run(f"intent:{intent.id}", trigger)
+    return intent._replace(state=IntentState.ACCEPTED, run_id=run.id)
+
+
+def _already_active(draft: Draft, intent: Intent, going: Going) -> Intent:
+    """Answer a start of what is active already; a run that waits for its next attempt does not wait any longer."""
+    intent = intent._replace(run_id=going.run.id)
+    if going.live is not None:
+        pid = going.live.attempt.shown_pid
+        return draft.done(intent, f"already running (pid {pid})" if pid else "already starting")
+    going.run = going.run._replace(failures=0, not_before_at=min(going.run.not_before_at, draft.now))
+    return intent._replace(state=IntentState.ACCEPTED)
+
+
+def _take_stop(draft: Draft, intent: Intent) -> Intent:
+    if intent.state is IntentState.ACCEPTED:
+        return intent
+    if draft.spec is not None and draft.spec.type is JobType.CONTINUOUS:
+        draft.hold(HoldKind.STOP, intent.requested_by)
+    if not draft.active_count():
+        return draft.done(intent, _was_not_running(draft))
+    for going in draft.going:
+        if not going.is_over:
+            draft.end(going, Reason.STOP_REQUESTED, force=intent.force)
+    return intent._replace(state=IntentState.ACCEPTED)
+
+
+def _was_not_running(draft: Draft) -> str:
+    run = draft.newest_finished()
+    if run is None or run.finished_at is None:
+        return "was not running (it never ran)"
+    how = f"exited {run.exit_code}" if run.exit_code is not None else str(run.state)
+    return f"was not running (last run ended {run.finished_at:%Y-%m-%d %H:%MZ}, {how})"
+
+
+def _take_restart(draft: Draft, intent: Intent) -> Intent:
+    if intent.state is IntentState.ACCEPTED:
+        return intent
+    refusal = _ruled_out(draft, intent)
+    if refusal is not None:
+        return refusal
+    draft.lift(HoldKind.STOP)
+    for going in draft.going:
+        if not going.is_over:
+            draft.end(going, Reason.RESTART_REQUESTED, force=intent.force)
+    return intent._replace(state=IntentState.ACCEPTED)
+
+
+def reopen_restarted(draft: Draft) -> None:
+    """The second half of a restart: once nothing of before is left, the run that was asked for."""
+    for intent in draft.open_intents():
+        is_accepted = intent.kind is IntentKind.RESTART and intent.state is IntentState.ACCEPTED
+        if is_accepted and intent.run_id is None and draft.spec is not None and not draft.active_count():
+            draft.intents[intent.id] = _with_run(draft, intent)
+
+
+def answer(draft: Draft) -> None:
+    """Answer the accepted requests whose result has come."""
+    for intent in draft.open_intents():
+        if intent.state is not IntentState.ACCEPTED:
+            continue
+        if intent.kind is IntentKind.STOP:
+            draft.intents[intent.id] = _answer_stop(draft, intent)
+        elif intent.run_id is not None:
+            draft.intents[intent.id] = _answer_start(draft, intent, intent.run_id)
+
+
+def _answer_start(draft: Draft, intent: Intent, run_id: str) -> Intent:
+    going = next((each for each in draft.going if each.run.id == run_id), None)
+    if going is None or going.is_over:
+        return draft.done(intent, "ran")
+    gate = draft.blocked.get(run_id)
+    if gate is not None and gate.reason is not Reason.STOPPING:
+        return draft.done(intent, f"waits: {gate.detail or gate.reason}")
+    if going.live is not None and going.live.sight.phase is RecordPhase.LOCKED:
+        return draft.done(intent, f"started (pid {going.live.attempt.shown_pid})")
+    return intent
+
+
+def _answer_stop(draft: Draft, intent: Intent) -> Intent:
+    ending = [going for going in draft.going if not going.is_over and going.run.ending is not None]
+    if not ending:
+        return draft.done(intent, "stopped")
+    for going in ending:
+        order = going.live.attempt.stop if going.live else None
+        if going.live is None or order is None or order.killed_at is None:
+            continue
+        if seconds_between(order.killed_at, draft.now) >= UNKILLABLE_AFTER_SECONDS:
+            left = names(going.live.members or ())
+            return draft.refused(intent, f'cannot stop "{draft.job.id}": killed, but still there: {left}')
+    return intent

@@ -1,0 +1,248 @@
+"""How a person or a program sees a job and a run: derived from the records each time, never stored.
+
+One shape everywhere: the API answers these and `--json` prints them. Imports only what `procclaw list` can afford.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from procclaw.model.clock import iso, seconds_between
+from procclaw.model.spec import JobSpec, JobType
+from procclaw.model.state import Attempt, Event, Hold, HoldKind, Intent, JobState, Lack, Run, RunState, Slots
+from procclaw.planning.gates import Gate, hold_of, rests, run_gates, standing_gates
+
+View = dict[str, Any]
+
+STATUSES = (
+    "running",
+    "stopping",
+    "failed",
+    "retrying",
+    "queued",
+    "planned",
+    "pending",
+    "paused",
+    "disabled",
+    "stopped",
+)
+
+
+def moment(at: datetime | None) -> str | None:
+    return None if at is None else iso(at)
+
+
+def status(spec: JobSpec, job: JobState) -> str:
+    live = [active for active in job.active if active.live is not None]
+    if live:
+        is_stopping = all(active.run.ending is not None for active in live)
+        return "stopping" if is_stopping else "running"
+    if not spec.enabled and not job.active:
+        return "disabled"
+    if hold_of(job, HoldKind.PAUSE):
+        return "paused"
+    if hold_of(job, HoldKind.STOP) and spec.type is JobType.CONTINUOUS:
+        return "stopped"
+    if any(active.run.state is RunState.RETRYING for active in job.active):
+        return "retrying"
+    if job.active:
+        return "queued"
+    return _status_at_rest(spec, job)
+
+
+def _status_at_rest(spec: JobSpec, job: JobState) -> str:
+    last = job.newest_finished
+    if spec.type is JobType.CONTINUOUS:
+        if not rests(spec, last):
+            return "pending"
+        return "failed" if last is not None and last.state is RunState.FAILED else "stopped"
+    if job.cursor is not None and job.cursor.next_due_at is not None:
+        return "planned"
+    if spec.type is JobType.SCHEDULED:
+        return "pending"
+    return "failed" if last is not None and last.state is RunState.FAILED else "stopped"
+
+
+def reason(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: Lack | None, now: datetime) -> str | None:
+    """In words, why the job is not running, or what is wrong with it; None when there is nothing to say."""
+    waiting = next((active.run for active in job.active if active.live is None), None)
+    live = sum(1 for active in job.active if active.live is not None)
+    if live:
+        orders = [active.live.attempt.stop for active in job.active if active.live is not None]
+        return next((str(order.reason) for order in orders if order is not None), None)
+    closed = _first_closed(spec, job, home_holds, waiting, live, lack, now)
+    if closed is not None:
+        return words(closed)
+    last = job.newest_finished
+    if last is not None and last.state is RunState.FAILED:
+        return f"last run failed: {_how(last)}"
+    return None
+
+
+def _first_closed(
+    spec: JobSpec,
+    job: JobState,
+    home_holds: tuple[Hold, ...],
+    waiting: Run | None,
+    live: int,
+    lack: Lack | None,
+    now: datetime,
+) -> Gate | None:
+    for gate in standing_gates(spec, job, home_holds):
+        if gate.reason is not None:
+            return gate
+    if waiting is None:
+        return None
+    return next((gate for gate in run_gates(waiting, spec, live, lack, now) if gate.reason is not None), None)
+
+
+def words(gate: Gate) -> str:
+    """One line about a closed gate."""
+    assert gate.reason is not None
+    text = gate.detail or str(gate.reason).replace("_", " ")
+    if gate.gate in ("paused", "stopped", "revoked"):
+        text = f"{gate.gate} {text}"
+    return text if gate.until is None else f"{text}; until {iso(gate.until)}"
+
+
+def _how(run: Run) -> str:
+    why = str(run.reason).replace("_", " ")
+    return why if run.exit_code is None else f"{why}, exit code {run.exit_code}"
+
+
+def job_view(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: Lack | None, now: datetime) -> View:
+    live = next((active.live.attempt for active in job.active if active.live is not None), None)
+    last = job.newest_finished
+    newest = job.active[-1].run if job.active else last
+    shown = status(spec, job)
+    next_due_at = None if job.cursor is None or not spec.enabled else job.cursor.next_due_at
+    return {
+        "id": spec.id,
+        "name": spec.name,
+        "description": spec.description,
+        "type": str(spec.type),
+        "status": shown,
+        "health": _health(spec, live),
+        "enabled": spec.enabled,
+        "paused": hold_of(job, HoldKind.PAUSE) is not None,
+        "tags": list(spec.tags),
+        "pid": None if live is None else live.shown_pid,
+        "started_at": None if live is None else moment(live.started_at),
+        "uptime_seconds": _uptime(live, now),
+        "restart_count": 0 if newest is None else newest.restarts,
+        "last_run": None if newest is None else moment(newest.started_at or newest.queued_at),
+        "last_exit_code": None if newest is None else _last_code(newest, last),
+        "next_run": moment(_next_start(job, next_due_at)),
+        "reason": reason(spec, job, home_holds, lack, now),
+        "schedule": list(spec.schedule),
+        "depends_on": list(spec.depends_on),
+        "cpu_percent": None,
+        "memory_mb": None,
+    }
+
+
+def _last_code(newest: Run, last: Run | None) -> int | None:
+    if newest.exit_code is not None or last is None:
+        return newest.exit_code
+    return last.exit_code
+
+
+def _health(spec: JobSpec, live: Attempt | None) -> str | None:
+    """Of the process check, which every job has: alive is healthy."""
+    if not spec.has_health_check:
+        return None
+    return "unknown" if live is None else "healthy"
+
+
+def _uptime(live: Attempt | None, now: datetime) -> float | None:
+    if live is None or live.started_at is None:
+        return None
+    return max(0.0, round(seconds_between(live.started_at, now), 3))
+
+
+def _next_start(job: JobState, next_due_at: datetime | None) -> datetime | None:
+    waiting = [active.run.not_before_at for active in job.active if active.live is None]
+    return min((*waiting, *([next_due_at] if next_due_at else [])), default=None)
+
+
+def run_view(run: Run, attempts: Iterable[Attempt], now: datetime) -> View:
+    listed = [attempt_view(attempt) for attempt in attempts]
+    ends_at = run.finished_at or now
+    return {
+        "id": run.id,
+        "job_id": run.job_id,
+        "state": str(run.state),
+        "trigger": str(run.trigger),
+        "priority": "normal",
+        "params": {},
+        "scheduled_at": moment(run.scheduled_at),
+        "queued_at": moment(run.queued_at),
+        "started_at": moment(run.started_at),
+        "finished_at": moment(run.finished_at),
+        "duration_seconds": None if run.started_at is None else round(seconds_between(run.started_at, ends_at), 3),
+        "attempts": listed,
+        "exit_code": run.exit_code,
+        "signal": listed[-1]["signal"] if listed else None,
+        "reason": None if run.reason is None else str(run.reason),
+        "detail": run.detail or (listed[-1]["detail"] if listed else ""),
+        "result": None,
+    }
+
+
+def attempt_view(attempt: Attempt) -> View:
+    return {
+        "number": attempt.number,
+        "pid": attempt.shown_pid,
+        "started_at": moment(attempt.started_at),
+        "finished_at": moment(attempt.exited_at if attempt.ended_at else None),
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+        "reason": None if attempt.reason is None else str(attempt.reason),
+        "detail": attempt.detail,
+        "cpu_seconds": attempt.cpu_seconds,
+        "max_rss_mb": attempt.max_rss_mb,
+    }
+
+
+def slots_view(row: Slots) -> View:
+    return {
+        "job_id": row.job_id,
+        "first_due_at": moment(row.first_due_at),
+        "last_due_at": moment(row.last_due_at),
+        "count": row.total,
+        "outcome": str(row.outcome),
+        "reason": None if row.reason is None else str(row.reason),
+        "run_id": row.run_id,
+    }
+
+
+def event_view(event: Event) -> View:
+    return {"id": event.id, "at": moment(event.at), "event": event.kind, "job_id": event.job_id, **dict(event.fields)}
+
+
+def intent_view(intent: Intent, pid: int | None) -> View:
+    """The answer to a request, in the shape that `start` and its like give."""
+    return {
+        "success": intent.state == "done",
+        "message": intent.message,
+        "job_id": intent.job_id,
+        "run_id": intent.run_id,
+        "pid": pid,
+    }
+
+
+def gate_view(gate: Gate) -> View:
+    return {
+        "gate": gate.gate,
+        "open": gate.reason is None,
+        "reason": None if gate.reason is None else (gate.detail or str(gate.reason)),
+        "since": moment(gate.since),
+        "until": moment(gate.until),
+        "unblock": gate.unblock,
+    }
+
+
+def matches(view: Mapping[str, Any], text: str) -> bool:
+    """Whether a search finds the job: by id, name, description or a tag, ignoring case."""
+    wanted = text.casefold()
+    return any(wanted in part.casefold() for part in (view["id"], view["name"], view["description"], *view["tags"]))

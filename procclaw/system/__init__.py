@@ -1,0 +1,1 @@
+"""One outside thing per module: it reports what it saw or does what it was told, and never decides."""

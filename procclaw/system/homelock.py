@@ -1,0 +1,110 @@
+"""The lock of a home: whoever holds it reconciles, and nobody else does.
+
+The lock is the kernel's (flock), so it is free at the moment its holder dies. What the file says is for people and for
+asking the holder to go: it may be stale, and counts only while the lock is held.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from typing import NamedTuple
+
+_TRIES = 50
+_PAUSE_SECONDS = 0.001
+_MOST_BYTES = 4096
+
+
+class Holder(NamedTuple):
+    """Who holds the lock, as far as the file tells."""
+
+    pid: int | None
+    start_ticks: int | None
+    role: str
+
+
+_UNREADABLE = Holder(None, None, "")
+
+
+class HomeLock:
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def try_acquire(self, holder: Holder) -> bool:
+        """Take the lock if nobody has it, and write down who has it now; True as well when it is ours already."""
+        if self._fd is not None and self.is_current():
+            return True
+        self.release()
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if not _lock_exclusively(fd) or not _is_at(self._path, fd):
+            # Refused; or the file was replaced between opening and locking, and whoever did that has the better claim.
+            os.close(fd)
+            return False
+        self._fd = fd
+        # On a full disk the file says nothing, or something old; the lock is held all the same.
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(holder._asdict()).encode() + b"\n", 0)
+        return True
+
+    def is_current(self) -> bool:
+        """Whether the path still names the file we hold: otherwise somebody else may hold the home by now."""
+        return self._fd is not None and _is_at(self._path, self._fd)
+
+    def release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def holder(self) -> Holder | None:
+        """Who holds it, whether us or another; None when nobody does."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        try:
+            return None if _try_lock(fd, fcntl.LOCK_SH) else _parse(os.pread(fd, _MOST_BYTES, 0))
+        finally:
+            os.close(fd)
+
+
+def _parse(text: bytes) -> Holder:
+    try:
+        told = json.loads(text)
+        pid, start_ticks, role = told["pid"], told["start_ticks"], told["role"]
+    except (ValueError, KeyError, TypeError):
+        return _UNREADABLE
+    if not isinstance(role, str) or not isinstance(pid, int) or not isinstance(start_ticks, int) or pid < 1:
+        return _UNREADABLE
+    return Holder(pid, start_ticks, role)
+
+
+def _is_at(path: str, fd: int) -> bool:
+    try:
+        named = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    held = os.fstat(fd)
+    return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
+
+
+def _try_lock(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lock_exclusively(fd: int) -> bool:
+    for _ in range(_TRIES):
+        if _try_lock(fd, fcntl.LOCK_EX):
+            return True
+        # Who merely asks for the holder has it shared, for microseconds; that must not look like a holder.
+        if not _try_lock(fd, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        time.sleep(_PAUSE_SECONDS)
+    return False

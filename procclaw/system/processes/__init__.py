@@ -1,0 +1,205 @@
+"""The operating system's processes: starting an attempt exactly once, knowing how it ended, signalling only it.
+
+The one outside thing that the modules of this package share, and the only place that speaks of signals, descriptors and
+/proc. `Processes` fulfils `engine.world.Processes` on a real machine. It decides nothing; what it reports was true at
+the moment of looking.
+
+A pid alone is never trusted. A shim is known by its record's lock, or by pid and start time within the boot that the
+attempt names; a member of an attempt by the evidence that `members` describes.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NoReturn
+
+from procclaw.model.state import (
+    Attempt,
+    Launch,
+    Launched,
+    LaunchRefused,
+    LaunchUndecided,
+    Process,
+    RecordPhase,
+    Sight,
+)
+from procclaw.system.processes.children import Children
+from procclaw.system.processes.commands import CommandResult, detach, is_marked, reexec_without_mark, run_command
+from procclaw.system.processes.freezing import frozen_writers
+from procclaw.system.processes.members import Sought, find_members
+from procclaw.system.processes.records import Records
+from procclaw.system.processes.shim import shell_argv
+from procclaw.system.processes.signals import SignalBytes, open_exit_handle, signal_process, signal_tree
+from procclaw.system.processes.spawning import (
+    DescriptorLimit,
+    Descriptors,
+    Relay,
+    close_on_exec,
+    refusal,
+    spawn_shim,
+)
+from procclaw.system.processes.table import MARK, boot_id, process_table
+
+__all__ = [
+    "MARK",
+    "CommandResult",
+    "Processes",
+    "SignalBytes",
+    "detach",
+    "frozen_writers",
+    "is_marked",
+    "reexec_without_mark",
+    "run_command",
+    "shell_argv",
+]
+
+
+class Processes:
+    def __init__(self, home: str) -> None:
+        self._logs = os.path.join(home, "logs")
+        self._records = Records(os.path.join(home, "records"))
+        self._table = process_table()
+        self._boot_id = boot_id()
+        self._limit = DescriptorLimit()
+        self._relay = Relay()
+        self._children = Children()
+        self._shims: dict[str, int] = {}
+        """By record, the pids of shims that were alive when last looked at; all in their sessions belongs to them."""
+        self._mixed_groups: frozenset[int] = frozenset()
+        close_on_exec()
+
+    def boot_id(self) -> str:
+        return self._boot_id
+
+    def create_record(self, record: str) -> None:
+        self._records.create(record)
+
+    def remove_record(self, record: str) -> None:
+        self._records.remove(record)
+        self._shims.pop(record, None)
+
+    def records(self) -> tuple[str, ...]:
+        return self._records.names()
+
+    def note_commit(self, at: datetime) -> None:
+        self._records.note_commit(at)
+
+    def noted_commit(self) -> datetime | None:
+        return self._records.noted_commit()
+
+    def sight(self, record: str) -> Sight:
+        sight = self._records.sight(record)
+        self._remember(record, sight.pid if sight.phase is RecordPhase.LOCKED else None)
+        return sight
+
+    def launch(self, launch: Launch) -> Launched | LaunchRefused | LaunchUndecided:
+        """If we die before the shim is spawned, the lock goes with us and the record is blank: it was never started. If
+        we die after, the shim holds the lock, and whoever looks next finds it alive and its pid in the record."""
+        try:
+            with Descriptors() as descriptors:
+                record = self._records.claim(launch.record)
+                if record is None:
+                    return LaunchUndecided()
+                return self._spawn(self._with_log_paths(launch), descriptors.keep(record), descriptors)
+        except (OSError, ValueError) as error:
+            return refusal(error)
+
+    def start_ticks(self, pid: int) -> int | None:
+        row = self._table.row(pid)
+        return None if row is None or row.is_dead else row.start_ticks
+
+    def process_of(self, pid: int) -> Process | None:
+        """The process that has `pid` now, with its name."""
+        row = self._table.row(pid)
+        return None if row is None or row.is_dead else Process(pid, row.start_ticks, row.command)
+
+    def signal_process(self, process: Process, signum: int) -> bool:
+        """True when it was sent: the process lives, is still the same one, and is neither init nor this process."""
+        return signal_process(self._table, process, signum)
+
+    def members(self, attempts: Sequence[Attempt]) -> Mapping[str, tuple[Process, ...]]:
+        sought = [self._sought(attempt) for attempt in attempts]
+        asked = {attempt.record for attempt in attempts}
+        strange_sessions = frozenset(pid for record, pid in self._shims.items() if record not in asked)
+        found = find_members(self._table, sought, strange_sessions)
+        looked_at = {one.shim for one in sought}
+        self._mixed_groups = (self._mixed_groups - looked_at) | found.mixed_groups
+        return found.members
+
+    def signal_attempt(self, attempt: Attempt, members: Sequence[Process], signum: int) -> None:
+        one = self._sought(attempt)
+        shim = None if one.shim is None or one.start_ticks is None else Process(one.shim, one.start_ticks)
+        signal_tree(self._table, shim, members, signum, is_group_ours=one.shim not in self._mixed_groups)
+
+    def peak_rss_mb(self, pid: int) -> float | None:
+        return self._children.peak_rss_mb(pid)
+
+    def reap(self) -> None:
+        """Collect our own children that have ended; a zombie would otherwise stay for as long as we live."""
+        self._children.reap()
+
+    def exit_handle(self, pid: int, start_ticks: int) -> int | None:
+        """A descriptor that becomes readable when the process has ended; the caller closes it.
+
+        None when it has ended already or the system has no such descriptors (left): then look now and again.
+        """
+        handle = open_exit_handle(self._table, Process(pid, start_ticks))
+        if handle is not None:
+            # A shim from before we re-executed ourselves is our child without our having spawned it.
+            self._children.add(pid)
+        return handle
+
+    def raise_descriptor_limit(self) -> int:
+        """Raise our own soft limit as far as it goes and return it; jobs keep what it was."""
+        return self._limit.raise_for_us()
+
+    def read_ahead(self) -> None:
+        """Read now what a later launch would read from our package, which may be replaced while we run."""
+        self._relay.read_ahead()
+
+    def reexec(self, argv: Sequence[str]) -> NoReturn:
+        """Become another program that keeps our children, under the descriptor limit that we were started with."""
+        self._limit.restore()
+        os.execv(argv[0], list(argv))
+
+    def _spawn(self, launch: Launch, record: int, descriptors: Descriptors) -> Launched:
+        mark = _mark_of(launch.record)
+        if launch.timestamps:
+            # If we die between the two, the relay finds its pipes closed, ends, and the record is blank and free.
+            relay, stdout, stderr = self._relay.spawn(launch, mark, record, descriptors)
+            self._children.add(relay)
+        else:
+            stdout, stderr = descriptors.log(launch.stdout), descriptors.log(launch.stderr)
+        pid = spawn_shim(launch, mark, stdout, stderr, record, self._limit.for_jobs())
+        self._children.add(pid)
+        self._remember(launch.record, pid)
+        row = self._table.row(pid)
+        # It may have ended already, but it cannot be gone before we have reaped it.
+        assert row is not None
+        return Launched(pid, row.start_ticks)
+
+    def _with_log_paths(self, launch: Launch) -> Launch:
+        return launch._replace(
+            stdout=os.path.join(self._logs, launch.stdout), stderr=os.path.join(self._logs, launch.stderr)
+        )
+
+    def _sought(self, attempt: Attempt) -> Sought:
+        pid, start_ticks = attempt.pid, attempt.start_ticks
+        if attempt.boot_id != self._boot_id:
+            pid = start_ticks = None
+        elif pid is None or start_ticks is None:
+            # The manager died between the spawn and its commit: the record has the pid, and its lock vouches for it.
+            sight = self.sight(attempt.record)
+            pid = sight.pid
+            start_ticks = self.start_ticks(pid) if pid is not None and sight.phase is RecordPhase.LOCKED else None
+        return Sought(attempt.id, attempt.mark, pid, start_ticks)
+
+    def _remember(self, record: str, shim: int | None) -> None:
+        if shim is None:
+            self._shims.pop(record, None)
+        else:
+            self._shims[record] = shim
+
+
+def _mark_of(record: str) -> str:
+    return record.rpartition(".")[2]

@@ -1,0 +1,222 @@
+"""The process table: who lives, who descends from whom, and which attempt's mark a process carries.
+
+Linux is read from /proc with bare open/read/close, because a scan touches every process of the machine. Everywhere else
+`ps` is asked, which costs a process per look; that half was never tried on macOS, only its parser on Linux's `ps`.
+A start time is the kernel's own number (clock ticks since boot; seconds where `ps` is asked): it is only ever compared
+for equality and order, never turned into a moment.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Collection
+from typing import NamedTuple, Protocol
+
+MARK = "PROCCLAW_ATTEMPT_MARK"
+"""The environment variable that tells to which attempt a process belongs."""
+
+_ROUNDS = 5
+"""Listings per scan. The second finds what was forked during the first; past the fifth only strangers keep forking."""
+
+_CHUNK = 65536
+
+
+def boot_id() -> str:
+    """Names this boot, and in it the life of this container: another first process means that all others are gone."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as named:
+            boot = named.read().strip()
+    except FileNotFoundError:
+        return _output_of(["sysctl", "-n", "kern.bootsessionuuid"]).strip()
+    first = ProcTable().row(1)
+    return boot if first is None else f"{boot}.{first.start_ticks}"
+
+
+class Row(NamedTuple):
+    """One process as one look showed it."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    start_ticks: int
+    is_dead: bool
+    """A zombie: it runs nothing and only waits to be reaped."""
+    is_stopped: bool
+    command: str
+
+
+class Table(Protocol):
+    def row(self, pid: int) -> Row | None:
+        """One process; None when there is none."""
+
+    def rows(self, since: int, besides: Collection[int], without_sessions: Collection[int]) -> dict[int, Row]:
+        """Every process started at `since` or later, those of these sessions left out; `besides` in any case."""
+
+    def mark(self, row: Row) -> str | None:
+        """The attempt mark in a process's environment; None when there is none or it may not be read."""
+
+
+def process_table() -> Table:
+    return ProcTable() if os.path.exists("/proc/self/stat") else PsTable()
+
+
+class ProcTable:
+    """Linux."""
+
+    def row(self, pid: int) -> Row | None:
+        try:
+            return _parse_stat(pid, _read(f"/proc/{pid}/stat"))
+        except (OSError, ValueError):
+            return None
+
+    def rows(self, since: int, besides: Collection[int], without_sessions: Collection[int]) -> dict[int, Row]:
+        found: dict[int, Row] = {}
+        seen: set[str] = set()
+        # A process that forks and exits between the listing and its turn would hide its child as well as itself, and
+        # daemons do exactly that. So list again until nothing new turns up.
+        for _ in range(_ROUNDS):
+            fresh = [name for name in os.listdir("/proc") if name.isdigit() and name not in seen]
+            if not fresh:
+                break
+            seen.update(fresh)
+            for name in fresh:
+                pid = int(name)
+                try:
+                    # One system call against the three, and slow ones, of reading the process's own file.
+                    if without_sessions and os.getsid(pid) in without_sessions and pid not in besides:
+                        continue
+                    row = _parse_stat(pid, _read(f"/proc/{name}/stat"), 0 if pid in besides else since)
+                except OSError:
+                    continue
+                if row is not None:
+                    found[pid] = row
+        return found
+
+    def mark(self, row: Row) -> str | None:
+        try:
+            return _mark_in(f"/proc/{row.pid}/environ")
+        except OSError:
+            return None
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 512)
+    finally:
+        os.close(fd)
+
+
+def _parse_stat(pid: int, stat: bytes, since: int = 0) -> Row | None:
+    # The command stands in parentheses and may itself hold spaces and parentheses: what counts is the last one.
+    end = stat.rindex(b")")
+    fields = stat[end + 2 :].split(b" ", 20)
+    start_ticks = int(fields[19])
+    if start_ticks < since:
+        return None
+    state = fields[0]
+    return Row(
+        pid,
+        int(fields[1]),
+        int(fields[2]),
+        int(fields[3]),
+        start_ticks,
+        # A process whose first thread has ended looks like a zombie while its other threads run on.
+        state in b"ZXx" and int(fields[17]) < 2,
+        state in b"Tt",
+        os.fsdecode(stat[stat.index(b"(") + 1 : end]),
+    )
+
+
+_MARK_START = b"\0" + MARK.encode() + b"="
+
+
+def _mark_in(environ: str) -> str | None:
+    fd = os.open(environ, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = b"\0"
+        while chunk := os.read(fd, _CHUNK):
+            text += chunk
+            start = text.find(_MARK_START)
+            if start >= 0 and (end := text.find(b"\0", start + 1)) >= 0:
+                return os.fsdecode(text[start + len(_MARK_START) : end])
+    finally:
+        os.close(fd)
+    return None
+
+
+class PsTable:
+    """Where there is no /proc. `run` takes an argv and gives what it printed."""
+
+    def __init__(self, run: Callable[[list[str]], str] | None = None) -> None:
+        self._run = run or _output_of
+        self._marks: dict[int, str] = {}
+
+    def row(self, pid: int) -> Row | None:
+        return self._look(["-p", str(pid)]).get(pid)
+
+    def rows(self, since: int, besides: Collection[int], without_sessions: Collection[int]) -> dict[int, Row]:
+        return {
+            pid: row
+            for pid, row in self._look(["-A"]).items()
+            if pid in besides or (row.start_ticks >= since and row.session not in without_sessions)
+        }
+
+    def mark(self, row: Row) -> str | None:
+        return self._marks.get(row.pid)
+
+    def _look(self, which: list[str]) -> dict[int, Row]:
+        # -E (macOS) appends the environment to the command, of own processes only; -ww keeps it from being cut.
+        columns = ["-o", "pid=,ppid=,pgid=,stat=,lstart=,command="]
+        show_environment = ["-E", "-ww"] if sys.platform == "darwin" else ["-ww"]
+        found = {}
+        for line in self._run(["ps", *show_environment, *which, *columns]).splitlines():
+            parsed = _parse_ps(line)
+            if parsed is not None:
+                row, mark = parsed
+                found[row.pid] = row
+                if mark is not None:
+                    self._marks[row.pid] = mark
+                else:
+                    self._marks.pop(row.pid, None)
+        return found
+
+
+_PS_LINE = re.compile(r"\s*(\d+)\s+(\d+)\s+(\d+)\s+(\S+)\s+\w+ (\w+)\s+(\d+) (\d+):(\d+):(\d+) (\d+)\s?(.*)")
+_PS_MARK = re.compile(rf"(?:^| ){MARK}=(\S+)")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def _parse_ps(line: str) -> tuple[Row, str | None] | None:
+    match = _PS_LINE.fullmatch(line)
+    if match is None or match[5] not in _MONTHS:
+        return None
+    pid, parent, group, day, hour, minute, second, year = (int(match[at]) for at in (1, 2, 3, 6, 7, 8, 9, 10))
+    try:
+        # ps on macOS prints no usable session id.
+        session = os.getsid(pid)
+    except OSError:
+        session = 0
+    month = _MONTHS.index(match[5])
+    row = Row(
+        pid=pid,
+        parent=parent,
+        group=group,
+        session=session,
+        # Only its order and equality count, so months may all have 31 days.
+        start_ticks=((((year * 12 + month) * 31 + day) * 24 + hour) * 60 + minute) * 60 + second,
+        is_dead=match[4][0] in "ZX",
+        is_stopped=match[4][0] in "Tt",
+        command=match[11].split(" ", 1)[0].rsplit("/", 1)[-1],
+    )
+    mark = _PS_MARK.search(match[11])
+    return row, mark[1] if mark else None
+
+
+def _output_of(argv: list[str]) -> str:
+    import subprocess
+
+    # UTC and the C locale: a start time must read the same in summer, in winter and in every language.
+    environment = {"PATH": "/bin:/usr/bin:/sbin:/usr/sbin", "LC_ALL": "C", "TZ": "UTC"}
+    return subprocess.run(argv, env=environment, capture_output=True, check=False).stdout.decode(errors="replace")

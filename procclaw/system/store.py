@@ -1,0 +1,735 @@
+"""The record of what ProcClaw has seen and intends: `procclaw.db`, and the only module that speaks SQL.
+
+Every public method is one transaction. What is about to be done is written before it is done, so after a crash the next
+cycle can tell "planned" from "done". Any process may read and add requests; all else is written only by whoever holds
+the home's lock. Moments are whole microseconds since the epoch. A newer or damaged file is refused with what to do about
+it and is never emptied or replaced.
+
+Writers say BEGIN IMMEDIATE: a transaction that begins by reading and writes later fails at once, whatever the busy
+timeout, when another writer came between.
+"""
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from procclaw.model.clock import from_microseconds, to_microseconds
+from procclaw.model.errors import DiskFull, StoreError
+from procclaw.model.spec import Leftovers
+from procclaw.model.state import (
+    ActiveRun,
+    Attempt,
+    Cursor,
+    Event,
+    Hold,
+    HoldKind,
+    HoldLifted,
+    Intent,
+    IntentKind,
+    IntentState,
+    JobForgotten,
+    JobState,
+    Lack,
+    Observed,
+    Reason,
+    RecordPhase,
+    Run,
+    RunState,
+    Sight,
+    Slice,
+    SlotOutcome,
+    Slots,
+    SlotsWithdrawn,
+    StopOrder,
+    Terms,
+    Trigger,
+)
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x50434C57
+BUSY_SECONDS = 5.0
+RESERVE_BYTES = 8 * 1024 * 1024
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE specs (hash TEXT PRIMARY KEY, document TEXT NOT NULL, loaded_at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE cursors (
+    job_id TEXT PRIMARY KEY, schedule_key TEXT NOT NULL, judged_until INTEGER NOT NULL, next_due_at INTEGER
+) WITHOUT ROWID;
+CREATE TABLE slots (
+    job_id TEXT NOT NULL, first_due_at INTEGER NOT NULL, last_due_at INTEGER NOT NULL, total INTEGER NOT NULL,
+    outcome TEXT NOT NULL, reason TEXT, run_id TEXT, noticed_at INTEGER NOT NULL,
+    PRIMARY KEY (job_id, first_due_at), CHECK (first_due_at <= last_due_at)
+) WITHOUT ROWID;
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, job_id TEXT NOT NULL, occasion TEXT NOT NULL, trigger TEXT NOT NULL, state TEXT NOT NULL,
+    queued_at INTEGER NOT NULL, not_before_at INTEGER NOT NULL, scheduled_at INTEGER, started_at INTEGER,
+    finished_at INTEGER, reason TEXT, detail TEXT NOT NULL, attempts INTEGER NOT NULL, failures INTEGER NOT NULL,
+    restarts INTEGER NOT NULL, ending TEXT, ending_force INTEGER NOT NULL, despite_disabled INTEGER NOT NULL,
+    process_hash TEXT NOT NULL, exit_code INTEGER, waiting_since INTEGER,
+    UNIQUE (job_id, occasion)
+);
+CREATE INDEX runs_active ON runs (job_id) WHERE finished_at IS NULL;
+CREATE INDEX runs_finished ON runs (job_id, finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX runs_by_time ON runs (queued_at);
+CREATE TABLE attempts (
+    id TEXT PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, job_id TEXT NOT NULL,
+    number INTEGER NOT NULL, mark TEXT NOT NULL, boot_id TEXT NOT NULL, created_at INTEGER NOT NULL,
+    terms TEXT NOT NULL, instance INTEGER NOT NULL, pid INTEGER, start_ticks INTEGER, job_pid INTEGER, started_at INTEGER,
+    blank_launches INTEGER NOT NULL, refusal TEXT, stop TEXT, exited_at INTEGER, exit_code INTEGER, ended_at INTEGER, reason TEXT,
+    detail TEXT NOT NULL, cpu_seconds REAL, max_rss_mb REAL, stdout TEXT, stderr TEXT,
+    UNIQUE (run_id, number)
+);
+CREATE INDEX attempts_live ON attempts (job_id) WHERE ended_at IS NULL;
+CREATE TABLE holds (
+    job_id TEXT NOT NULL, kind TEXT NOT NULL, since INTEGER NOT NULL, by TEXT NOT NULL, PRIMARY KEY (job_id, kind)
+) WITHOUT ROWID;
+CREATE TABLE intents (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL, kind TEXT NOT NULL, force INTEGER NOT NULL,
+    requested_at INTEGER NOT NULL, requested_by TEXT NOT NULL, state TEXT NOT NULL, message TEXT NOT NULL, run_id TEXT,
+    resolved_at INTEGER
+);
+CREATE INDEX intents_open ON intents (job_id) WHERE resolved_at IS NULL;
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT NOT NULL, job_id TEXT, fields TEXT NOT NULL
+);
+CREATE INDEX events_by_job ON events (job_id, id);
+"""
+
+
+class _Codec(NamedTuple):
+    """How one kind of value is written to a column and read back; neither sees None."""
+
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+
+
+_TIME = _Codec(to_microseconds, from_microseconds)
+_FLAG = _Codec(int, bool)
+
+
+def _word(kind: type[StrEnum]) -> _Codec:
+    return _Codec(str, kind)
+
+
+def _write_stop(stop: StopOrder) -> str:
+    moments = (stop.asked_at, stop.signalled_at, stop.killed_at, stop.last_killed_at)
+    return json.dumps([stop.reason, stop.force, *(None if at is None else to_microseconds(at) for at in moments)])
+
+
+def _read_stop(text: str) -> StopOrder:
+    reason, force, *times = json.loads(text)
+    asked_at, *sent_at = (None if at is None else from_microseconds(at) for at in times)
+    assert asked_at is not None
+    return StopOrder(Reason(reason), asked_at, force, *sent_at)
+
+
+def _read_terms(text: str) -> Terms:
+    signal, grace, leftovers, success, timeout, process_hash = json.loads(text)
+    return Terms(signal, grace, Leftovers(leftovers), tuple(success), timeout, process_hash)
+
+
+_TERMS = _Codec(json.dumps, _read_terms)
+_STOP = _Codec(_write_stop, _read_stop)
+_SLICE = _Codec(json.dumps, lambda text: Slice(*json.loads(text)))
+_FIELDS = _Codec(lambda fields: json.dumps(dict(fields)), lambda text: tuple(json.loads(text).items()))
+
+
+class _Table:
+    """The one place where a value's fields and a table's columns meet."""
+
+    def __init__(self, name: str, row: type[Any], key: tuple[str, ...], codecs: Mapping[str, _Codec]) -> None:
+        self.name = name
+        self.row = row
+        self.fields: tuple[str, ...] = row._fields
+        self._codecs = tuple(codecs.get(field) for field in self.fields)
+        self.columns = ", ".join(self.fields)
+        marks = ", ".join("?" * len(self.fields))
+        update = ", ".join(f"{field} = excluded.{field}" for field in self.fields if field not in key)
+        self.insert = f"INSERT INTO {name} ({self.columns}) VALUES ({marks})"
+        self.upsert = f"{self.insert} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {update}"
+
+    def write(self, value: tuple[Any, ...]) -> list[Any]:
+        return [
+            item if codec is None or item is None else codec.write(item)
+            for item, codec in zip(value, self._codecs, strict=True)
+        ]
+
+    def read(self, columns: Sequence[Any]) -> Any:
+        return self.row(
+            *(
+                item if codec is None or item is None else codec.read(item)
+                for item, codec in zip(columns, self._codecs, strict=True)
+            )
+        )
+
+
+_RUNS = _Table(
+    "runs",
+    Run,
+    ("id",),
+    {
+        "trigger": _word(Trigger),
+        "state": _word(RunState),
+        "queued_at": _TIME,
+        "not_before_at": _TIME,
+        "scheduled_at": _TIME,
+        "started_at": _TIME,
+        "finished_at": _TIME,
+        "waiting_since": _TIME,
+        "reason": _word(Reason),
+        "ending": _word(Reason),
+        "ending_force": _FLAG,
+        "despite_disabled": _FLAG,
+    },
+)
+_ATTEMPTS = _Table(
+    "attempts",
+    Attempt,
+    ("id",),
+    {
+        "created_at": _TIME,
+        "terms": _TERMS,
+        "started_at": _TIME,
+        "refusal": _word(Reason),
+        "stop": _STOP,
+        "exited_at": _TIME,
+        "ended_at": _TIME,
+        "reason": _word(Reason),
+        "stdout": _SLICE,
+        "stderr": _SLICE,
+    },
+)
+_SLOTS = _Table(
+    "slots",
+    Slots,
+    ("job_id", "first_due_at"),
+    {
+        "first_due_at": _TIME,
+        "last_due_at": _TIME,
+        "outcome": _word(SlotOutcome),
+        "reason": _word(Reason),
+        "noticed_at": _TIME,
+    },
+)
+_CURSORS = _Table("cursors", Cursor, ("job_id",), {"judged_until": _TIME, "next_due_at": _TIME})
+_HOLDS = _Table("holds", Hold, ("job_id", "kind"), {"kind": _word(HoldKind), "since": _TIME})
+_INTENTS = _Table(
+    "intents",
+    Intent,
+    ("id",),
+    {
+        "kind": _word(IntentKind),
+        "force": _FLAG,
+        "requested_at": _TIME,
+        "state": _word(IntentState),
+        "resolved_at": _TIME,
+    },
+)
+_EVENTS = _Table("events", Event, ("id",), {"at": _TIME, "fields": _FIELDS})
+
+
+Row = Run | Attempt | Slots | Cursor | Hold | Intent | Event | HoldLifted | SlotsWithdrawn | JobForgotten
+
+
+class Problems(NamedTuple):
+    """The present files cannot be used, so the last good configuration stays in force."""
+
+    since: datetime
+    problems: tuple[str, ...]
+
+
+class Store:
+    """One connection to the home's database. Not shared between threads."""
+
+    def __init__(self, path: str, reserve: str | None = None) -> None:
+        """Open or create. Raises StoreError for a file that is newer, damaged or not ours; DiskFull if there is no room."""
+        self._path = path
+        self._reserve = reserve
+        try:
+            self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{path}: cannot open the database: {error}") from error
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise self._translated(error) from error
+        except StoreError:
+            self._db.close()
+            raise
+
+    def _prepare(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self._path}: written by a newer ProcClaw (schema {version}, this one knows {SCHEMA_VERSION}); "
+                "use that version, or move the file away to start without its history"
+            )
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        if version == SCHEMA_VERSION:
+            return
+        self._db.execute("PRAGMA journal_mode = WAL")
+        with self._writing():
+            if self._db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
+                return
+            if self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+                raise StoreError(f"{self._path}: not a ProcClaw database; move it away")
+            for statement in _SCHEMA.split(";\n"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def check(self) -> None:
+        """Raise StoreError if the file is damaged. Reads all of it, so only when a daemon starts."""
+        verdict = self._read("PRAGMA quick_check")[0][0]
+        if verdict != "ok":
+            raise StoreError(self._damaged(str(verdict)))
+
+    def _damaged(self, what: str) -> str:
+        return (
+            f"{self._path}: the database is damaged ({what}); restore it from a backup, or move it away "
+            "to start without its history: running jobs are found again by their records"
+        )
+
+    def _translated(self, error: sqlite3.DatabaseError) -> Exception:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and self._is_disk_full()):
+            return DiskFull(f"{self._path}: no space left on the device")
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return StoreError(self._damaged(str(error)))
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return StoreError(f"{self._path}: locked by another process for more than {BUSY_SECONDS:.0f} s")
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
+            return StoreError(f"{self._path}: {error}; check the owner, the permissions and the disk")
+        return error
+
+    def _is_disk_full(self) -> bool:
+        # SQLite reports a full disk as a plain I/O error where it grows the shared-memory file.
+        stat = os.statvfs(os.path.dirname(self._path) or ".")
+        return stat.f_bavail * stat.f_frsize < 64 * 1024
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            # After SQLITE_FULL the transaction may already be gone.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _write(self, body: Callable[[], Any]) -> Any:
+        """Run `body` in a transaction; once more without the reserve if the disk is full."""
+        try:
+            try:
+                with self._writing():
+                    return body()
+            except sqlite3.DatabaseError as error:
+                if not isinstance(self._translated(error), DiskFull) or not self._release_reserve():
+                    raise
+                with self._writing():
+                    return body()
+        except sqlite3.DatabaseError as error:
+            translated = self._translated(error)
+            if translated is error:
+                raise
+            raise translated from error
+
+    def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._db.execute(sql, parameters).fetchall()
+        except sqlite3.DatabaseError as error:
+            translated = self._translated(error)
+            if translated is error:
+                raise
+            raise translated from error
+
+    def _release_reserve(self) -> bool:
+        if self._reserve is None:
+            return False
+        try:
+            os.unlink(self._reserve)
+        except OSError:
+            return False
+        return True
+
+    def keep_reserve(self) -> None:
+        """Set disk space aside for the next time the disk is full; without effect while it is."""
+        if self._reserve is None or os.path.exists(self._reserve):
+            return
+        beside = self._reserve + ".new"
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                zeros = bytes(1024 * 1024)
+                for _ in range(RESERVE_BYTES // len(zeros)):
+                    os.write(descriptor, zeros)
+            finally:
+                os.close(descriptor)
+            os.rename(beside, self._reserve)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+
+    # --- what the cycle writes ---
+
+    def record(self, rows: Iterable[Row], committed_at: datetime | None = None) -> None:
+        """Write all rows or none. `committed_at` marks a commit of the reconciler's. Raises DiskFull, StoreError."""
+        wanted = tuple(rows)
+        if not wanted:
+            return
+
+        def body() -> None:
+            for row in wanted:
+                self._record_one(row)
+            if committed_at is not None:
+                self._set_meta("last_commit_at", str(to_microseconds(committed_at)))
+
+        self._write(body)
+
+    def _record_one(self, row: Row) -> None:
+        execute = self._db.execute
+        match row:
+            case Run():
+                execute(_RUNS.upsert, _RUNS.write(row))
+            case Attempt():
+                execute(_ATTEMPTS.upsert, _ATTEMPTS.write(row))
+            case Slots():
+                self._record_slots(row)
+            case Cursor():
+                execute(_CURSORS.upsert, _CURSORS.write(row))
+            case Hold():
+                execute(_HOLDS.upsert, _HOLDS.write(row))
+            case Intent():
+                execute(_INTENTS.upsert, _INTENTS.write(row))
+            case Event():
+                execute(_EVENTS.insert, [*_EVENTS.write(row)[:-1], None])
+            case HoldLifted():
+                execute("DELETE FROM holds WHERE job_id = ? AND kind = ?", (row.job_id, row.kind))
+            case SlotsWithdrawn():
+                execute(
+                    "DELETE FROM slots WHERE job_id = ? AND first_due_at > ? AND outcome <> ?",
+                    (row.job_id, to_microseconds(row.after), SlotOutcome.RAN),
+                )
+            case JobForgotten():
+                execute("DELETE FROM holds WHERE job_id = ?", (row.job_id,))
+                execute("DELETE FROM cursors WHERE job_id = ?", (row.job_id,))
+
+    def _record_slots(self, row: Slots) -> None:
+        overlapping = self._db.execute(
+            "SELECT 1 FROM slots WHERE job_id = ? AND first_due_at <= ? AND last_due_at >= ? "
+            "AND NOT (first_due_at = ? AND run_id IS ?) LIMIT 1",
+            (
+                row.job_id,
+                to_microseconds(row.last_due_at),
+                to_microseconds(row.first_due_at),
+                to_microseconds(row.first_due_at),
+                row.run_id,
+            ),
+        ).fetchone()
+        if overlapping:
+            raise StoreError(f"{self._path}: a slot of {row.job_id} would be in the ledger twice: {row}")
+        self._db.execute(_SLOTS.upsert, _SLOTS.write(row))
+
+    def add_intent(self, intent: Intent) -> int:
+        """Record a request and give it its id."""
+
+        def body() -> int:
+            cursor = self._db.execute(_INTENTS.insert, [None, *_INTENTS.write(intent)[1:]])
+            assert cursor.lastrowid is not None
+            return cursor.lastrowid
+
+        return int(self._write(body))
+
+    # --- the configuration in force ---
+
+    def save_spec(self, content_hash: str, document: Mapping[str, Any], now: datetime) -> None:
+        """Put a good configuration in force. Those before it are kept only while a run was recorded under them."""
+
+        def body() -> None:
+            self._db.execute("DELETE FROM specs WHERE hash <> ?", (content_hash,))
+            self._db.execute(
+                "INSERT OR REPLACE INTO specs (hash, document, loaded_at) VALUES (?, ?, ?)",
+                (content_hash, json.dumps(document, separators=(",", ":")), to_microseconds(now)),
+            )
+            self._set_meta("spec", content_hash)
+
+        self._write(body)
+
+    def spec_hash(self) -> str | None:
+        return self.meta("spec")
+
+    def load_spec(self) -> tuple[str, dict[str, Any]] | None:
+        """Content hash and document of the configuration in force; None before the first."""
+        rows = self._read("SELECT hash, document FROM specs WHERE hash = (SELECT value FROM meta WHERE key = 'spec')")
+        return (rows[0][0], json.loads(rows[0][1])) if rows else None
+
+    def meta(self, key: str) -> str | None:
+        rows = self._read("SELECT value FROM meta WHERE key = ?", (key,))
+        return rows[0][0] if rows else None
+
+    def set_meta(self, key: str, value: str | None) -> None:
+        """Keep a fact about the home as a whole; None removes it. Writes only what differs."""
+        if self.meta(key) != value:
+            self._write(lambda: self._set_meta(key, value))
+
+    def _set_meta(self, key: str, value: str | None) -> None:
+        if value is None:
+            self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
+        else:
+            self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
+
+    def problems(self) -> Problems | None:
+        text = self.meta("problems")
+        if text is None:
+            return None
+        since, problems = json.loads(text)
+        return Problems(from_microseconds(since), tuple(problems))
+
+    def set_problems(self, problems: Problems | None) -> None:
+        text = None if problems is None else json.dumps([to_microseconds(problems.since), problems.problems])
+        self.set_meta("problems", text)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What the configuration in force was warned of when it was loaded."""
+        return tuple(json.loads(self.meta("warnings") or "[]"))
+
+    def set_warnings(self, warnings: tuple[str, ...]) -> None:
+        self.set_meta("warnings", json.dumps(warnings) if warnings else None)
+
+    def lack(self) -> Lack | None:
+        text = self.meta("lack")
+        if text is None:
+            return None
+        reason, detail, retry_at = json.loads(text)
+        return Lack(Reason(reason), detail, from_microseconds(retry_at))
+
+    def set_lack(self, lack: Lack | None) -> None:
+        text = None if lack is None else json.dumps([lack.reason, lack.detail, to_microseconds(lack.retry_at)])
+        self.set_meta("lack", text)
+
+    def last_commit_at(self) -> datetime | None:
+        text = self.meta("last_commit_at")
+        return None if text is None else from_microseconds(int(text))
+
+    # --- what a decision is based upon ---
+
+    def data_version(self) -> int:
+        """Changes when another process has committed. A few microseconds."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    def job_states(self, jobs: Iterable[str] | None = None) -> dict[str, JobState]:
+        """What is recorded of these jobs (None: of every job that anything is recorded of), as one moment saw it.
+
+        Live attempts carry no sight yet: `controller` looks.
+        """
+        chosen = None if jobs is None else json.dumps(list(jobs))
+        try:
+            self._db.execute("BEGIN")
+            try:
+                return self._job_states(chosen)
+            finally:
+                self._db.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            translated = self._translated(error)
+            if translated is error:
+                raise
+            raise translated from error
+
+    def _select(self, table: _Table, chosen: str | None, where: str = "", order: str = "") -> list[Any]:
+        sql = f"SELECT {table.columns} FROM {table.name}"
+        conditions = [where] if where else []
+        if chosen is not None:
+            conditions.append("job_id IN (SELECT value FROM json_each(?))")
+        if conditions:
+            sql += " WHERE " + " AND ".join(conditions)
+        rows = self._db.execute(sql + order, () if chosen is None else (chosen,))
+        return [table.read(row) for row in rows]
+
+    def _job_states(self, chosen: str | None) -> dict[str, JobState]:
+        live = {attempt.run_id: attempt for attempt in self._select(_ATTEMPTS, chosen, "ended_at IS NULL")}
+        active: dict[str, list[ActiveRun]] = {}
+        for run in self._select(_RUNS, chosen, "finished_at IS NULL", " ORDER BY queued_at, rowid"):
+            attempt = live.get(run.id)
+            seen = None if attempt is None else Observed(attempt, Sight(RecordPhase.MISSING))
+            active.setdefault(run.job_id, []).append(ActiveRun(run, seen))
+        holds: dict[str, list[Hold]] = {}
+        for hold in self._select(_HOLDS, chosen):
+            holds.setdefault(hold.job_id, []).append(hold)
+        intents: dict[str, list[Intent]] = {}
+        for intent in self._select(_INTENTS, chosen, "resolved_at IS NULL", " ORDER BY id"):
+            intents.setdefault(intent.job_id, []).append(intent)
+        cursors = {cursor.job_id: cursor for cursor in self._select(_CURSORS, chosen)}
+        ran_later: dict[str, list[datetime]] = {}
+        later = "SELECT s.job_id, s.first_due_at FROM cursors c JOIN slots s ON s.job_id = c.job_id"
+        for job_id, due_at in self._db.execute(later + " AND s.first_due_at > c.judged_until AND s.outcome = 'ran'"):
+            ran_later.setdefault(job_id, []).append(from_microseconds(due_at))
+        finished = {run.job_id: run for run in self._newest_finished(chosen)}
+        names = {*active, *holds, *intents, *cursors, *finished} if chosen is None else set(json.loads(chosen))
+        return {
+            name: JobState(
+                id=name,
+                active=tuple(active.get(name, ())),
+                newest_finished=finished.get(name),
+                holds=tuple(holds.get(name, ())),
+                cursor=cursors.get(name),
+                ran_after_cursor=frozenset(ran_later.get(name, ())),
+                intents=tuple(intents.get(name, ())),
+            )
+            for name in names
+        }
+
+    def _newest_finished(self, chosen: str | None) -> list[Run]:
+        jobs = "SELECT value AS job_id FROM json_each(?)" if chosen is not None else "SELECT DISTINCT job_id FROM runs"
+        newest = (
+            "SELECT (SELECT id FROM runs r WHERE r.job_id = j.job_id AND r.finished_at IS NOT NULL "
+            f"ORDER BY r.finished_at DESC, r.rowid DESC LIMIT 1) FROM ({jobs}) j"
+        )
+        rows = self._db.execute(
+            f"SELECT {_RUNS.columns} FROM runs WHERE id IN ({newest})", () if chosen is None else (chosen,)
+        )
+        return [_RUNS.read(row) for row in rows]
+
+    def jobs_with_intents(self) -> tuple[str, ...]:
+        return tuple(row[0] for row in self._read("SELECT DISTINCT job_id FROM intents WHERE resolved_at IS NULL"))
+
+    # --- what people ask ---
+
+    def intent(self, intent_id: int) -> Intent | None:
+        rows = self._read(f"SELECT {_INTENTS.columns} FROM intents WHERE id = ?", (intent_id,))
+        found: Intent | None = _INTENTS.read(rows[0]) if rows else None
+        return found
+
+    def run(self, run_id: str) -> Run | None:
+        rows = self._read(f"SELECT {_RUNS.columns} FROM runs WHERE id = ?", (run_id,))
+        found: Run | None = _RUNS.read(rows[0]) if rows else None
+        return found
+
+    def runs_like(self, prefix: str) -> tuple[Run, ...]:
+        """Runs whose id begins so; at most two are looked for, to tell one from several."""
+        rows = self._read(f"SELECT {_RUNS.columns} FROM runs WHERE id >= ? AND id < ? LIMIT 2", (prefix, prefix + "~"))
+        return tuple(_RUNS.read(row) for row in rows)
+
+    def runs(self, job_id: str | None = None, limit: int = 50, state: RunState | None = None) -> tuple[Run, ...]:
+        """The newest runs, newest first."""
+        conditions, parameters = ["1"], list[Any]()
+        if job_id is not None:
+            conditions.append("job_id = ?")
+            parameters.append(job_id)
+        if state is not None:
+            conditions.append("state = ?")
+            parameters.append(state)
+        rows = self._read(
+            f"SELECT {_RUNS.columns} FROM runs WHERE {' AND '.join(conditions)} ORDER BY queued_at DESC, rowid DESC LIMIT ?",
+            [*parameters, limit],
+        )
+        return tuple(_RUNS.read(row) for row in rows)
+
+    def attempts(self, run_id: str) -> tuple[Attempt, ...]:
+        rows = self._read(f"SELECT {_ATTEMPTS.columns} FROM attempts WHERE run_id = ? ORDER BY number", (run_id,))
+        return tuple(_ATTEMPTS.read(row) for row in rows)
+
+    def attempts_since(self, job_id: str, since: datetime) -> tuple[Attempt, ...]:
+        """A job's attempts that were alive at `since` or later, oldest first."""
+        rows = self._read(
+            f"SELECT {_ATTEMPTS.columns} FROM attempts WHERE job_id = ? AND (ended_at IS NULL OR ended_at >= ?) "
+            "ORDER BY created_at",
+            (job_id, to_microseconds(since)),
+        )
+        return tuple(_ATTEMPTS.read(row) for row in rows)
+
+    def live_attempts(self) -> tuple[Attempt, ...]:
+        rows = self._read(f"SELECT {_ATTEMPTS.columns} FROM attempts WHERE ended_at IS NULL")
+        return tuple(_ATTEMPTS.read(row) for row in rows)
+
+    def ledger(self, job_id: str | None = None, since: datetime | None = None, limit: int = 100) -> tuple[Slots, ...]:
+        """The newest rows, newest first."""
+        conditions, parameters = ["1"], list[Any]()
+        if job_id is not None:
+            conditions.append("job_id = ?")
+            parameters.append(job_id)
+        if since is not None:
+            conditions.append("last_due_at >= ?")
+            parameters.append(to_microseconds(since))
+        rows = self._read(
+            f"SELECT {_SLOTS.columns} FROM slots WHERE {' AND '.join(conditions)} "
+            "ORDER BY last_due_at DESC, job_id LIMIT ?",
+            [*parameters, limit],
+        )
+        return tuple(_SLOTS.read(row) for row in rows)
+
+    def events(self, after_id: int = 0, job_id: str | None = None, newest: int | None = None) -> tuple[Event, ...]:
+        """Events later than `after_id`, oldest first; `newest` keeps that many of the newest."""
+        conditions, parameters = ["id > ?"], list[Any]([after_id])
+        if job_id is not None:
+            conditions.append("job_id = ?")
+            parameters.append(job_id)
+        rows = self._read(
+            f"SELECT {_EVENTS.columns} FROM events WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
+            [*parameters, -1 if newest is None else newest],
+        )
+        return tuple(_EVENTS.read(row) for row in reversed(rows))
+
+    def counts(self) -> dict[str, int]:
+        """Rows per table, for people and tests of growth."""
+        tables = ("runs", "attempts", "slots", "events", "intents", "holds")
+        return {table: self._read(f"SELECT count(*) FROM {table}")[0][0] for table in tables}
+
+    # --- retention ---
+
+    def purge(self, keep_runs: int, before: datetime, limit: int) -> int:
+        """Remove up to `limit` finished runs of the jobs that have more than `keep_runs` or older ones; returns how many.
+
+        A job's newest finished run stays whatever its age; so do rows of the ledger younger than `before`, and every row
+        that could still make a slot unique (at or after the job's cursor).
+        """
+        oldest = to_microseconds(before)
+
+        def body() -> int:
+            ranked = (
+                "SELECT id, finished_at, row_number() OVER (PARTITION BY job_id ORDER BY finished_at DESC, rowid DESC) n "
+                "FROM runs WHERE finished_at IS NOT NULL"
+            )
+            removed = self._db.execute(
+                f"DELETE FROM runs WHERE id IN (SELECT id FROM ({ranked}) "
+                "WHERE n > 1 AND (n > ? OR finished_at < ?) LIMIT ?)",
+                (max(keep_runs, 1), oldest, limit),
+            ).rowcount
+            self._db.execute(
+                "DELETE FROM slots WHERE (job_id, first_due_at) IN (SELECT s.job_id, s.first_due_at FROM slots s "
+                "LEFT JOIN cursors c ON c.job_id = s.job_id "
+                "WHERE s.last_due_at < ? AND (c.job_id IS NULL OR s.last_due_at < c.judged_until) LIMIT ?)",
+                (oldest, limit),
+            )
+            self._db.execute(
+                "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < ? LIMIT ?)", (oldest, limit)
+            )
+            self._db.execute(
+                "DELETE FROM intents WHERE id IN (SELECT id FROM intents WHERE resolved_at < ? LIMIT ?)",
+                (oldest, limit),
+            )
+            return removed
+
+        return int(self._write(body))
+
+    def thin_attempts(self, run_id: str, keep: int) -> None:
+        """Keep the newest `keep` attempts of a run that goes on and on."""
+        self._write(
+            lambda: self._db.execute(
+                "DELETE FROM attempts WHERE run_id = ? AND ended_at IS NOT NULL AND number <= "
+                "(SELECT max(number) FROM attempts WHERE run_id = ?) - ?",
+                (run_id, run_id, keep),
+            )
+        )

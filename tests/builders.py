@@ -1,0 +1,466 @@
+"""Values for tests: jobs, runs, attempts and states of which a test names only what matters to it.
+
+Everything happens at `NOW` unless told otherwise, and everything belongs to the job "job". Spans are seconds before
+(`..._ago`) or after (`..._in`) `NOW`. `carried_out` is the smallest world there is: a state as it looks once a plan's
+rows are written and its effects have happened.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from procclaw.model.ids import run_id
+from procclaw.model.spec import (
+    CatchUp,
+    CatchUpPolicy,
+    Concurrency,
+    Config,
+    HistoryPolicy,
+    JobSpec,
+    JobType,
+    Leftovers,
+    LogPolicy,
+    Overlap,
+    Restart,
+    Retry,
+    Shutdown,
+    Spec,
+)
+from procclaw.model.state import (
+    HOME,
+    ActiveRun,
+    Attempt,
+    Cursor,
+    Hold,
+    HoldKind,
+    HoldLifted,
+    Intent,
+    IntentKind,
+    IntentState,
+    JobForgotten,
+    JobState,
+    Observed,
+    Process,
+    Reason,
+    RecordPhase,
+    Run,
+    RunState,
+    Sight,
+    SlotOutcome,
+    Slots,
+    SlotsWithdrawn,
+    State,
+    StopOrder,
+    Terms,
+    Trigger,
+)
+from procclaw.planning.actions import Plan, Relaunch, Signal, Start, Wait, Write
+from procclaw.planning.plan import plan
+from procclaw.planning.slots import schedule_key
+
+NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
+JOB = "job"
+BOOT = "this-boot"
+EARLIER_BOOT = "earlier-boot"
+TERM = 15
+A_MARK = "0" * 32
+CONTINUOUS_OCCASION = "continuous:first"
+
+
+def ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+# --- what is wanted ---
+
+_PARTS: Mapping[str, tuple[str, str]] = {
+    "catch_up": ("catch_up", "policy"),
+    "within": ("catch_up", "within_seconds"),
+    "limit": ("catch_up", "limit"),
+    "retries": ("retry", "enabled"),
+    "delays": ("retry", "delays_seconds"),
+    "max_attempts": ("retry", "max_attempts"),
+    "reset_after": ("retry", "reset_after_seconds"),
+    "grace": ("shutdown", "grace_seconds"),
+    "signal": ("shutdown", "signal"),
+    "leftovers": ("shutdown", "leftovers"),
+    "max_instances": ("concurrency", "max_instances"),
+    "queue_excess": ("concurrency", "queue_excess"),
+    "queue_timeout": ("concurrency", "queue_timeout_seconds"),
+}
+_PLAIN = {"timeout": "timeout_seconds", "jitter": "jitter_seconds"}
+_WORDS: Mapping[str, Any] = {
+    "type": JobType,
+    "on_overlap": Overlap,
+    "restart": Restart,
+    "catch_up": CatchUpPolicy,
+    "leftovers": Leftovers,
+}
+
+
+def a_job(type: str = "manual", **fields: Any) -> JobSpec:  # noqa: A002
+    """A job with the defaults of the schema; `fields` are those of jobs.yaml, the nested ones by their own names."""
+    job = JobSpec(
+        id=JOB,
+        name=JOB,
+        description="",
+        tags=(),
+        cmd=("true",),
+        cwd=None,
+        env=(),
+        env_file=None,
+        type=JobType(type),
+        enabled=True,
+        schedule=("0 * * * *",) if type == "scheduled" else (),
+        timezone="UTC",
+        run_at=NOW if type == "oneshot" else None,
+        on_overlap=Overlap.SKIP,
+        catch_up=CatchUp(CatchUpPolicy.LATEST, 3600, 100),
+        jitter_seconds=0,
+        timeout_seconds=None,
+        restart=Restart.ALWAYS,
+        success_exit_codes=(0,),
+        retry=Retry(True, (0, 30, 300, 900, 3600), 5, 60),
+        shutdown=Shutdown(60, TERM, Leftovers.STOP),
+        concurrency=Concurrency(1, True, 300),
+        log=LogPolicy(10_000_000, 5, False),
+        depends_on=(),
+        not_built=(),
+        process_hash="as it is",
+        source="jobs.yaml:2",
+        **_only_in_newer_contracts(),
+    )
+    return changed(job, **fields)
+
+
+def _only_in_newer_contracts() -> dict[str, Any]:
+    return {"has_health_check": True} if "has_health_check" in JobSpec._fields else {}
+
+
+def changed(job: JobSpec, **fields: Any) -> JobSpec:
+    """`job` after an edit of jobs.yaml."""
+    for name, value in fields.items():
+        value = _WORDS[name](value) if name in _WORDS else value
+        if name == "schedule" and isinstance(value, str):
+            value = (value,)
+        if name in _PARTS:
+            whole, part = _PARTS[name]
+            job = job._replace(**{whole: getattr(job, whole)._replace(**{part: value})})
+        else:
+            job = job._replace(**{_PLAIN.get(name, name): value})
+    return job
+
+
+def a_config(**fields: Any) -> Config:
+    config = Config("127.0.0.1", 9876, "INFO", 60, (), (), "UTC", HistoryPolicy(100, 30))
+    return config._replace(**fields)
+
+
+def a_spec(*jobs: JobSpec) -> Spec:
+    return Spec({job.id: job for job in jobs}, a_config(), "hash")
+
+
+# --- what is there ---
+
+
+def a_run(state: str = "queued", **fields: Any) -> Run:
+    """A run asked for by a person a minute ago, unless `fields` say otherwise.
+
+    `slot` makes it the run of that due time. A running one is in its first attempt; a retrying one failed once.
+    """
+    slot = fields.pop("slot", None)
+    trigger = Trigger(fields.pop("trigger", "manual" if slot is None else "schedule"))
+    occasion = "intent:1" if slot is None else f"slot:{round(slot.timestamp()) * 1_000_000}"
+    occasion = fields.pop("occasion", CONTINUOUS_OCCASION if trigger is Trigger.CONTINUOUS else occasion)
+    job_id = fields.pop("job_id", JOB)
+    queued_at = fields.pop("queued_at", ago(60) if slot is None else slot)
+    has_begun = state not in ("queued", "expired")
+    run = Run(
+        id=run_id(job_id, occasion),
+        job_id=job_id,
+        occasion=occasion,
+        trigger=trigger,
+        state=RunState(state),
+        queued_at=queued_at,
+        not_before_at=queued_at,
+        scheduled_at=slot,
+        started_at=queued_at if has_begun else None,
+        attempts=1 if has_begun else 0,
+        failures=1 if state in ("retrying", "failed") else 0,
+        process_hash="as it is",
+    )
+    if not run.is_active:
+        run = run._replace(finished_at=ago(30), reason=Reason.FINISHED)
+    return run._replace(**fields)
+
+
+def continuous_run(state: str = "running", **fields: Any) -> Run:
+    return a_run(state, trigger="continuous", **fields)
+
+
+def an_attempt(run: Run, job: JobSpec | None = None, **fields: Any) -> Attempt:
+    """The newest attempt of `run`, started as `job` says; its process lives since the run began."""
+    started_at = fields.pop("started_at", run.started_at or NOW)
+    number = fields.pop("number", run.attempts)
+    attempt = Attempt(
+        id=f"{run.id}.{number}",
+        run_id=run.id,
+        job_id=run.job_id,
+        number=number,
+        mark=A_MARK,
+        boot_id=BOOT,
+        created_at=started_at,
+        terms=terms_of(job or a_job()),
+        pid=1000,
+        start_ticks=5000,
+        started_at=started_at,
+    )
+    return attempt._replace(**fields)
+
+
+def terms_of(job: JobSpec) -> Terms:
+    shutdown = job.shutdown
+    return Terms(
+        signal=shutdown.signal,
+        grace_seconds=shutdown.grace_seconds,
+        leftovers=shutdown.leftovers,
+        success_exit_codes=job.success_exit_codes,
+        timeout_seconds=job.timeout_seconds,
+        process_hash=job.process_hash,
+    )
+
+
+def an_order(reason: Reason = Reason.STOP_REQUESTED, asked_ago: float = 0, **fields: Any) -> StopOrder:
+    """A stop decided `asked_ago`; with `signalled_ago` or `killed_ago` it has been carried on so far."""
+    for name in ("signalled", "killed", "killed_again"):
+        if f"{name}_ago" in fields:
+            fields[f"{name}_at"] = ago(fields.pop(f"{name}_ago"))
+    return StopOrder(reason, ago(asked_ago), **fields)
+
+
+def alive(attempt: Attempt, *members: Process) -> Observed:
+    """Its shim holds the record; `members` are what else of it lives, if somebody looked."""
+    return Observed(attempt, Sight(RecordPhase.LOCKED, pid=attempt.pid), members or None)
+
+
+def exited(attempt: Attempt, code: int = 0, *members: Process, at: datetime = NOW, **fields: Any) -> Observed:
+    return Observed(attempt, Sight(RecordPhase.EXITED, attempt.pid, code, at, 0.5, **fields), members)
+
+
+def seen_as(phase: str, attempt: Attempt, *members: Process) -> Observed:
+    """A look that showed nothing but the phase (and the pid, where the record carries one)."""
+    pid = attempt.pid if phase in ("locked", "lost", "failed_cwd") else None
+    return Observed(attempt, Sight(RecordPhase(phase), pid), members)
+
+
+def with_process(run: Run, job: JobSpec | None = None, **fields: Any) -> ActiveRun:
+    """The run with its attempt's process alive."""
+    return ActiveRun(run, alive(an_attempt(run, job, **fields)))
+
+
+def waiting(run: Run) -> ActiveRun:
+    return ActiveRun(run, None)
+
+
+def a_job_state(*active: ActiveRun, **fields: Any) -> JobState:
+    return JobState(fields.pop("id", JOB), active, **fields)
+
+
+def a_state(*jobs: JobState, **fields: Any) -> State:
+    return State(fields.pop("boot_id", BOOT), {job.id: job for job in jobs}, **fields)
+
+
+def a_cursor(job: JobSpec, judged_until: datetime, next_due_at: datetime | None) -> Cursor:
+    return Cursor(job.id, schedule_key(job), judged_until, next_due_at)
+
+
+def a_hold(kind: str, since: datetime = NOW - timedelta(hours=1), by: str = "alice", job_id: str = JOB) -> Hold:
+    return Hold(job_id, HoldKind(kind), since, by)
+
+
+HOME_HELD = (a_hold("stop", job_id=HOME),)
+
+
+def an_intent(kind: str, number: int = 1, **fields: Any) -> Intent:
+    """A request by alice, made just now."""
+    fields = {"force": False, "requested_at": NOW, "requested_by": "alice", "job_id": JOB} | fields
+    return Intent(id=number, kind=IntentKind(kind), **fields)
+
+
+def accepted(kind: str, number: int = 1, **fields: Any) -> Intent:
+    return an_intent(kind, number, state=IntentState.ACCEPTED, **fields)
+
+
+def done(intent: Intent, message: str, run: Run | None = None, at: datetime = NOW) -> Intent:
+    answered = intent._replace(state=IntentState.DONE, message=message, resolved_at=at)
+    return answered if run is None else answered._replace(run_id=run.id)
+
+
+def refused(intent: Intent, message: str) -> Intent:
+    return intent._replace(state=IntentState.REFUSED, message=message, resolved_at=NOW)
+
+
+# --- what is decided ---
+
+
+def planned(job: JobSpec | None, state: JobState, now: datetime = NOW, **fields: Any) -> Plan:
+    """The plan for one job; None: jobs.yaml does not name it."""
+    return plan(a_spec(*([] if job is None else [job])), a_state(state, **fields), now)
+
+
+def a_start(run: Run, job: JobSpec, reason: str, number: int = 1, instance: int = 0) -> Start:
+    return Start(run.job_id, run.id, number, instance, terms_of(job), reason)
+
+
+def started(run: Run, job: JobSpec | None = None, at: datetime = NOW) -> Run:
+    """The run as a plan leaves it that starts its next attempt."""
+    return run._replace(
+        state=RunState.RUNNING,
+        attempts=run.attempts + 1,
+        started_at=run.started_at or at,
+        process_hash=(job or a_job()).process_hash,
+        waiting_since=None,
+    )
+
+
+def over(run: Run, state: str, reason: Reason, at: datetime = NOW, **fields: Any) -> Run:
+    ended = run._replace(state=RunState(state), reason=reason, finished_at=at, waiting_since=None)
+    return ended._replace(**fields)
+
+
+def ended(attempt: Attempt, reason: Reason, code: int | None = None, at: datetime = NOW, **fields: Any) -> Attempt:
+    """The attempt as a plan leaves it that saw its end; `fields` where they differ from an end seen at once."""
+    cpu_seconds = None if code is None else 0.5
+    over = attempt._replace(exited_at=at, exit_code=code, cpu_seconds=cpu_seconds, ended_at=at, reason=reason)
+    return over._replace(**fields)
+
+
+def a_wait(
+    reason: Reason,
+    run: Run | None = None,
+    detail: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Wait:
+    return Wait(JOB, None if run is None else run.id, reason, detail, since, until)
+
+
+def slots_row(
+    first: datetime,
+    outcome: str,
+    reason: Reason | None = None,
+    last: datetime | None = None,
+    total: int = 1,
+    run: Run | None = None,
+) -> Slots:
+    run_name = None if run is None else run.id
+    return Slots(JOB, first, last or first, total, SlotOutcome(outcome), reason, run_name, NOW)
+
+
+# --- what comes of it ---
+
+
+def carried_out(state: State, decided: Plan, now: datetime, ledger: list[Slots] | None = None) -> State:
+    """The state once the plan's rows are written and its effects have happened: what starts is alive, nothing ends."""
+    state = recorded(state, decided.writes, ledger)
+    for effect in decided.effects:
+        match effect:
+            case Start():
+                job = state.jobs[effect.job_id]
+                run = next(active.run for active in job.active if active.run.id == effect.run_id)
+                attempt = an_attempt(run, number=effect.number, started_at=now, boot_id=state.boot_id)
+                state = _with_attempt(state, attempt._replace(terms=effect.terms, instance=effect.instance), "locked")
+            case Relaunch():
+                attempt = effect.attempt._replace(pid=1001, start_ticks=5001, started_at=now)
+                state = _with_attempt(state, attempt, "locked")
+            case Signal():
+                order = effect.attempt.stop
+                assert order is not None
+                stamped = order.killed_now(now) if effect.is_kill else order._replace(signalled_at=now)
+                state = _with_attempt(state, effect.attempt._replace(stop=stamped), None)
+    return state
+
+
+def recorded(state: State, writes: Iterable[Write], ledger: list[Slots] | None = None) -> State:
+    """The state once these rows are written and nothing else has happened: the manager died right then."""
+    for write in writes:
+        if write.job_id == HOME:
+            state = _recorded_of_home(state, write)
+            continue
+        job = state.jobs[write.job_id]
+        state = _with_job(state, _recorded_of_job(job, write, ledger if ledger is not None else []))
+    return state
+
+
+def _recorded_of_home(state: State, write: Write) -> State:
+    match write:
+        case Hold():
+            state = state._replace(home_holds=(write,))
+        case HoldLifted():
+            state = state._replace(home_holds=())
+    return _with_job(state, _recorded_of_job(state.jobs[HOME], write, []))
+
+
+def _recorded_of_job(job: JobState, write: Write, ledger: list[Slots]) -> JobState:
+    match write:
+        case Run():
+            return _with_run(job, write)
+        case Attempt():
+            live = [active.live for active in job.active if active.live and active.live.attempt.id == write.id]
+            is_over = write.ended_at is not None
+            return _attached(job, write.run_id, None if is_over else live[0]._replace(attempt=write))
+        case Cursor():
+            return job._replace(cursor=write)
+        case Hold():
+            return job._replace(holds=(*(hold for hold in job.holds if hold.kind is not write.kind), write))
+        case HoldLifted():
+            return job._replace(holds=tuple(hold for hold in job.holds if hold.kind is not write.kind))
+        case Intent():
+            others = (intent for intent in job.intents if intent.id != write.id)
+            still_open = (write,) if write.resolved_at is None else ()
+            return job._replace(intents=tuple(sorted((*others, *still_open), key=lambda intent: intent.id)))
+        case JobForgotten():
+            return job._replace(holds=(), cursor=None)
+        case Slots():
+            ledger[:] = [row for row in ledger if (row.job_id, row.first_due_at) != (write.job_id, write.first_due_at)]
+            ledger.append(write)
+            return job
+        case SlotsWithdrawn():
+            ledger[:] = [row for row in ledger if not _is_withdrawn(row, write)]
+            return job
+
+
+def _is_withdrawn(row: Slots, write: SlotsWithdrawn) -> bool:
+    is_later = row.job_id == write.job_id and row.first_due_at > write.after
+    return is_later and row.outcome is not SlotOutcome.RAN
+
+
+def _with_run(job: JobState, run: Run) -> JobState:
+    if not run.is_active:
+        kept = tuple(active for active in job.active if active.run.id != run.id)
+        return job._replace(active=kept, newest_finished=run)
+    if any(active.run.id == run.id for active in job.active):
+        active = (each._replace(run=run) if each.run.id == run.id else each for each in job.active)
+        return job._replace(active=tuple(active))
+    return job._replace(active=(*job.active, ActiveRun(run, None)))
+
+
+def _attached(job: JobState, run_name: str, live: Observed | None) -> JobState:
+    active = (each._replace(live=live) if each.run.id == run_name else each for each in job.active)
+    return job._replace(active=tuple(active))
+
+
+def _with_attempt(state: State, attempt: Attempt, phase: str | None) -> State:
+    """The attempt in its run, seen as `phase` (None: as it was seen before)."""
+    job = state.jobs[attempt.job_id]
+    before = next((each.live for each in job.active if each.run.id == attempt.run_id), None)
+    live = before._replace(attempt=attempt) if before and phase is None else seen_as(phase or "locked", attempt)
+    return _with_job(state, _attached(job, attempt.run_id, live))
+
+
+def _with_job(state: State, job: JobState) -> State:
+    return state._replace(jobs={**state.jobs, job.id: job})

@@ -1,0 +1,433 @@
+"""The invariants of the design, judged by what really happened and not by what the product says of itself.
+
+`Oracle` is told of every launch, every signal and every commit, and looks at the database and at the simulated machine
+side by side. It keeps accounts of its own: which holds the answered requests amount to, up to when slots were judged,
+which process was started for what. An older database that is put back puts those accounts back as well.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from procclaw.model.clock import from_microseconds, iso, to_microseconds
+from procclaw.model.spec import Document
+from procclaw.model.state import (
+    HOME,
+    Attempt,
+    Cursor,
+    HoldKind,
+    Intent,
+    IntentKind,
+    IntentState,
+    JobForgotten,
+    Reason,
+    Run,
+    RunState,
+    SlotOutcome,
+    Slots,
+)
+from procclaw.system.store import Row
+from tests.world import Life, Machine, Proc, Violation
+
+_OFFSETS = {"UTC": 0, "Asia/Kolkata": 19_800}
+"""Zones that never change their clocks, so that a schedule is plain arithmetic; DST has tables of its own."""
+
+_MOST_COUNTED = 5_000
+_NEXT_STATES = {
+    RunState.QUEUED: {
+        RunState.RUNNING,
+        RunState.STOPPED,
+        RunState.REVOKED,
+        RunState.SKIPPED,
+        RunState.EXPIRED,
+    },
+    RunState.RUNNING: {RunState.RETRYING, RunState.SUCCEEDED, RunState.FAILED, RunState.STOPPED},
+    RunState.RETRYING: {
+        RunState.RUNNING,
+        RunState.FAILED,
+        RunState.STOPPED,
+        RunState.REVOKED,
+        RunState.SKIPPED,
+    },
+}
+
+
+class Timetable(NamedTuple):
+    """A job's slots, by arithmetic."""
+
+    series: tuple[tuple[int, int], ...]
+    """Period and phase, in seconds since the epoch."""
+    once: datetime | None = None
+
+    def between(self, after: datetime, until: datetime) -> list[datetime]:
+        """The slots later than `after` and not later than `until`, the last few thousand of them."""
+        if self.once is not None:
+            return [self.once] if after < self.once <= until else []
+        found: set[int] = set()
+        begin, end = to_microseconds(after) // 1_000_000, to_microseconds(until) // 1_000_000
+        for period, phase in self.series:
+            first = begin + period - (begin - phase) % period
+            first = max(first, end - (end - phase) % period - _MOST_COUNTED * period)
+            found.update(range(first, end + 1, period))
+        return [from_microseconds(at * 1_000_000) for at in sorted(found)]
+
+
+NEVER = Timetable(())
+
+
+def timetable(job: Document | None) -> Timetable:
+    if job is None or not job["enabled"]:
+        return NEVER
+    if job["type"] == "oneshot" and job["run_at"] is not None:
+        return Timetable((), from_microseconds(job["run_at"]))
+    if job["type"] != "scheduled":
+        return NEVER
+    return Timetable(tuple(_series(each, _OFFSETS[job["timezone"]]) for each in job["schedule"]))
+
+
+def _series(expression: str, offset: int) -> tuple[int, int]:
+    if expression.startswith("@every "):
+        return int(expression.removeprefix("@every ").removesuffix("s")), 0
+    minute, hour, *_ = expression.split()
+    if minute.startswith("*/"):
+        return int(minute[2:]) * 60, -offset
+    if hour == "*":
+        return 3600, int(minute) * 60 - offset
+    return 86_400, int(hour) * 3600 + int(minute) * 60 - offset
+
+
+class Accounts:
+    """What the oracle believes the database should say; goes back with an older database."""
+
+    def __init__(self) -> None:
+        self.holds: set[tuple[str, HoldKind]] = set()
+        self.intents: dict[int, Intent] = {}
+        self.judged: dict[str, tuple[Timetable, datetime]] = {}
+        """By job, its slots and up to when they must be in the ledger."""
+        self.runs: dict[str, RunState] = {}
+        self.stopped_until: dict[int, int] = {}
+        """By stop request, the moment (elapsed) at which it was accepted."""
+
+
+class Oracle:
+    def __init__(self, machine: Machine, look: Callable[[str], list[Any]]) -> None:
+        """`look` asks the database, in SQL."""
+        self._machine = machine
+        self._looked = look
+        self.accounts = Accounts()
+        self.in_force: Document = {}
+        """Jobs of the configuration in force."""
+        self._starts: dict[tuple[str, int], str] = {}
+        self._slot_runs: dict[tuple[str, str], str] = {}
+        self._forgiven: set[str] = set()
+        """Runs that an older database still took for unfinished: it may start them again."""
+        machine.on_launch = self.on_launch
+        machine.on_signal = self.on_signal
+
+    # --- told by the machine ---
+
+    def on_launch(self, life: Life) -> None:
+        job = self.in_force.get(life.job_id)
+        if job is None:
+            raise Violation(10, f"{life} was started, and no such job is in force")
+        life.facts |= {"job": job, "config": self.in_force}
+        self._check_double_start(life)
+        self._check_holds(life, job)
+        limit = 1 if job["type"] == "continuous" else job["concurrency"]["max_instances"]
+        others = [each for each in self._machine.lives.values() if each.job_id == life.job_id and each.is_alive]
+        if len(others) >= limit:
+            names = ", ".join(map(str, others))
+            raise Violation(2, f"{life} was started beside {names}; at most {limit} are allowed")
+
+    def _check_double_start(self, life: Life) -> None:
+        if life.has_begun:
+            raise Violation(1, f"{life}: its process was started a second time under one mark")
+        mark = self._starts.setdefault((life.run_id, life.number), life.mark)
+        if mark != life.mark and life.run_id not in self._forgiven:
+            raise Violation(1, f"{life} was started twice, under the marks {mark[:6]} and {life.mark[:6]}")
+        self._starts[life.run_id, life.number] = life.mark
+        if life.slot is not None:
+            run_id = self._slot_runs.setdefault((life.job_id, life.slot), life.run_id)
+            if run_id != life.run_id:
+                raise Violation(1, f"slot {life.slot} of {life.job_id} ran as {run_id} and as {life.run_id}")
+        row = self._looked(f"SELECT state, ending FROM runs WHERE id = '{life.run_id}'")
+        if row != [("running", None)]:
+            raise Violation(9, f"{life} was started, and its run is {row}")
+
+    def _check_holds(self, life: Life, job: Document) -> None:
+        holds = self.accounts.holds
+        closed = {(life.job_id, HoldKind.PAUSE), (life.job_id, HoldKind.REVOKE), (HOME, HoldKind.STOP)}
+        if job["type"] == "continuous":
+            closed.add((life.job_id, HoldKind.STOP))
+        if closed & holds:
+            raise Violation(9, f"{life} was started under the hold {sorted(closed & holds)}")
+
+    def on_signal(self, attempt: Attempt, proc: Proc) -> None:
+        if proc.life is None or proc.life.mark != attempt.mark:
+            owner = proc.life or "somebody else"
+            raise Violation(4, f"a signal for {attempt.job_id}/{attempt.id} reached pid {proc.pid} of {owner}")
+
+    # --- told by the store ---
+
+    def on_request(self, intent: Intent) -> None:
+        self.accounts.intents[intent.id] = intent
+
+    def on_spec(self, document: Document) -> None:
+        """Another configuration was put in force, or an older one came back with an older database."""
+        self.in_force = document["jobs"]
+
+    def on_commit(self, rows: Iterable[Row]) -> None:
+        rows = tuple(rows)
+        for row in rows:
+            match row:
+                case Run():
+                    self._check_run(row)
+                case Attempt():
+                    self._check_attempt(row)
+                case Slots():
+                    self._check_slots(row)
+                case Cursor():
+                    if row.next_due_at is not None and row.next_due_at <= row.judged_until:
+                        raise Violation(8, f"next due of {row.job_id} is not later: {row}")
+                case JobForgotten():
+                    if row.job_id in self.in_force:
+                        raise Violation(7, f"{row.job_id} was forgotten, and it is in force")
+                    self.accounts.holds = {hold for hold in self.accounts.holds if hold[0] != row.job_id}
+                    self.accounts.judged.pop(row.job_id, None)
+        for row in sorted((row for row in rows if isinstance(row, Intent)), key=lambda intent: intent.id):
+            self._take_in(row)
+        recorded = {(job_id, HoldKind(kind)) for job_id, kind in self._looked("SELECT job_id, kind FROM holds")}
+        if recorded != self.accounts.holds:
+            raise Violation(9, f"the answers given amount to the holds {self.accounts.holds}, recorded are {recorded}")
+
+    def _check_run(self, run: Run) -> None:
+        before = self.accounts.runs.get(run.id)
+        self.accounts.runs[run.id] = run.state
+        if before is None or before is run.state or run.occasion.startswith("record:"):
+            return
+        if run.state not in _NEXT_STATES.get(before, ()) and run.id not in self._forgiven:
+            raise Violation(1, f"run {run.job_id}/{run.id} went from {before} to {run.state} ({run.reason})")
+
+    def _check_attempt(self, attempt: Attempt) -> None:
+        life = self._machine.lives.get(attempt.mark)
+        if attempt.stop is not None and life is not None and life.facts.get("stop") is None:
+            life.facts["stop"] = attempt.stop.reason
+            self._check_stop_reason(attempt, life, attempt.stop.reason)
+        if attempt.ended_at is None:
+            return
+        keeps = attempt.terms.leftovers == "keep" and attempt.stop is None
+        if life is None:
+            return
+        if keeps and life.shim is None and life.main is None:
+            life.is_kept = True
+        if life.is_alive:
+            left = [proc.pid for proc in (life.shim, life.main, *life.others) if proc is not None]
+            raise Violation(5, f"{life} was recorded as over ({attempt.reason}), and {left} are alive")
+        if "ended" in life.facts:
+            return
+        life.facts["ended"] = attempt.reason
+        is_unreadable = life.facts.get("is_record_deleted") or attempt.reason is Reason.RESTORED
+        if attempt.exit_code != life.code and not (is_unreadable and attempt.exit_code is None):
+            raise Violation(6, f"{life} ended with {life.code}, recorded is {attempt.exit_code} ({attempt.reason})")
+
+    def _check_stop_reason(self, attempt: Attempt, life: Life, reason: Reason) -> None:
+        """A process may only be told to end for something that is so."""
+        job, then = self.in_force.get(life.job_id), life.facts["job"]
+        asked = {intent.kind for intent in self._answered(life.job_id)}
+        match reason:
+            case Reason.STOP_REQUESTED:
+                is_so = IntentKind.STOP in asked
+            case Reason.RESTART_REQUESTED:
+                is_so = IntentKind.RESTART in asked
+            case Reason.HOME_STOPPED:
+                is_so = any(intent.kind is IntentKind.HOLD_HOME for intent in self._answered(HOME))
+            case Reason.REMOVED:
+                is_so = job is None
+            case Reason.DISABLED:
+                is_so = job is not None and not job["enabled"]
+            case Reason.CHANGED:
+                is_so = job is not None and (job["process_hash"] != then["process_hash"] or job["type"] != then["type"])
+            case Reason.TIMED_OUT:
+                is_so = then["timeout"] is not None
+            case Reason.OVERLAP:
+                is_so = job is not None and job["on_overlap"] == "kill_restart"
+            case Reason.LEFTOVERS:
+                is_so = life.main is None
+            case _:
+                is_so = False
+        if not is_so:
+            raise Violation(7, f"{life} was told to end because of {reason}, and that is not so")
+
+    def _answered(self, job_id: str) -> Iterator[Intent]:
+        return (
+            intent
+            for intent in self.accounts.intents.values()
+            if intent.job_id == job_id and intent.state in (IntentState.ACCEPTED, IntentState.DONE)
+        )
+
+    def _check_slots(self, row: Slots) -> None:
+        if row.outcome is SlotOutcome.RAN and not self._looked(f"SELECT 1 FROM runs WHERE id = '{row.run_id}'"):
+            raise Violation(3, f"the ledger names a run that does not exist: {row}")
+        tables = [timetable(self.in_force.get(row.job_id)), self.accounts.judged.get(row.job_id, (NEVER,))[0]]
+        first, last = row.first_due_at - timedelta(microseconds=1), row.last_due_at
+        for table in tables:
+            due = table.between(first, last)
+            if due and due[0] == row.first_due_at and due[-1] == last and len(due) == row.total:
+                return
+            if len(due) >= _MOST_COUNTED:
+                return
+        raise Violation(3, f"the ledger counts slots that are none, or leaves some out: {row}")
+
+    def _take_in(self, intent: Intent) -> None:
+        """What an answer amounts to, and whether it is true."""
+        accounts = self.accounts
+        before = accounts.intents.get(intent.id)
+        accounts.intents[intent.id] = intent
+        if before is not None and before.resolved_at is not None:
+            raise Violation(10, f"request {intent.id} was answered twice: {before.message} / {intent.message}")
+        if intent.state is IntentState.REFUSED:
+            return
+        if before is None or before.state is IntentState.PENDING:
+            self._apply(intent)
+            accounts.stopped_until[intent.id] = self._machine.clock.elapsed
+        if intent.state is IntentState.DONE and intent.kind in (IntentKind.STOP, IntentKind.HOLD_HOME):
+            self._check_stopped(intent)
+
+    def _apply(self, intent: Intent) -> None:
+        holds, job_id = self.accounts.holds, intent.job_id
+        is_continuous = self.in_force.get(job_id, {}).get("type") == "continuous"
+        match intent.kind:
+            case IntentKind.STOP if is_continuous:
+                holds.add((job_id, HoldKind.STOP))
+            case IntentKind.RESTART:
+                holds.discard((job_id, HoldKind.STOP))
+            case IntentKind.START | IntentKind.RUN if is_continuous:
+                holds.discard((job_id, HoldKind.STOP))
+            case IntentKind.PAUSE:
+                holds.add((job_id, HoldKind.PAUSE))
+            case IntentKind.RESUME:
+                holds.discard((job_id, HoldKind.PAUSE))
+            case IntentKind.HOLD_HOME:
+                holds.add((HOME, HoldKind.STOP))
+            case IntentKind.RELEASE_HOME:
+                holds.discard((HOME, HoldKind.STOP))
+
+    def _check_stopped(self, intent: Intent) -> None:
+        accepted = self.accounts.stopped_until.get(intent.id, 0)
+        for life in self._machine.lives.values():
+            if intent.job_id in (HOME, life.job_id) and life.elapsed_at < accepted and life.is_alive:
+                raise Violation(5, f"request {intent.id} was answered {intent.message!r}, and {life} is alive")
+
+    # --- after a whole pass ---
+
+    def on_judged(self, now: datetime) -> None:
+        """A pass over everything, slots included, went through at `now`: every slot up to it stands in the ledger."""
+        judged = self.accounts.judged
+        for job_id in sorted({*self.in_force, *judged}):
+            table = timetable(self.in_force.get(job_id))
+            before, until = judged.get(job_id, (NEVER, now))
+            if job_id in self.in_force:
+                self._check_covered(job_id, before, until, now)
+                if table != before:
+                    since = now if table.once is None else min(now, table.once - timedelta(microseconds=1))
+                    self._check_covered(job_id, table, since, now)
+                judged[job_id] = (table, now)
+        self._check_overlaps()
+
+    def _check_covered(self, job_id: str, table: Timetable, after: datetime, until: datetime) -> None:
+        for due_at in table.between(after, until)[-200:]:
+            at = to_microseconds(due_at)
+            found = self._looked(
+                f"SELECT outcome, reason FROM slots WHERE job_id = '{job_id}' "
+                f"AND first_due_at <= {at} AND last_due_at >= {at}"
+            )
+            if len(found) != 1:
+                raise Violation(3, f"slot {iso(due_at)} of {job_id} stands in the ledger {len(found)} times: {found}")
+
+    def _check_overlaps(self) -> None:
+        rows = self._looked(
+            "SELECT a.job_id, a.first_due_at FROM slots a JOIN slots b ON a.job_id = b.job_id "
+            "AND a.first_due_at < b.first_due_at AND a.last_due_at >= b.first_due_at"
+        )
+        if rows:
+            raise Violation(3, f"rows of the ledger overlap: {rows}")
+
+    # --- an older database ---
+
+    def snapshot(self) -> Accounts:
+        return copy.deepcopy(self.accounts)
+
+    def go_back(self, accounts: Accounts) -> None:
+        self.accounts = copy.deepcopy(accounts)
+        self._forgiven |= {run_id for run_id, state in accounts.runs.items() if state in _NEXT_STATES}
+        for life in self._machine.lives.values():
+            life.facts.pop("ended", None)
+            life.facts.pop("stop", None)
+            if life.name not in self._machine.directory:
+                life.facts["is_record_deleted"] = True
+
+    # --- when all has settled ---
+
+    def check_settled(self, now: datetime) -> None:
+        """Invariant 10: what runs equals what is wanted, and everything that was asked is answered."""
+        machine = self._machine
+        unanswered = [each for each in self.accounts.intents.values() if each.resolved_at is None]
+        if unanswered:
+            raise Violation(10, f"never answered: {unanswered}")
+        alive = {life.mark: life for life in machine.lives.values() if life.is_alive}
+        known = {mark: job_id for mark, job_id in self._looked("SELECT mark, job_id FROM attempts WHERE ended_at IS NULL")}
+        if alive.keys() != known.keys():
+            raise Violation(10, f"alive are {sorted(map(str, alive.values()))}, recorded as live {sorted(known.items())}")
+        records = {name.rpartition(".")[2] for name in machine.directory}
+        missing = {mark for mark in known if not alive[mark].facts.get("is_record_deleted")}
+        if not missing <= records <= known.keys():
+            raise Violation(10, f"records {sorted(machine.directory)} remain, live are {sorted(known.items())}")
+        for job_id in sorted({*self.in_force, *(life.job_id for life in alive.values())}):
+            self._check_job_settled(job_id, [life for life in alive.values() if life.job_id == job_id], now)
+
+    def _check_job_settled(self, job_id: str, alive: list[Life], now: datetime) -> None:
+        job = self.in_force.get(job_id)
+        names = ", ".join(map(str, alive))
+        held = {kind for name, kind in self.accounts.holds if name == job_id}
+        is_home_held = any(name == HOME for name, _ in self.accounts.holds)
+        active = self._looked(
+            f"SELECT state, not_before_at, trigger, ending, id FROM runs WHERE job_id = '{job_id}' AND finished_at IS NULL"
+        )
+        if job is None or is_home_held:
+            if alive or active:
+                raise Violation(10, f"{job_id} is not wanted, and there are {names} {active}")
+            return
+        limit = 1 if job["type"] == "continuous" else job["concurrency"]["max_instances"]
+        ending = [run for run in active if run[3] is not None]
+        if ending:
+            raise Violation(10, f"{job_id}: runs never ended: {ending}")
+        may_wait = HoldKind.PAUSE in held or len(alive) >= limit
+        for state, not_before_at, *rest in active:
+            is_later = from_microseconds(not_before_at) > now
+            if state == "queued" and not (is_later or may_wait):
+                raise Violation(10, f"{job_id}: a run waits for nothing: {rest}")
+            if state == "retrying" and not (is_later or may_wait):
+                raise Violation(10, f"{job_id}: a retry is overdue since {not_before_at}: {rest}")
+        if sum(1 for run in active if run[0] == "running") != len(alive):
+            raise Violation(10, f"{job_id}: alive are {names or 'none'}, runs are {active}")
+        if job["type"] == "continuous":
+            self._check_continuous(job_id, job, alive, active, held)
+
+    def _check_continuous(
+        self, job_id: str, job: Document, alive: list[Life], active: list[Any], held: set[HoldKind]
+    ) -> None:
+        if len([run for run in active if run[2] == "continuous"]) > 1:
+            raise Violation(10, f"{job_id} has more than one run: {active}")
+        wanted = [life for life in alive if life.facts["job"]["type"] == "continuous"]
+        if HoldKind.STOP in held and (active or wanted):
+            raise Violation(10, f"{job_id} is stopped, and there are {list(map(str, alive))} {active}")
+        if held or not job["enabled"] or active:
+            return
+        newest = self._looked(
+            "SELECT state, process_hash, reason FROM runs WHERE "
+            f"job_id = '{job_id}' AND finished_at IS NOT NULL ORDER BY finished_at DESC, rowid DESC LIMIT 1"
+        )
+        if newest and newest[0][0] in ("failed", "succeeded") and newest[0][1] == job["process_hash"]:
+            return
+        raise Violation(10, f"{job_id} is wanted running and has no run; the newest is {newest}")

@@ -1,0 +1,1133 @@
+"""Real processes: started once, seen to their end, ended whole; and nothing else touched."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from procclaw.model.errors import DiskFull
+from procclaw.model.state import (
+    Attempt,
+    Launch,
+    Launched,
+    LaunchRefused,
+    LaunchUndecided,
+    Process,
+    Reason,
+    RecordPhase,
+    Sight,
+)
+from procclaw.system.processes import (
+    MARK,
+    CommandResult,
+    Processes,
+    SignalBytes,
+    detach,
+    frozen_writers,
+    run_command,
+    shell_argv,
+)
+from procclaw.system.processes.records import Records
+from procclaw.system.processes.table import ProcTable, PsTable
+from tests.contract_processes import OTHER_MARK, Behaviour, ProcessesContract, an_attempt
+from tests.contract_processes import MARK as FIRST_MARK
+from tests.support import Reaper, wait_until
+
+pytestmark = pytest.mark.real
+
+WITHIN = 10.0
+ENV = (("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"), ("LANG", "C.UTF-8"))
+SHELLS = {"dash": "dash", "bash": "bash", "busybox": "busybox", "mksh": "mksh"}
+
+
+def eventually(condition: Callable[[], bool], show: Callable[[], object] = lambda: "") -> None:
+    wait_until(condition, WITHIN, show)
+
+
+class Machine:
+    """A home, its `Processes`, and jobs written as shell text."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.processes = Processes(str(home))
+
+    def launch_of(self, record: str, *argv: str, cwd: str = "/", timestamps: bool = False, **env: str) -> Launch:
+        log = str(self.home / "logs" / f"{record}.log")
+        error_log = str(self.home / "logs" / f"{record}.error.log")
+        given = (*ENV, ("PROCCLAW_HOME", str(self.home)), *env.items())
+        return Launch(record, argv, cwd, given, log, error_log, timestamps)
+
+    def start(self, text: str, mark: str = FIRST_MARK, number: int = 1, **options: str) -> Attempt:
+        """Run shell text as an attempt."""
+        return self.start_argv("/bin/sh", "-c", text, mark=mark, number=number, **options)
+
+    def start_argv(self, *argv: str, mark: str = FIRST_MARK, number: int = 1, **options: str) -> Attempt:
+        record = an_attempt(self.processes, mark=mark, number=number).record
+        self.processes.create_record(record)
+        launched = self.processes.launch(self.launch_of(record, *argv, **options))
+        assert isinstance(launched, Launched)
+        return an_attempt(self.processes, launched, mark, number)
+
+    def log(self, attempt: Attempt) -> str:
+        return (self.home / "logs" / f"{attempt.record}.log").read_text()
+
+    def error_log(self, attempt: Attempt) -> str:
+        return (self.home / "logs" / f"{attempt.record}.error.log").read_text()
+
+    def wait_for(self, attempt: Attempt, text: str) -> None:
+        eventually(lambda: text in self.log(attempt), lambda: self.log(attempt) + self.error_log(attempt))
+
+    def end(self, attempt: Attempt) -> Sight:
+        """What is seen of it once its shim is gone."""
+        eventually(lambda: self.processes.sight(attempt.record).phase is not RecordPhase.LOCKED)
+        return self.processes.sight(attempt.record)
+
+    def members(self, attempt: Attempt) -> tuple[Process, ...]:
+        return self.processes.members([attempt])[attempt.id]
+
+    def pids(self, attempt: Attempt) -> set[int]:
+        return {member.pid for member in self.members(attempt)}
+
+    def signal(self, attempt: Attempt, signum: int) -> None:
+        self.processes.signal_attempt(attempt, self.members(attempt), signum)
+
+    def stop(self, attempt: Attempt) -> Sight:
+        """TERM; then KILL until nothing is left."""
+        self.signal(attempt, signal.SIGTERM)
+        until = time.monotonic() + 0.3
+        while self.members(attempt) and time.monotonic() < until:
+            time.sleep(0.01)
+
+        def is_gone() -> bool:
+            self.signal(attempt, signal.SIGKILL)
+            return not self.members(attempt)
+
+        eventually(is_gone, lambda: self.members(attempt))
+        return self.end(attempt)
+
+
+@pytest.fixture
+def machine(home: Path) -> Machine:
+    return Machine(home)
+
+
+@pytest.fixture(params=SHELLS)
+def any_shell(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each installed shell in turn as the /bin/sh of the shim."""
+    program = shutil.which(SHELLS[request.param])
+    if program is None:
+        pytest.skip(f"{request.param} is not installed")
+    # Under the name sh, as it would be installed: bash and busybox look at what they are called.
+    (tmp_path / "sh").symlink_to(program)
+    monkeypatch.setattr("procclaw.system.processes.shim.SHELL", str(tmp_path / "sh"))
+    return str(request.param)
+
+
+class RealBench:
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.processes = machine.processes
+
+    def launch(self, record: str, behaviour: Behaviour) -> Launch:
+        text = "setsid sleep 600 >/dev/null 2>&1 & " if behaviour.leaves_behind else ""
+        text += "trap '' TERM; " if behaviour.ignores_term else ""
+        text += "echo up; "
+        text += "exec sleep 600" if behaviour.exit_code is None else f"exit {behaviour.exit_code}"
+        cwd = "/" if behaviour.cwd_exists else "/nowhere at all"
+        return self._machine.launch_of(record, "/bin/sh", "-c", text, cwd=cwd)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        eventually(condition)
+
+    def wait_until_up(self, attempt: Attempt) -> None:
+        self._machine.wait_for(attempt, "up\n")
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+
+
+class TestRealProcesses(ProcessesContract):
+    @pytest.fixture
+    def bench(self, machine: Machine) -> RealBench:
+        return RealBench(machine)
+
+
+# How a job ends, under every shell
+
+ENDINGS = [
+    ("exit 0", 0),
+    ("exit 3", 3),
+    ("exit 255", 255),
+    ("no-such-command", 127),
+    ("/etc/passwd", 126),
+    *((f"kill -{name} $$", 128 + signal.Signals[f"SIG{name}"]) for name in ("HUP", "INT", "PIPE", "TERM", "SEGV", "KILL")),
+    # To the whole group: the shim survives it and records that the job did not.
+    *((f"kill -{name} 0; sleep 5", 128 + signal.Signals[f"SIG{name}"]) for name in ("HUP", "INT", "QUIT", "TERM", "USR1")),
+    ("kill -ALRM 0; sleep 5", 142),
+    # Its own handler decides.
+    ("trap 'exit 9' TERM; kill -TERM 0; sleep 5", 9),
+    # A signal to the shim alone is not the job's.
+    ("kill -TERM $PPID; kill -SEGV $PPID; sleep 0.05; exit 4", 4),
+    (f"kill -{signal.SIGRTMAX} 0; sleep 5", 128 + signal.SIGRTMAX),
+]
+
+
+@pytest.mark.parametrize(("text", "code"), ENDINGS, ids=[text for text, _ in ENDINGS])
+def test_the_recorded_code_is_what_a_shell_reports(machine: Machine, any_shell: str, text: str, code: int) -> None:
+    sight = machine.end(machine.start(text))
+    assert (sight.phase, sight.exit_code) == (RecordPhase.EXITED, code)
+
+
+@pytest.mark.parametrize(("argv", "code"), [(("no-such-command",), 127), (("/etc/passwd",), 126), (("/",), 126)])
+def test_a_command_that_cannot_be_run_has_its_shells_code_and_says_why_in_its_error_log(
+    machine: Machine, any_shell: str, argv: tuple[str, ...], code: int
+) -> None:
+    attempt = machine.start_argv(*argv)
+    assert machine.end(attempt).exit_code == code
+    assert argv[0] in machine.error_log(attempt)
+
+
+def test_a_job_has_the_default_signals_and_nothing_blocked(machine: Machine, any_shell: str) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGCHLD})
+    try:
+        attempt = machine.start_argv("grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status")
+        machine.end(attempt)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1, signal.SIGCHLD})
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGPIPE, before[1])
+    told = dict(line.split(":\t") for line in machine.log(attempt).splitlines())
+    ours = sum(1 << (number - 1) for number in signal.valid_signals())
+    assert int(told["SigBlk"], 16) == 0
+    # 32 and 33 are the C library's own: nobody can set them.
+    assert int(told["SigIgn"], 16) & ours == 0
+
+
+def test_a_job_has_no_descriptors_but_its_three(machine: Machine, any_shell: str) -> None:
+    stray = os.open("/dev/null", os.O_RDONLY)
+    os.set_inheritable(stray, True)  # noqa: FBT003
+    try:
+        processes = Processes(str(machine.home))
+        machine.processes = processes
+        attempt = machine.start_argv(sys.executable, "-I", "-S", "-c", LIST_DESCRIPTORS)
+        machine.end(attempt)
+    finally:
+        os.close(stray)
+    assert machine.log(attempt).split() == ["0", "/dev/null", "1", str(log_path(machine, attempt)), "2"]
+
+
+LIST_DESCRIPTORS = """
+import os
+for fd in range(1000):
+    try:
+        name = os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        continue
+    print(fd, name if fd < 2 else "")
+"""
+
+
+def log_path(machine: Machine, attempt: Attempt) -> Path:
+    return machine.home / "logs" / f"{attempt.record}.log"
+
+
+def test_a_jobs_environment_is_the_one_given_and_its_mark(machine: Machine, any_shell: str) -> None:
+    attempt = machine.start_argv("env", COLOUR="blue and green", procclaw_code="7")
+    machine.end(attempt)
+    told = dict(line.split("=", 1) for line in machine.log(attempt).splitlines())
+    # What shells add of themselves.
+    for name in ("PWD", "SHLVL", "_"):
+        told.pop(name, None)
+    given = dict(ENV) | {"PROCCLAW_HOME": str(machine.home), "COLOUR": "blue and green", MARK: FIRST_MARK}
+    assert told.pop("procclaw_code") in ("0", "7")
+    assert told == given
+
+
+def test_a_job_runs_where_it_was_told_to(machine: Machine, any_shell: str, tmp_path: Path) -> None:
+    directory = tmp_path / "-a place with $HOME in it"
+    directory.mkdir()
+    attempt = machine.start_argv("pwd", cwd=str(directory), CDPATH="/usr:/etc")
+    assert machine.end(attempt).exit_code == 0
+    assert machine.log(attempt) == f"{directory}\n"
+
+
+def test_a_missing_directory_is_named_in_the_error_log(machine: Machine, any_shell: str) -> None:
+    attempt = machine.start_argv("pwd", cwd="/no/such/place")
+    sight = machine.end(attempt)
+    assert (sight.phase, sight.pid, sight.exit_code) == (RecordPhase.FAILED_CWD, attempt.pid, None)
+    assert "/no/such/place" in machine.error_log(attempt)
+
+
+def test_the_shells_own_remarks_stay_out_of_the_logs(machine: Machine, any_shell: str) -> None:
+    attempt = machine.start_argv("/bin/sh", "-c", "kill -KILL $$")
+    assert machine.end(attempt).exit_code == 137
+    assert (machine.log(attempt), machine.error_log(attempt)) == ("", "")
+
+
+def test_cpu_time_counts_what_the_job_waited_for(machine: Machine, any_shell: str) -> None:
+    attempt = machine.start("sh -c 'i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done'")
+    spent = machine.end(attempt).cpu_seconds
+    assert spent is not None
+    assert 0.02 < spent < 20
+
+
+def test_a_shell_told_to_stop_at_errors_still_records(machine: Machine, any_shell: str) -> None:
+    attempt = machine.start_argv("/bin/sh", "-c", "exit 6", SHELLOPTS="errexit")
+    assert machine.end(attempt).exit_code == 6
+
+
+def test_a_signal_right_after_the_start_is_never_lost(machine: Machine, any_shell: str) -> None:
+    attempts = []
+    for number in range(1, 41):
+        attempt = machine.start_argv("sleep", "600", number=number)
+        # A little later each time, so that it meets the shim at every line.
+        until = time.perf_counter() + number * 0.0001
+        while time.perf_counter() < until:
+            pass
+        machine.processes.signal_attempt(attempt, (), signal.SIGTERM)
+        attempts.append(attempt)
+    # Before it could set its traps it dies blank, and the job was never started; after that, the job is told.
+    ends = {(sight.phase, sight.exit_code) for sight in map(machine.end, attempts)}
+    assert ends <= {(RecordPhase.BLANK, None), (RecordPhase.EXITED, 143)}
+
+
+# Starting, at most once
+
+
+def test_of_many_who_launch_one_record_at_once_one_does(machine: Machine) -> None:
+    rivals = [Processes(str(machine.home)) for _ in range(4)]
+    for number in range(1, 21):
+        record = an_attempt(machine.processes, number=number).record
+        machine.processes.create_record(record)
+        barrier = threading.Barrier(len(rivals))
+        outcomes: list[object] = []
+
+        def race(rival: Processes) -> None:
+            barrier.wait()  # noqa: B023
+            launch = machine.launch_of(record, "/bin/sh", "-c", "echo once")  # noqa: B023
+            outcomes.append(rival.launch(launch))  # noqa: B023
+
+        threads = [threading.Thread(target=race, args=(rival,)) for rival in rivals]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(isinstance(outcome, Launched) for outcome in outcomes) == 1
+        assert outcomes.count(LaunchUndecided()) == len(rivals) - 1
+        attempt = an_attempt(machine.processes, number=number)
+        assert machine.end(attempt).exit_code == 0
+        assert machine.log(attempt) == "once\n"
+
+
+def test_looking_at_a_record_does_not_keep_it_from_being_started(machine: Machine) -> None:
+    records = [an_attempt(machine.processes, number=number).record for number in range(1, 31)]
+    for record in records:
+        machine.processes.create_record(record)
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.is_set():
+            for record in records:
+                machine.processes.sight(record)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        outcomes = [machine.processes.launch(machine.launch_of(record, "sleep", "600")) for record in records]
+    finally:
+        is_over.set()
+        looking.join()
+    assert all(isinstance(outcome, Launched) for outcome in outcomes)
+
+
+DIES_INSTEAD_OF_SPAWNING = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from procclaw.model.state import Launch
+from procclaw.system.processes import Processes
+os.posix_spawn = lambda *given, **more: os.kill(os.getpid(), 9)
+Processes(sys.argv[2]).launch(Launch(sys.argv[3], ("sleep", "600"), "/", (), sys.argv[4], sys.argv[4], False))
+"""
+
+DIES_AFTER_SPAWNING = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from procclaw.model.state import Launch
+from procclaw.system.processes import Processes
+env = (("PROCCLAW_HOME", sys.argv[2]), ("PATH", "/usr/bin:/bin"))
+Processes(sys.argv[2]).launch(Launch(sys.argv[3], ("sleep", "600"), "/", env, sys.argv[4], sys.argv[4], False))
+os.kill(os.getpid(), 9)
+"""
+
+
+def run_doomed(machine: Machine, program: str, record: str) -> None:
+    root = str(Path(__file__).resolve().parent.parent)
+    argv = [sys.executable, "-c", program, root, str(machine.home), record, str(machine.home / "log")]
+    assert subprocess.run(argv, timeout=30).returncode == -signal.SIGKILL
+
+
+def test_a_manager_killed_between_lock_and_spawn_leaves_a_blank_record(machine: Machine) -> None:
+    attempt = an_attempt(machine.processes)
+    machine.processes.create_record(attempt.record)
+    run_doomed(machine, DIES_INSTEAD_OF_SPAWNING, attempt.record)
+    assert machine.processes.sight(attempt.record) == Sight(RecordPhase.BLANK)
+    assert isinstance(machine.processes.launch(machine.launch_of(attempt.record, "sleep", "600")), Launched)
+
+
+def test_a_manager_killed_right_after_the_spawn_leaves_an_attempt_that_others_adopt(machine: Machine) -> None:
+    attempt = an_attempt(machine.processes)
+    machine.processes.create_record(attempt.record)
+    run_doomed(machine, DIES_AFTER_SPAWNING, attempt.record)
+    assert machine.processes.launch(machine.launch_of(attempt.record, "sleep", "600")) == LaunchUndecided()
+    eventually(lambda: machine.processes.sight(attempt.record).pid is not None)
+    pid = machine.processes.sight(attempt.record).pid or 0
+    eventually(lambda: len(machine.members(attempt)) == 1)
+    adopted = attempt._replace(pid=pid, start_ticks=machine.processes.start_ticks(pid))
+    handle = machine.processes.exit_handle(pid, adopted.start_ticks or 0)
+    assert handle is not None
+    assert machine.stop(adopted).exit_code == 143
+    os.close(handle)
+
+
+def test_no_descriptor_is_left_open_whether_it_starts_or_not(machine: Machine) -> None:
+    open_before = sorted(os.listdir("/dev/fd"))
+    attempt = machine.start("exit 0")
+    machine.end(attempt)
+    machine.processes.launch(machine.launch_of(attempt.record, "sleep", "600"))
+    refused = an_attempt(machine.processes, number=2).record
+    machine.processes.create_record(refused)
+    assert isinstance(machine.processes.launch(machine.launch_of(refused, "x" * 200_000)), LaunchRefused)
+    machine.members(attempt)
+    assert sorted(os.listdir("/dev/fd")) == open_before
+
+
+def test_what_cannot_be_passed_to_a_process_is_the_jobs_fault_and_leaves_the_record_blank(machine: Machine) -> None:
+    record = an_attempt(machine.processes).record
+    machine.processes.create_record(record)
+    too_long = machine.processes.launch(machine.launch_of(record, "echo", "x" * 200_000))
+    assert too_long == LaunchRefused(
+        Reason.NOT_STARTED, "the command and its environment are larger than the system passes to a process", False
+    )
+    for launch in (machine.launch_of(record, "echo", "a\0b"), machine.launch_of(record, "echo", **{"A=B": "c"})):
+        refused = machine.processes.launch(launch)
+        assert isinstance(refused, LaunchRefused)
+        assert (refused.reason, refused.is_ours) == (Reason.NOT_STARTED, False)
+    assert machine.processes.sight(record) == Sight(RecordPhase.BLANK)
+
+
+def test_a_log_that_cannot_be_opened_is_named(machine: Machine) -> None:
+    record = an_attempt(machine.processes).record
+    machine.processes.create_record(record)
+    launch = machine.launch_of(record, "echo")
+    os.makedirs(launch.stdout)
+    refused = machine.processes.launch(launch)
+    assert refused == LaunchRefused(Reason.NOT_STARTED, f"{launch.stdout}: Is a directory", is_ours=False)
+
+
+def test_running_out_of_descriptors_is_our_lack(machine: Machine) -> None:
+    record = an_attempt(machine.processes).record
+    machine.processes.create_record(record)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/dev/fd"))
+    try:
+        # Room for the record, not for the logs.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, highest + 2), hard))
+        fill = [os.open("/dev/null", os.O_RDONLY)]
+        with contextlib.suppress(OSError):
+            while True:
+                fill.append(os.open("/dev/null", os.O_RDONLY))
+        os.close(fill.pop())
+        refused = machine.processes.launch(machine.launch_of(record, "echo"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in fill:
+            os.close(fd)
+    assert isinstance(refused, LaunchRefused)
+    assert (refused.reason, refused.is_ours) == (Reason.NO_RESOURCES, True)
+    assert machine.processes.sight(record) == Sight(RecordPhase.BLANK)
+
+
+def test_a_job_keeps_the_descriptor_limit_from_before_ours_was_raised(machine: Machine, any_shell: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+        machine.processes = Processes(str(machine.home))
+        raised = machine.processes.raise_descriptor_limit()
+        assert raised == resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 300
+        attempt = machine.start("ulimit -Sn; ulimit -Hn")
+        machine.end(attempt)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert machine.log(attempt) == f"300\n{hard}\n"
+
+
+def test_logs_are_appended_to_and_private(machine: Machine) -> None:
+    attempt = machine.start("echo out; echo err >&2")
+    machine.end(attempt)
+    log = log_path(machine, attempt)
+    record = an_attempt(machine.processes, number=2).record
+    machine.processes.create_record(record)
+    again = machine.launch_of(record, "echo", "more")._replace(stdout=str(log))
+    machine.processes.launch(again)
+    eventually(lambda: machine.log(attempt) == "out\nmore\n")
+    assert machine.error_log(attempt) == "err\n"
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert (machine.home / "records" / record).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("cmd", "argv"),
+    [
+        ("sleep 5", ("sleep", "5")),
+        ("  python3 -m http.server --bind=127.0.0.1 8000\n", ("python3", "-m", "http.server", "--bind=127.0.0.1", "8000")),
+        ("/usr/bin/env FOO=bar x", ("/usr/bin/env", "FOO=bar", "x")),
+        ("./run a,b @c +d 50%", ("./run", "a,b", "@c", "+d", "50%")),
+        *((cmd, ("/bin/sh", "-c", cmd)) for cmd in ("", "echo hi", "FOO=bar x", "a; b", "a | b", "a > b", "a && b", "$X")),
+        *((cmd, ("/bin/sh", "-c", cmd)) for cmd in ("ls *", "ls ~", "a 'b c'", "a\nb", "-x", ". ./env", "[ -e x ]", "a #b")),
+        *((cmd, ("/bin/sh", "-c", cmd)) for cmd in ("cd /tmp", "exec a", "time a", "if", "a\\ b", "{ a", "! a", "%1", "trap")),
+    ],
+)
+def test_a_shell_is_spared_only_where_it_would_add_nothing(cmd: str, argv: tuple[str, ...]) -> None:
+    assert shell_argv(cmd) == argv
+
+
+# Records
+
+
+@pytest.mark.parametrize(
+    ("contents", "wanted"),
+    [
+        (b"", Sight(RecordPhase.BLANK)),
+        (b" " * 128, Sight(RecordPhase.BLANK)),
+        (b"\0" * 128, Sight(RecordPhase.BLANK)),
+        (b"4711      \n", Sight(RecordPhase.LOST, 4711)),
+        (b"4711", Sight(RecordPhase.LOST)),
+        (b"4711      \n04", Sight(RecordPhase.LOST, 4711)),
+        (b"4711      \nxyz\n", Sight(RecordPhase.LOST, 4711)),
+        (b"garbage\n000\n", Sight(RecordPhase.LOST)),
+        (b"-1        \n000\n", Sight(RecordPhase.LOST)),
+        (b"0         \n000\n", Sight(RecordPhase.LOST)),
+        (b"1         \n000\n", Sight(RecordPhase.LOST)),
+        (b"99999999999\n000\n", Sight(RecordPhase.LOST)),
+        (b"\xff\xfe\x00", Sight(RecordPhase.LOST)),
+        (b"4711      \n042\n", Sight(RecordPhase.EXITED, 4711, 42)),
+        (b"4711      \n042\n0m0.1s 0m0.1s\n0m1.", Sight(RecordPhase.EXITED, 4711, 42)),
+        (b"4711      \n042\nnonsense\nmore\n", Sight(RecordPhase.EXITED, 4711, 42)),
+        (b"4711      \n042\n0m0.1s 0m0.1s\n1m1.25s 0m2.5s\n", Sight(RecordPhase.EXITED, 4711, 42, cpu_seconds=63.75)),
+        (b"4711      \n042\n0m0,1s 0m0,1s\n0m1,25s 0m2,5s\n", Sight(RecordPhase.EXITED, 4711, 42, cpu_seconds=3.75)),
+        (b"4711      \n042\n0m0s 0m0s\n0m1s 0m2s\n", Sight(RecordPhase.EXITED, 4711, 42, cpu_seconds=3.0)),
+        (b"4711      \ncwd\n", Sight(RecordPhase.FAILED_CWD, 4711)),
+        # ksh93 and yash count signals from elsewhere.
+        (b"4711      \n271\n", Sight(RecordPhase.EXITED, 4711, 143)),
+        (b"4711      \n399\n", Sight(RecordPhase.EXITED, 4711, 143)),
+    ],
+)
+def test_a_record_is_believed_as_far_as_it_proves_something(machine: Machine, contents: bytes, wanted: Sight) -> None:
+    record = an_attempt(machine.processes).record
+    machine.processes.create_record(record)
+    (machine.home / "records" / record).write_bytes(contents.ljust(128) if contents else b"")
+    seen = machine.processes.sight(record)
+    has_ended = wanted.phase in {RecordPhase.EXITED, RecordPhase.FAILED_CWD}
+    assert seen._replace(exited_at=None) == wanted
+    assert (seen.exited_at is not None) == has_ended
+
+
+def test_a_code_whose_record_is_still_held_is_an_ending_that_drains(machine: Machine) -> None:
+    record = an_attempt(machine.processes).record
+    machine.processes.create_record(record)
+    with open(machine.home / "records" / record, "r+b", buffering=0) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert machine.processes.sight(record) == Sight(RecordPhase.LOCKED)
+        held.write(b"4711      \n")
+        assert machine.processes.sight(record) == Sight(RecordPhase.LOCKED, 4711)
+        held.write(b"042\n")
+        assert machine.processes.sight(record) == Sight(RecordPhase.LOCKED, 4711)
+        held.write(b"0m0.0s 0m0.0s\n0m0.5s 0m0.0s\n")
+        seen = machine.processes.sight(record)
+        assert (seen.phase, seen.exit_code, seen.cpu_seconds, seen.is_draining) == (RecordPhase.EXITED, 42, 0.5, True)
+    assert not machine.processes.sight(record).is_draining
+
+
+def test_what_is_no_record_is_not_listed(machine: Machine) -> None:
+    record = an_attempt(machine.processes).record
+    machine.processes.create_record(record)
+    (machine.home / "records" / "newest").write_text("1")
+    (machine.home / "records" / ".swp").write_text("1")
+    assert machine.processes.records() == (record,)
+
+
+def test_the_moment_of_exit_is_the_one_it_happened_at(machine: Machine) -> None:
+    attempt = machine.start("echo up; sleep 0.2")
+    machine.wait_for(attempt, "up")
+    earliest = time.time()
+    exited_at = machine.end(attempt).exited_at
+    assert exited_at is not None
+    # The kernel stamps files with the time of its last tick.
+    assert earliest - 0.02 <= exited_at.timestamp() <= time.time()
+
+
+@pytest.fixture
+def full_disk(home: Path, reaper: Reaper) -> Iterator[Path]:
+    """A tiny file system of its own below the home; `fill` it to the last byte."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting takes root")
+    place = home / "tiny"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "procclaw-test", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield place
+    finally:
+        reaper.end()
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place: Path) -> None:
+    with open(place / "ballast", "wb", buffering=0) as ballast, contextlib.suppress(OSError):
+        while True:
+            ballast.write(b"x" * 512)
+
+
+def test_a_full_disk_loses_no_exit_code(full_disk: Path, tmp_path: Path, any_shell: str) -> None:
+    machine = Machine(full_disk)
+    go = tmp_path / "go"
+    text = f"while [ ! -e {go} ]; do sleep 0.02; done; exit "
+    attempts = [machine.start(text + str(40 + number), number=number) for number in range(1, 4)]
+    fill(full_disk)
+    refused = an_attempt(machine.processes, number=9).record
+    with pytest.raises(DiskFull, match=refused.replace(".", r"\.")):
+        machine.processes.create_record(refused)
+    assert refused not in machine.processes.records()
+    go.touch()
+    assert [machine.end(attempt).exit_code for attempt in attempts] == [41, 42, 43]
+
+
+def test_a_full_disk_that_leaves_no_room_for_a_log_is_our_lack(full_disk: Path) -> None:
+    machine = Machine(full_disk)
+    record = an_attempt(machine.processes).record
+    machine.processes.create_record(record)
+    # No more files at all: the inodes are used up.
+    with contextlib.suppress(OSError):
+        for number in range(1_000_000):
+            (full_disk / f"n{number}").touch()
+    refused = machine.processes.launch(machine.launch_of(record, "echo"))
+    assert isinstance(refused, LaunchRefused)
+    assert (refused.reason, refused.is_ours) == (Reason.NO_DISK, True)
+    assert machine.processes.sight(record) == Sight(RecordPhase.BLANK)
+
+
+# What belongs to an attempt, and its end
+
+TREES = {
+    "plain": "echo up; exec sleep 600",
+    "pipeline": "{ echo up; sleep 600; } | cat | cat",
+    "ignores TERM": "trap '' TERM; echo up; exec sleep 600",
+    "ignores everything": "trap '' HUP INT QUIT TERM USR1 USR2; sleep 600 & echo up; wait; exec sleep 600",
+    "in the background": "sleep 600 & sleep 600 & echo up; wait",
+    "session of its own": "setsid sleep 600 & setsid -f sleep 600; echo up; wait",
+    "double fork, own session, ignores TERM": "(trap '' TERM; setsid sh -c 'sleep 600 & sleep 600') & echo up; wait",
+    "without environment": "env -i sleep 600 & echo up; wait",
+    "own session without environment": "env -i setsid sleep 600 & echo up; wait",
+    "stopped": "sleep 600 & kill -STOP $!; echo up; kill -STOP $$",
+}
+
+
+@pytest.mark.parametrize("text", TREES.values(), ids=TREES)
+def test_a_stop_leaves_nothing_of_the_tree(machine: Machine, reaper: Reaper, text: str) -> None:
+    attempt = machine.start(text)
+    machine.wait_for(attempt, "up")
+    before = machine.members(attempt)
+    for member in before:
+        reaper.adopt(member.pid)
+    assert before
+    assert machine.stop(attempt).exit_code in (143, 137)
+    assert [member for member in before if machine.processes.start_ticks(member.pid) == member.start_ticks] == []
+
+
+def test_a_child_that_changed_session_and_lost_its_parents_is_found_by_its_mark(machine: Machine) -> None:
+    attempt = machine.start("(setsid sleep 600 &) ; echo up; exit 5")
+    assert machine.end(attempt).exit_code == 5
+    eventually(lambda: len(machine.members(attempt)) == 1)
+    assert machine.members(attempt)[0].command in ("sleep", "setsid")
+    machine.stop(attempt)
+
+
+def test_what_forks_all_the_time_is_caught_in_the_end(machine: Machine) -> None:
+    attempt = machine.start("trap '' TERM; echo up; f() { sleep 0.01; ( f & ) ; }; f; sleep 600")
+    machine.wait_for(attempt, "up")
+    machine.stop(attempt)
+    assert machine.members(attempt) == ()
+
+
+def test_a_process_with_another_mark_is_left_alone_even_in_our_session(machine: Machine, reaper: Reaper) -> None:
+    attempt = machine.start(f"env {MARK}={OTHER_MARK} sleep 600 & echo $! up; exec sleep 600")
+    machine.wait_for(attempt, "up")
+    stranger = int(machine.log(attempt).split()[0])
+    reaper.adopt(stranger)
+    eventually(lambda: command_of(stranger) == "sleep")
+    assert len(machine.members(attempt)) == 1
+    machine.stop(attempt)
+    assert machine.processes.start_ticks(stranger) is not None
+
+
+def test_a_job_that_stops_its_own_attempt_does_not_end_itself(machine: Machine) -> None:
+    root = Path(__file__).resolve().parent.parent
+    attempt = machine.start_argv(
+        "/bin/sh", "-c", 'sleep 600 & "$@"', "sh", sys.executable, "-c", STOPS_ITSELF, str(root), str(machine.home)
+    )
+    assert machine.end(attempt).exit_code == 0, machine.error_log(attempt)
+    assert machine.log(attempt).split() == ["2", "0"]
+
+
+STOPS_ITSELF = """
+import os, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+from procclaw.system.processes import Processes
+from tests.contract_processes import an_attempt
+processes = Processes(sys.argv[2])
+attempt = an_attempt(processes)
+shim = processes.sight(attempt.record).pid
+attempt = attempt._replace(pid=shim, start_ticks=processes.start_ticks(shim))
+def members():
+    return processes.members([attempt])[attempt.id]
+print(len(members()))
+processes.signal_attempt(attempt, members(), signal.SIGINT)
+while members():
+    processes.signal_attempt(attempt, members(), signal.SIGKILL)
+print(len(members()))
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def command_of(pid: int) -> str:
+    row = ProcTable().row(pid)
+    return "" if row is None else row.command
+
+
+def test_a_stopped_shim_is_continued_so_that_it_can_record(machine: Machine) -> None:
+    attempt = machine.start("echo up; exec sleep 600")
+    machine.wait_for(attempt, "up")
+    os.kill(attempt.pid or 0, signal.SIGSTOP)
+    assert machine.stop(attempt).exit_code == 143
+
+
+def test_an_attempt_of_another_boot_is_known_by_its_mark_alone(machine: Machine) -> None:
+    attempt = machine.start("echo up; env -i sleep 600 & exec sleep 600")
+    machine.wait_for(attempt, "up")
+    eventually(lambda: len(machine.members(attempt)) == 2)
+    assert len(machine.members(attempt._replace(boot_id="before"))) < 2 + 1
+    assert all(
+        machine.processes.start_ticks(member.pid) for member in machine.members(attempt._replace(boot_id="before"))
+    )
+
+
+def test_a_process_whose_first_thread_has_ended_is_not_taken_for_dead(machine: Machine) -> None:
+    attempt = machine.start_argv(sys.executable, "-I", "-S", "-c", FIRST_THREAD_ENDS)
+    machine.wait_for(attempt, "up")
+    (member,) = machine.members(attempt)
+    eventually(lambda: "Z" in Path(f"/proc/{member.pid}/stat").read_text())
+    assert machine.members(attempt) == (member,)
+    machine.stop(attempt)
+
+
+FIRST_THREAD_ENDS = """
+import _thread, ctypes, time
+_thread.start_new_thread(lambda: time.sleep(600), ())
+time.sleep(0.1)
+print("up", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_neither_init_nor_ourselves_can_be_signalled(machine: Machine) -> None:
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        for pid in (-1, 0, 1, os.getpid()):
+            ticks = machine.processes.start_ticks(pid) or 0
+            assert not machine.processes.signal_process(Process(pid, ticks), signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_only_the_very_process_is_signalled(machine: Machine, reaper: Reaper) -> None:
+    child = reaper.spawn(["sleep", "600"])
+    process = machine.processes.process_of(child.pid)
+    assert process is not None
+    assert not machine.processes.signal_process(process._replace(start_ticks=process.start_ticks + 1), signal.SIGTERM)
+    assert machine.processes.signal_process(process, signal.SIGTERM)
+    assert child.wait(WITHIN) == -signal.SIGTERM
+    assert not machine.processes.signal_process(process, signal.SIGTERM)
+    assert machine.processes.process_of(child.pid) is None
+
+
+@pytest.mark.parametrize("missing", ["pidfd_open", "group signals"])
+def test_older_kernels_are_signalled_the_older_way(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    if missing == "pidfd_open":
+        monkeypatch.delattr(os, "pidfd_open")
+    else:
+        send = signal.pidfd_send_signal
+
+        def without_flags(pidfd: int, signum: int, info: None, flags: int) -> None:
+            if flags:
+                raise OSError(errno.EINVAL, "no flags before Linux 6.9")
+            send(pidfd, signum)
+
+        monkeypatch.setattr(signal, "pidfd_send_signal", without_flags)
+    attempt = machine.start("trap 'exit 8' TERM; sleep 600 & echo up; wait")
+    machine.wait_for(attempt, "up")
+    machine.signal(attempt, signal.SIGTERM)
+    assert machine.end(attempt).exit_code == 8
+    assert machine.stop(attempt).exit_code == 8
+
+
+def test_the_exit_handle_tells_of_the_end_and_refuses_another_process(machine: Machine) -> None:
+    attempt = machine.start("sleep 0.05")
+    pid, ticks = attempt.pid or 0, attempt.start_ticks or 0
+    assert machine.processes.exit_handle(pid, ticks - 1) is None
+    handle = machine.processes.exit_handle(pid, ticks)
+    assert handle is not None
+    import select
+
+    assert select.select([handle], [], [], WITHIN)[0]
+    os.close(handle)
+    machine.processes.reap()
+    assert machine.processes.exit_handle(pid, ticks) is None
+
+
+# Our own children
+
+
+def test_children_are_reaped_and_a_larger_peak_than_ours_is_remembered(machine: Machine) -> None:
+    attempt = machine.start_argv(sys.executable, "-I", "-S", "-c", "b = bytearray(400 * 2**20); b[::4096] = b[::4096]")
+    assert machine.end(attempt).exit_code == 0
+    peak = machine.processes.peak_rss_mb(attempt.pid or 0)
+    assert peak is not None
+    assert 390 < peak < 500
+    assert ProcTable().row(attempt.pid or 0) is None
+
+
+def test_a_peak_that_may_be_our_own_is_not_told(machine: Machine) -> None:
+    attempt = machine.start("exit 0")
+    machine.end(attempt)
+    # Linux counts the memory of the spawning process as its child's.
+    assert machine.processes.peak_rss_mb(attempt.pid or 0) is None
+    assert ProcTable().row(attempt.pid or 0) is None
+
+
+def test_children_that_others_started_are_left_to_them(machine: Machine, reaper: Reaper) -> None:
+    child = reaper.spawn(["sh", "-c", "exit 5"])
+    eventually(lambda: (row := ProcTable().row(child.pid)) is not None and row.is_dead)
+    machine.processes.reap()
+    assert child.wait(WITHIN) == 5
+
+
+REEXECUTES_ITSELF = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from procclaw.system.processes import Processes
+processes = Processes(sys.argv[2])
+if len(sys.argv) == 3:
+    child = os.posix_spawn("/bin/sh", ["/bin/sh", "-c", "exit 0"], {})
+    processes.raise_descriptor_limit()
+    processes.reexec([sys.executable, "-c", sys.orig_argv[2], *sys.argv[1:], str(child)])
+import resource
+child = int(sys.argv[3])
+until = time.monotonic() + 10
+while os.path.exists(f"/proc/{child}") and time.monotonic() < until:
+    processes.reap()
+print(os.path.exists(f"/proc/{child}"), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+def test_children_from_before_a_reexecution_are_reaped_and_the_limit_is_the_old_one(home: Path) -> None:
+    root = str(Path(__file__).resolve().parent.parent)
+    program = f"ulimit -Sn 333; exec {sys.executable} -c \"$1\" {root} {home}"
+    ran = subprocess.run(
+        ["sh", "-c", program, "sh", REEXECUTES_ITSELF], capture_output=True, text=True, timeout=30
+    )
+    assert (ran.stdout, ran.stderr) == ("False 333\n", "")
+
+
+# Output through a relay
+
+RELAY = """
+import os, select, sys
+logs = {0: os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT), 3: os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)}
+while logs:
+    for fd in select.select(list(logs), [], [])[0]:
+        chunk = os.read(fd, 65536)
+        if not chunk:
+            del logs[fd]
+        else:
+            os.write(logs[fd], b"".join(b"@ " + line for line in chunk.splitlines(True)))
+"""
+
+
+@pytest.fixture
+def relayed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """With a relay as simple as can be: what is tried here is how it is started and what it holds."""
+    monkeypatch.setattr("pkgutil.get_data", lambda package, name: RELAY.encode())
+    return machine
+
+
+def start_relayed(machine: Machine, text: str) -> Attempt:
+    record = an_attempt(machine.processes).record
+    machine.processes.create_record(record)
+    launched = machine.processes.launch(machine.launch_of(record, "/bin/sh", "-c", text, timestamps=True))
+    assert isinstance(launched, Launched)
+    return an_attempt(machine.processes, launched)
+
+
+def test_a_relay_writes_what_the_job_prints_and_its_record_drains_until_then(relayed: Machine) -> None:
+    attempt = start_relayed(relayed, "echo out; echo err >&2; (sleep 0.3; echo late) & exit 3")
+    eventually(lambda: relayed.processes.sight(attempt.record).phase is RecordPhase.EXITED)
+    assert relayed.processes.sight(attempt.record).is_draining
+    eventually(lambda: not relayed.processes.sight(attempt.record).is_draining)
+    assert relayed.processes.sight(attempt.record).exit_code == 3
+    assert relayed.log(attempt) == "@ out\n@ late\n"
+    assert relayed.error_log(attempt) == "@ err\n"
+
+
+def test_a_stop_spares_the_relay_so_that_the_last_words_are_kept(relayed: Machine) -> None:
+    attempt = start_relayed(relayed, "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done")
+    relayed.wait_for(attempt, "up")
+    assert relayed.stop(attempt).exit_code == 0
+    eventually(lambda: relayed.log(attempt) == "@ up\n@ bye\n")
+
+
+def test_a_relay_whose_job_could_not_be_spawned_gives_the_record_up(relayed: Machine) -> None:
+    record = an_attempt(relayed.processes).record
+    relayed.processes.create_record(record)
+    launch = relayed.launch_of(record, "echo", "x" * 200_000, timestamps=True)
+    assert isinstance(relayed.processes.launch(launch), LaunchRefused)
+    eventually(lambda: relayed.processes.sight(record) == Sight(RecordPhase.BLANK))
+
+
+# Freezing the writers of a file
+
+WRITES = """
+import os, sys
+fd = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+while True:
+    os.write(fd, b"line\\n")
+"""
+
+
+def a_writer(reaper: Reaper, path: Path) -> int:
+    path.touch()
+    writer = reaper.spawn([sys.executable, "-I", "-S", "-c", WRITES, str(path)])
+    eventually(lambda: path.stat().st_size > 0)
+    return writer.pid
+
+
+def is_standing(pid: int) -> bool:
+    row = ProcTable().row(pid)
+    return row is not None and row.is_stopped
+
+
+def test_the_writers_of_a_file_stand_still_and_go_on_afterwards(reaper: Reaper, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    writers = [a_writer(reaper, path), a_writer(reaper, path)]
+    reader = reaper.spawn(["tail", "-f", str(path)], stdout=subprocess.DEVNULL)
+    with frozen_writers(str(path)) as are_frozen:
+        assert are_frozen
+        size = path.stat().st_size
+        assert all(is_standing(pid) for pid in writers)
+        assert not is_standing(reader.pid)
+        assert path.stat().st_size == size
+    eventually(lambda: path.stat().st_size > size and not any(is_standing(pid) for pid in writers))
+
+
+def test_a_file_that_nobody_writes_is_frozen_at_once(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    with frozen_writers(str(tmp_path / "log")) as are_frozen:
+        assert are_frozen
+
+
+def test_we_never_stop_ourselves(reaper: Reaper, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    writer = a_writer(reaper, path)
+    with open(path, "ab"), frozen_writers(str(path)) as are_frozen:
+        assert not are_frozen
+        assert not is_standing(writer)
+
+
+def test_who_stood_still_before_stands_still_afterwards(reaper: Reaper, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    writer = a_writer(reaper, path)
+    os.kill(writer, signal.SIGSTOP)
+    eventually(lambda: is_standing(writer))
+    with frozen_writers(str(path)) as are_frozen:
+        assert are_frozen
+    assert is_standing(writer)
+
+
+FREEZES_AND_DIES = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from procclaw.system.processes import frozen_writers
+with frozen_writers(sys.argv[2]) as are_frozen:
+    print(are_frozen, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_writers_go_on_when_we_are_killed_while_they_stand(reaper: Reaper, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    writer = a_writer(reaper, path)
+    root = str(Path(__file__).resolve().parent.parent)
+    freezer = [sys.executable, "-c", FREEZES_AND_DIES, root, str(path)]
+    ran = subprocess.run(freezer, capture_output=True, text=True, timeout=30)
+    assert (ran.stdout, ran.returncode) == ("True\n", -signal.SIGKILL)
+    eventually(lambda: not is_standing(writer))
+
+
+# Commands, the background, signals
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("echo out; echo err >&2; exit 3", CommandResult(3, b"out\n", b"err\n")),
+        ("kill -TERM $$", CommandResult(143, b"", b"")),
+        ("cat", CommandResult(0, b"fed", b"")),
+        ("exec <&-; sleep 0.05; echo done", CommandResult(0, b"done\n", b"")),
+        # What it leaves behind keeps its output open, and is not waited for.
+        ("echo out; sleep 5 & exit 0", CommandResult(0, b"out\n", b"")),
+        ("exec >&- 2>&-; sleep 0.05; exit 2", CommandResult(2, b"", b"")),
+    ],
+)
+def test_a_command_answers(reaper: Reaper, text: str, result: CommandResult) -> None:
+    started = time.monotonic()
+    assert run_command(["sh", "-c", text], timeout=WITHIN, stdin=b"fed") == result
+    assert time.monotonic() - started < 4
+
+
+def test_a_command_that_takes_too_long_is_killed_with_its_group(tmp_path: Path) -> None:
+    text = f"sleep 600 & echo $! > {tmp_path}/pid; echo partly; wait"
+    result = run_command(["sh", "-c", text], timeout=0.3)
+    assert result.is_timed_out
+    assert result.stdout == b"partly\n"
+    child = int((tmp_path / "pid").read_text())
+    eventually(lambda: (row := ProcTable().row(child)) is None or row.is_dead)
+
+
+def test_a_talkative_command_is_cut_and_still_ends() -> None:
+    result = run_command(["sh", "-c", "yes | head -c 5000000"], timeout=WITHIN)
+    assert result.exit_code == 0
+    assert len(result.stdout) == 2**20
+
+
+def test_much_can_be_fed_to_a_command_that_answers_meanwhile() -> None:
+    fed = b"x" * 900_000
+    assert run_command(["cat"], timeout=WITHIN, stdin=fed) == CommandResult(0, fed, b"")
+
+
+@pytest.mark.parametrize(("command", "code"), [("/no/such/command", 127), ("/etc/passwd", 126)])
+def test_a_command_that_cannot_be_run_answers_as_a_shell_would(command: str, code: int) -> None:
+    result = run_command([command], timeout=WITHIN)
+    assert result.exit_code == code
+    assert command.encode() in result.stderr
+
+
+def test_a_detached_process_owes_nothing_to_who_started_it(
+    home: Path, reaper: Reaper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MARK, FIRST_MARK)
+    pid = detach(["sh", "-c", f'echo "${{{MARK}-none}}"; pwd; echo done >&2; exec sleep 600'], str(home / "daemon.log"))
+    reaper.adopt(pid)
+    eventually(lambda: (home / "daemon.log").exists() and "done" in (home / "daemon.log").read_text())
+    assert (home / "daemon.log").read_text() == "none\n/\ndone\n"
+    assert os.getsid(pid) == pid
+    reaper.end()
+    os.waitpid(pid, 0)
+
+
+BECOMES_UNMARKED = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from procclaw.system.processes import is_marked, reexec_without_mark
+if is_marked():
+    reexec_without_mark([sys.executable, "-c", sys.orig_argv[2], *sys.argv[1:], str(os.getpid())])
+print(sys.argv[2] == str(os.getpid()), is_marked())
+"""
+
+
+def test_a_marked_process_becomes_itself_without_the_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MARK, FIRST_MARK)
+    root = str(Path(__file__).resolve().parent.parent)
+    argv = [sys.executable, "-c", BECOMES_UNMARKED, root]
+    assert subprocess.run(argv, capture_output=True, text=True, timeout=30).stdout == "True False\n"
+
+
+def test_signals_arrive_as_bytes_and_nothing_else_happens() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    received = SignalBytes([signal.SIGTERM, signal.SIGHUP])
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert set(os.read(received.fd, 100)) == {signal.SIGTERM, signal.SIGHUP}
+    finally:
+        received.close()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+# The process table
+
+
+def test_ps_tells_the_same_of_a_process_as_proc(reaper: Reaper) -> None:
+    first, second = reaper.spawn(["sleep", "600"]), reaper.spawn(["sleep", "600"], start_new_session=True)
+    from_ps, from_proc = PsTable().rows(0, (), ()), ProcTable().rows(0, (), ())
+    for child in (first, second):
+        told, known = from_ps[child.pid], from_proc[child.pid]
+        assert told[:4] == known[:4]
+        assert (told.command, told.is_dead, told.is_stopped) == (known.command, False, False)
+        assert PsTable().row(child.pid) == told
+    assert os.getpid() not in PsTable().rows(from_ps[first.pid].start_ticks + 3600, (), ())
+
+
+PS_OF_MACOS = f"""
+  501   1   501 Ss   Sat Nov 22 13:04:05 2025     /bin/sh -c trap PATH=/bin {MARK}={FIRST_MARK} HOME=/Users/x
+  502 501   501 T    Sat Nov 22 13:04:06 2025     sleep 600
+  503 501   501 Z    Sat Nov 22 13:04:06 2025
+not a process at all
+"""
+
+
+def test_what_ps_prints_on_macos_is_understood() -> None:
+    table = PsTable(lambda argv: PS_OF_MACOS)
+    rows = table.rows(0, (), ())
+    assert [(row.pid, row.parent, row.group, row.command) for row in rows.values()] == [
+        (501, 1, 501, "sh"),
+        (502, 501, 501, "sleep"),
+        (503, 501, 501, ""),
+    ]
+    assert [(row.is_stopped, row.is_dead) for row in rows.values()] == [(False, False), (True, False), (False, True)]
+    assert rows[502].start_ticks - rows[501].start_ticks == 1
+    assert [table.mark(row) for row in rows.values()] == [FIRST_MARK, None, None]
+
+
+def test_the_boot_is_named_the_same_by_everybody(machine: Machine) -> None:
+    assert machine.processes.boot_id() == Processes(str(machine.home)).boot_id()
+    assert len(machine.processes.boot_id()) >= 32
+
+
+def test_records_make_their_own_directory_private(tmp_path: Path) -> None:
+    Records(str(tmp_path / "home" / "records")).create("a.b.1.c")
+    assert (tmp_path / "home" / "records").stat().st_mode & 0o777 == 0o700

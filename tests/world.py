@@ -1,0 +1,715 @@
+"""A simulated machine: a clock to turn, processes that follow a script, records, a jobs.yaml, a disk that fills.
+
+It fulfils the protocols of `engine/world.py` and of `Configuration`, so the real controller runs on it unchanged. Beside
+what it shows to the controller it knows what really happened: a *life* is the truth about one attempt. Two clocks turn:
+`elapsed` drives the processes and never goes back; the wall clock is what the controller sees and may jump.
+
+Everything that happens is drawn from one random generator, so a seed names a whole history. `reach` is called at every
+point where a manager can be killed; whoever drives the machine decides there whether it dies.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, NamedTuple
+
+from procclaw.model.errors import DiskFull, SpecError
+from procclaw.model.spec import Document, LogPolicy, document_hash, process_hash
+from procclaw.model.state import (
+    Attempt,
+    Launch,
+    Launched,
+    LaunchRefused,
+    LaunchUndecided,
+    Process,
+    Reason,
+    RecordPhase,
+    Sight,
+    Slice,
+)
+from procclaw.system.specfile import Fingerprint, Loaded
+
+BEGIN = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+SECOND = 1_000_000
+"""All spans in here are whole microseconds, so nothing depends on how floats round."""
+
+_FIRST_PID, _PIDS = 300, 60
+"""So few that numbers come round again within minutes."""
+_SIGKILL = 9
+
+
+class Crash(BaseException):
+    """The manager is killed here. No `Exception`: nothing in it gets to clean up."""
+
+
+class Violation(AssertionError):
+    """Something happened that never may; `number` is the invariant's in the design."""
+
+    def __init__(self, number: int, what: str) -> None:
+        super().__init__(f"invariant {number}: {what}")
+        self.number = number
+
+
+class Trace:
+    """What happened, readable, and how often each kind of mishap did."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.lines: list[str] = []
+        self.met: Counter[str] = Counter()
+
+    def say(self, text: str) -> None:
+        self.lines.append(f"{self._clock.elapsed / SECOND:11.3f}  {self._clock.now():%m-%d %H:%M:%S}  {text}")
+
+    def meet(self, kind: str, text: str = "") -> None:
+        self.met[kind] += 1
+        self.say(f"** {kind}{': ' if text else ''}{text}")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.elapsed = 0
+        self._shift = 0
+
+    def now(self) -> datetime:
+        return BEGIN + timedelta(microseconds=self.elapsed + self._shift)
+
+    def jump(self, span: int) -> None:
+        """Turn the wall clock alone: somebody set it, or the machine slept."""
+        self._shift += span
+
+
+class Child(NamedTuple):
+    after: int
+    seconds: float | None
+    leaves_session: bool
+    carries_mark: bool
+    on_term: str
+
+
+class Script(NamedTuple):
+    """How an attempt's processes behave."""
+
+    seconds: float | None = None
+    """How long the main process runs by itself; None for ever."""
+    code: int = 0
+    on_term: str = "dies"
+    """`dies`, `ignores`, or `handles`: ends with a code of its own."""
+    term_delay: int = 0
+    kill_delay: int = 0
+    """Stuck in the kernel for so long."""
+    term_code: int = 143
+    children: tuple[Child, ...] = ()
+    fate: str = "runs"
+    """`runs`, `blank` (its shim dies before it writes its pid), `no_cwd`, or `shim_killed`."""
+    shim_killed_after: int = 0
+    pid_delay: int = 0
+    drain: int = 0
+    """How long the record stays locked after the code was written."""
+
+
+class Proc:
+    """One process, as the kernel has it."""
+
+    __slots__ = (
+        "command",
+        "group",
+        "is_doomed",
+        "life",
+        "mark",
+        "on_term",
+        "parent",
+        "pid",
+        "role",
+        "script",
+        "session",
+        "ticks",
+    )
+
+    def __init__(self, pid: int, ticks: int, role: str, life: Life | None, script: Script) -> None:
+        self.pid = pid
+        self.ticks = ticks
+        self.role = role
+        self.life = life
+        self.script = script
+        self.parent = 1
+        self.group = self.session = pid
+        self.mark = None if life is None else life.mark
+        self.on_term = script.on_term
+        self.command = role
+        self.is_doomed = False
+        """A signal has reached it that will end it."""
+
+
+class Record:
+    """What is in a record file, and who holds it; the file may have lost its name."""
+
+    __slots__ = ("code", "holder", "is_torn", "no_cwd", "pid", "written_at")
+
+    def __init__(self, at: datetime) -> None:
+        self.pid: int | None = None
+        self.code: int | None = None
+        self.no_cwd = False
+        self.is_torn = False
+        self.holder: Proc | None = None
+        self.written_at = at
+
+    @property
+    def is_blank(self) -> bool:
+        return self.pid is None and not self.is_torn
+
+
+class Life:
+    """The truth about one attempt."""
+
+    def __init__(self, launch: Launch, record: Record, now: datetime, elapsed: int) -> None:
+        env = dict(launch.env)
+        self.name = launch.record
+        self.mark = launch.record.rpartition(".")[2]
+        self.job_id = env["PROCCLAW_JOB_ID"]
+        self.run_id = env["PROCCLAW_RUN_ID"]
+        self.number = int(env["PROCCLAW_ATTEMPT"])
+        self.slot = env.get("PROCCLAW_SCHEDULED_AT")
+        self.record = record
+        self.launched_at = now
+        self.elapsed_at = elapsed
+        self.shim: Proc | None = None
+        self.main: Proc | None = None
+        self.others: list[Proc] = []
+        self.has_begun = False
+        """Its main process existed, so it must never be started again."""
+        self.code: int | None = None
+        """What the shim wrote down; None: nothing, or it was lost with the file."""
+        self.is_kept = False
+        """It ended by itself under `leftovers: keep`: what remains of it may remain."""
+        self.facts: dict[str, Any] = {}
+        """What the observers note down when it is launched."""
+
+    @property
+    def is_alive(self) -> bool:
+        return self.shim is not None or self.main is not None or (bool(self.others) and not self.is_kept)
+
+    def __str__(self) -> str:
+        return f"{self.job_id}/{self.run_id}.{self.number}"
+
+
+class Machine:
+    """The processes and records of a simulated machine: `engine.world.Processes`, and the levers to shake it."""
+
+    def __init__(self, clock: Clock, rng: Random, trace: Trace) -> None:
+        self.clock = clock
+        self.rng = rng
+        self.trace = trace
+        self.boot = 1
+        self.booted_at = 0
+        self.procs: dict[int, Proc] = {}
+        self.directory: dict[str, Record] = {}
+        self.lives: dict[str, Life] = {}
+        self.newest: datetime | None = None
+        self.is_disk_full = False
+        self.lacks_processes = False
+        self.refuses_next: str | None = None
+        self.script_for: Callable[[Launch], Script] = lambda launch: Script()
+        self.reach: Callable[[str], None] = lambda point: None
+        self.on_launch: Callable[[Life], None] = lambda life: None
+        self.on_signal: Callable[[Attempt, Proc], None] = lambda attempt, proc: None
+        self.ended: list[tuple[int, int]] = []
+        """Pid and start time of the shims that ended since somebody looked: what a pidfd would tell."""
+        self.log_ends: Counter[str] = Counter()
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._count = 0
+        self._next_pid = _FIRST_PID
+        self._last_ticks: dict[int, int] = {}
+        self._spent_shims: list[int] = []
+
+    # --- time ---
+
+    def advance(self, span: int) -> None:
+        """Let time pass, and what is scripted happen in its order."""
+        until = self.clock.elapsed + span
+        while self._events and self._events[0][0] <= until:
+            at, _, happen = heapq.heappop(self._events)
+            self.clock.elapsed = max(self.clock.elapsed, at)
+            happen()
+        self.clock.elapsed = until
+
+    def next_event_at(self) -> int | None:
+        return self._events[0][0] if self._events else None
+
+    def _later(self, span: int, happen: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (self.clock.elapsed + max(span, 1), self._count, happen))
+
+    # --- what the engine asks ---
+
+    def boot_id(self) -> str:
+        return f"boot-{self.boot}"
+
+    def create_record(self, record: str) -> None:
+        self.reach("before create_record")
+        if self.is_disk_full:
+            self.trace.meet("disk full: record")
+            raise DiskFull(f'the record "{record}" cannot be made: the simulated disk is full')
+        self.directory.setdefault(record, Record(self.clock.now()))
+        self.reach("after create_record")
+
+    def remove_record(self, record: str) -> None:
+        self.reach("before remove_record")
+        if self.directory.pop(record, None) is not None:
+            self.trace.say(f"record removed {_short(record)}")
+        self.reach("after remove_record")
+
+    def note_commit(self, at: datetime) -> None:
+        self.reach("before note_commit")
+        if not self.is_disk_full:
+            self.newest = at
+        self.reach("after note_commit")
+
+    def noted_commit(self) -> datetime | None:
+        return self.newest
+
+    def records(self) -> tuple[str, ...]:
+        self.reach("look")
+        return tuple(sorted(self.directory))
+
+    def sight(self, record: str) -> Sight:
+        self.reach("look")
+        found = self.directory.get(record)
+        if found is None:
+            return Sight(RecordPhase.MISSING)
+        has_ended = found.code is not None or found.no_cwd
+        if found.holder is not None and not has_ended:
+            return Sight(RecordPhase.LOCKED, pid=found.pid)
+        if found.is_blank:
+            return Sight(RecordPhase.BLANK)
+        if found.is_torn or not has_ended:
+            return Sight(RecordPhase.LOST, pid=None if found.is_torn else found.pid)
+        return Sight(
+            RecordPhase.FAILED_CWD if found.no_cwd else RecordPhase.EXITED,
+            pid=found.pid,
+            exit_code=found.code,
+            exited_at=found.written_at,
+            cpu_seconds=0.25,
+            is_draining=found.holder is not None,
+        )
+
+    def launch(self, launch: Launch) -> Launched | LaunchRefused | LaunchUndecided:
+        self.reach("before launch")
+        if self.lacks_processes:
+            self.trace.meet("launch refused: ours")
+            return LaunchRefused(Reason.NO_RESOURCES, "the simulated machine has no process left", is_ours=True)
+        refusal, self.refuses_next = self.refuses_next, None
+        if refusal == "theirs":
+            self.trace.meet("launch refused: theirs")
+            return LaunchRefused(Reason.NOT_STARTED, "the simulated command is too long", is_ours=False)
+        record = self.directory.get(launch.record)
+        if record is None or not record.is_blank or record.holder is not None or refusal == "undecided":
+            self.trace.meet("launch undecided", _short(launch.record))
+            return LaunchUndecided()
+        life = self._begin(launch, record)
+        assert life.shim is not None
+        launched = Launched(life.shim.pid, life.shim.ticks)
+        if life.shim.script.fate == "blank":
+            self.trace.meet("died before its pid was written", str(life))
+            self._end(life.shim)
+        self.reach("after launch")
+        return launched
+
+    def start_ticks(self, pid: int) -> int | None:
+        self.reach("look")
+        proc = self.procs.get(pid)
+        return None if proc is None else proc.ticks
+
+    def members(self, attempts: Sequence[Attempt]) -> Mapping[str, tuple[Process, ...]]:
+        self.reach("look")
+        return {attempt.id: tuple(self._members(attempt)) for attempt in attempts}
+
+    def signal_attempt(self, attempt: Attempt, members: Sequence[Process], signum: int) -> None:
+        self.reach("before signal")
+        is_kill = signum == _SIGKILL
+        targets = {member.pid: self.procs.get(member.pid) for member in members}
+        for member in members:
+            proc = targets[member.pid]
+            if proc is None or proc.ticks != member.start_ticks or (is_kill and proc.pid == attempt.pid):
+                del targets[member.pid]
+        leader = None if attempt.pid is None else self.procs.get(attempt.pid)
+        if not is_kill and leader is not None and leader.ticks == attempt.start_ticks:
+            targets |= {proc.pid: proc for proc in self.procs.values() if proc.group == leader.pid}
+        names = " ".join(str(pid) for pid in sorted(targets))
+        self.trace.say(f"signal {signum} to {attempt.job_id}/{attempt.id} (pid {attempt.pid}): {names or 'nobody'}")
+        for pid in sorted(targets):
+            target = targets[pid]
+            if target is not None:
+                self.on_signal(attempt, target)
+                self._deliver(target, signum)
+        self.reach("after signal")
+
+    def peak_rss_mb(self, pid: int) -> float | None:
+        return None if pid % 2 else 12.5
+
+    def _members(self, attempt: Attempt) -> list[Process]:
+        return [
+            Process(proc.pid, proc.ticks, proc.command)
+            for _, proc in sorted(self.procs.items())
+            if proc.pid != attempt.pid and self._belongs(proc, attempt)
+        ]
+
+    def _belongs(self, proc: Proc, attempt: Attempt) -> bool:
+        """By mark, else by session or group while no stranger has the shim's pid, else by what its parent is."""
+        shim = attempt.pid if attempt.boot_id == self.boot_id() else None
+        leader = None if shim is None else self.procs.get(shim)
+        is_undisputed = shim is not None and (leader is None or leader.ticks == attempt.start_ticks)
+        if proc.ticks < (attempt.start_ticks or 0):
+            return False
+        above: Proc | None = proc
+        while above is not None:
+            if above.mark is not None:
+                return above.mark == attempt.mark
+            if is_undisputed and shim in (above.session, above.group):
+                return True
+            above = self.procs.get(above.parent)
+        return False
+
+    # --- what processes do ---
+
+    def _begin(self, launch: Launch, record: Record) -> Life:
+        mark = launch.record.rpartition(".")[2]
+        life = self.lives.get(mark)
+        if life is None:
+            life = self.lives[mark] = Life(launch, record, self.clock.now(), self.clock.elapsed)
+        life.record = record
+        self.on_launch(life)
+        script = self.script_for(launch)
+        shim = life.shim = self._spawn("shim", life, script)
+        record.holder = shim
+        self.trace.say(f"launched {life} as pid {shim.pid}: {_told(script)}")
+        self.log_ends.update({launch.stdout: 7, launch.stderr: 3})
+        if script.fate == "blank":
+            return life
+        if script.pid_delay:
+            self._later(script.pid_delay, lambda: self._run_shim(shim, life))
+        else:
+            self._run_shim(shim, life)
+        return life
+
+    def _run_shim(self, shim: Proc, life: Life) -> None:
+        if life.shim is not shim:
+            return
+        record, script = life.record, shim.script
+        record.pid, record.written_at = shim.pid, self.clock.now()
+        if script.fate == "no_cwd":
+            record.no_cwd = True
+            self.trace.meet("directory is missing", str(life))
+            self._later(script.drain, lambda: self._end(shim))
+            return
+        if shim.is_doomed:
+            # Told to stop before the job existed: it remembers, and never begins.
+            self._write_code(life, 143)
+            return
+        main = life.main = self._spawn("main", life, script)
+        main.parent, main.group, main.session = shim.pid, shim.pid, shim.pid
+        life.has_begun = True
+        if script.fate == "shim_killed":
+            self._later(script.shim_killed_after, lambda: self._kill_shim(life, shim))
+        if script.seconds is not None:
+            self._later(int(script.seconds * SECOND), lambda: self._end(main, script.code))
+        for child in script.children:
+            self._later(child.after, lambda child=child: self._fork(life, main, child))  # type: ignore[misc]
+
+    def _fork(self, life: Life, main: Proc, child: Child) -> None:
+        if life.main is not main:
+            return
+        proc = self._spawn("child", life, main.script)
+        proc.parent, proc.on_term = main.pid, child.on_term
+        if child.leaves_session:
+            self.trace.met["child in a session of its own"] += 1
+        else:
+            proc.group = proc.session = main.session
+        proc.mark = life.mark if child.carries_mark else None
+        life.others.append(proc)
+        if child.seconds is not None:
+            self._later(int(child.seconds * SECOND), lambda: self._end(proc))
+
+    def _spawn(self, role: str, life: Life | None, script: Script, pid: int | None = None) -> Proc:
+        if pid is None:
+            pid = self._free_pid()
+        ticks = max((self.clock.elapsed - self.booted_at) // 10_000, self._last_ticks.get(pid, 0) + 1)
+        self._last_ticks[pid] = ticks
+        proc = self.procs[pid] = Proc(pid, ticks, role, life, script)
+        return proc
+
+    def _free_pid(self) -> int:
+        taken = set(self.procs) | {each for proc in self.procs.values() for each in (proc.session, proc.group)}
+        while self._next_pid in taken:
+            self._next_pid = _FIRST_PID + (self._next_pid + 1 - _FIRST_PID) % (_PIDS + 2 * len(taken))
+        return self._next_pid
+
+    def _end(self, proc: Proc, code: int = 0) -> None:
+        if self.procs.get(proc.pid) is not proc:
+            return
+        del self.procs[proc.pid]
+        for other in self.procs.values():
+            if other.parent == proc.pid:
+                other.parent = 1
+        life = proc.life
+        if life is None:
+            return
+        if proc is life.main:
+            life.main = None
+            self._write_code(life, code)
+        elif proc is life.shim:
+            life.shim = None
+            self.ended.append((proc.pid, proc.ticks))
+            self._spent_shims.append(proc.pid)
+            if life.record.holder is proc:
+                life.record.holder = None
+        elif proc in life.others:
+            life.others.remove(proc)
+
+    def _write_code(self, life: Life, code: int) -> None:
+        shim, record = life.shim, life.record
+        if shim is None or record.holder is not shim:
+            return
+        record.code, record.written_at = code, self.clock.now()
+        life.code = code
+        self.trace.say(f"{life} ended with {code}")
+        if life.others:
+            self.trace.met["left something behind"] += 1
+        if shim.script.drain:
+            self.trace.met["still draining"] += 1
+        self._later(shim.script.drain, lambda: self._end(shim))
+
+    def _deliver(self, proc: Proc, signum: int) -> None:
+        if signum == _SIGKILL:
+            if proc.script.kill_delay and not proc.is_doomed:
+                self.trace.meet("stuck in the kernel", str(proc.life))
+            proc.is_doomed = True
+            if proc.script.kill_delay and proc.role == "main":
+                self._later(proc.script.kill_delay, lambda: self._end(proc, 137))
+            else:
+                self._end(proc, 137)
+            return
+        if proc.role == "shim":
+            proc.is_doomed = proc.life is not None and not proc.life.has_begun
+            return
+        if proc.on_term == "ignores":
+            self.trace.met["signal ignored"] += 1
+            return
+        if not proc.is_doomed:
+            proc.is_doomed = True
+            code = proc.script.term_code if proc.on_term == "handles" else 128 + signum
+            self._later(proc.script.term_delay, lambda: self._end(proc, code))
+
+    def _kill_shim(self, life: Life, shim: Proc) -> None:
+        if life.shim is shim and life.code is None:
+            self.trace.meet("shim killed", str(life))
+            self._end(shim)
+
+    # --- levers ---
+
+    def spawn_stranger(self) -> None:
+        """A process of somebody else, under the number of a shim that is gone if there is such a number."""
+        taken = set(self.procs) | {each for proc in self.procs.values() for each in (proc.session, proc.group)}
+        reusable = [pid for pid in self._spent_shims if pid not in taken]
+        pid = self.rng.choice(reusable) if reusable else None
+        if pid is not None:
+            self.trace.meet("pid reused by a stranger", str(pid))
+        stranger = self._spawn("stranger", None, Script(), pid)
+        child = self._spawn("stranger", None, Script())
+        child.parent, child.session, child.group = stranger.pid, stranger.session, stranger.group
+
+    def kill_a_shim(self) -> None:
+        lives = [life for life in self.lives.values() if life.shim is not None and life.has_begun]
+        if lives:
+            life = self.rng.choice(lives)
+            assert life.shim is not None
+            self._kill_shim(life, life.shim)
+
+    def kill_a_main(self) -> None:
+        """Somebody else ends a job's process, by the signal that cannot be caught."""
+        lives = [life for life in self.lives.values() if life.main is not None]
+        if lives:
+            life = self.rng.choice(lives)
+            assert life.main is not None
+            self.trace.meet("killed by somebody else", str(life))
+            self._end(life.main, 137)
+
+    def delete_a_record(self) -> None:
+        """A user clears away what looks like rubbish."""
+        if self.directory:
+            name = self.rng.choice(sorted(self.directory))
+            record = self.directory.pop(name)
+            phase = "of a living attempt" if record.holder is not None else "not in use"
+            self.trace.meet(f"record deleted: {phase}", _short(name))
+            life = self.lives.get(name.rpartition(".")[2])
+            if life is not None:
+                life.facts["is_record_deleted"] = True
+
+    def end_unfindable(self) -> None:
+        """End what nothing but the present database could find again: a backup knows nothing of it."""
+        for life in self.lives.values():
+            if life.facts.get("is_record_deleted"):
+                for proc in (life.main, life.shim, *life.others):
+                    if proc is not None:
+                        self._end(proc)
+
+    def reboot(self) -> None:
+        """Power fails: every process is gone, and what a record held may not have reached the disk."""
+        shims = [life.shim for life in self.lives.values() if life.shim is not None]
+        self.trace.meet("reboot", f"{len(shims)} attempts vanish")
+        self._events.clear()
+        self.procs.clear()
+        self.ended.clear()
+        for life in self.lives.values():
+            life.shim = life.main = None
+            life.others.clear()
+            life.is_kept = False
+            self._lose_unsynced(life)
+        self.boot += 1
+        self.booted_at = self.clock.elapsed
+        self._last_ticks.clear()
+        self._spent_shims.clear()
+        self.clock.elapsed += self.rng.randint(20, 90) * SECOND
+        for shim in shims[:2]:
+            # The new boot hands out the same numbers at the same moments of its life.
+            stranger = self._spawn("stranger", None, Script(), shim.pid)
+            stranger.ticks = self._last_ticks[shim.pid] = shim.ticks
+
+    def _lose_unsynced(self, life: Life) -> None:
+        record = life.record
+        was_fresh = self.clock.now() - record.written_at < timedelta(seconds=5)
+        record.holder = None
+        if record.code is not None and not was_fresh:
+            return
+        match self.rng.randrange(4):
+            case 0:
+                record.pid = record.code = life.code = None
+                record.no_cwd = False
+                self.trace.met["record reverted by power failure"] += 1
+            case 1:
+                record.is_torn = True
+                record.code = life.code = None
+                record.no_cwd = False
+                self.trace.met["record torn by power failure"] += 1
+
+    def tear_a_record(self) -> None:
+        """Its shim is killed between two bytes."""
+        lives = [life for life in self.lives.values() if life.shim is not None and life.code is None]
+        if lives:
+            life = self.rng.choice(lives)
+            life.record.is_torn = True
+            self.trace.meet("record torn", str(life))
+            assert life.shim is not None
+            self._end(life.shim)
+
+
+def _told(script: Script) -> str:
+    runs = "for ever" if script.seconds is None else f"{script.seconds:g} s, then {script.code}"
+    extras = [f"{len(script.children)} children"] if script.children else []
+    extras += [script.fate] if script.fate != "runs" else []
+    extras += [script.on_term] if script.on_term != "dies" else []
+    return ", ".join([runs, *extras])
+
+
+def _short(record: str) -> str:
+    job_id, run_id, number, mark = record.split(".")
+    return f"{job_id}/{run_id}.{number} ({mark[:6]})"
+
+
+class Logs:
+    """`engine.world.Output`: logs as far as an attempt's slice depends upon them."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._ends = machine.log_ends
+
+    def position(self, file: str) -> int:
+        return self._ends[file]
+
+    def log_files(self, job_id: str, instance: int) -> tuple[str, str]:
+        stem = f"{job_id}.{instance}" if instance else job_id
+        return f"{stem}.log", f"{stem}.error.log"
+
+    def rotate(self, file: str, policy: LogPolicy, *, is_in_use: bool) -> bool:
+        return self._ends[file] > policy.max_bytes and not is_in_use
+
+    def close(self, opened: Slice) -> Slice:
+        return opened._replace(end=self._ends[opened.file])
+
+
+class Files:
+    """jobs.yaml, with a clock too coarse to tell two edits in one second apart."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.jobs: dict[str, Document] = {}
+        self.is_broken = False
+        self.written_at = machine.clock.now()
+        self.elapsed_at = machine.clock.elapsed
+        self.has_jumped = False
+        """The wall clock was turned since it was written, so its age is anybody's guess."""
+
+    def write(self, jobs: Mapping[str, Document], *, is_broken: bool = False) -> None:
+        self.jobs = dict(jobs)
+        self.is_broken = is_broken
+        self.written_at = self._machine.clock.now().replace(microsecond=0)
+        self.elapsed_at = self._machine.clock.elapsed
+        self.has_jumped = False
+        self._machine.trace.say(f"jobs.yaml {'broken' if is_broken else 'written'}: {' '.join(sorted(jobs))}")
+
+    def fingerprint(self) -> Fingerprint:
+        self._machine.reach("look")
+        size = 0 if self.is_broken else 100 * len(self.jobs)
+        return Fingerprint(f"{self.written_at:%s} {size}", self.written_at)
+
+    def load(self) -> Loaded:
+        self._machine.reach("look")
+        if self.is_broken:
+            raise SpecError(("jobs.yaml:3 the simulated editor is not finished",))
+        document = {"jobs": json.loads(json.dumps(self.jobs)), "config": CONFIG}
+        return Loaded(document, (), document_hash(document))
+
+
+CONFIG: dict[str, Any] = {
+    "daemon": {"host": "127.0.0.1", "port": 9876, "log_level": "INFO", "resync": 60, "pass_env": []},
+    "env": {},
+    "timezone": "UTC",
+    "history": {"keep_runs": 5, "keep_days": 30},
+}
+
+
+def a_job(**given: Any) -> Document:
+    """A job's document, complete; fields in the spelling of a document."""
+    job: dict[str, Any] = {
+        "name": "job",
+        "description": "",
+        "tags": [],
+        "cmd": "simulated",
+        "cwd": "/",
+        "env": {},
+        "env_file": None,
+        "type": "manual",
+        "enabled": True,
+        "schedule": [],
+        "timezone": "UTC",
+        "run_at": None,
+        "on_overlap": "skip",
+        "catch_up": {"policy": "latest", "within": 3600, "limit": 100},
+        "jitter": 0,
+        "timeout": None,
+        "restart": "always",
+        "success_exit_codes": [0],
+        "retry": {"enabled": True, "delays": [1, 5], "max_attempts": 3, "reset_after": 60},
+        "shutdown": {"grace_period": 5, "signal": 15, "leftovers": "stop"},
+        "concurrency": {"max_instances": 1, "queue_excess": True, "queue_timeout": 300},
+        "log": {"max_size": 10_000_000, "rotate": 5, "timestamps": False},
+        "depends_on": [],
+        "not_built": [],
+        "source": "jobs.yaml:1",
+    }
+    job |= given
+    return job | {"process_hash": process_hash(job)}
