@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """The build of procclaw.pyz: ProcClaw and everything it imports, in one file that CPython 3.11+ runs as it lies.
 
-The bytes follow from the sources, the locked wheels and the set of Python versions compiled for, and from nothing else:
-neither the place, the time, the umask nor the Python that runs this script. Entries are therefore stored, not deflated
-(what deflate writes depends on the zlib at hand, and start-up is no slower without it), sorted, and dated alike.
+The bytes follow from the sources, the locked wheels and the Pythons compiled with, and from nothing else: neither the
+place, the time, the umask nor the Python that runs this script. Entries are therefore stored, not deflated (what is
+written then depends on the zlib at hand, and nothing starts faster with it), sorted, and dated alike.
 
 Compiled modules make it start three times faster, but belong to one Python version each, so every version has a tree
 of its own (c311/, c312/, ...) which the launcher puts before the sources; a version without a tree runs from the
 sources. The trees cannot be made without their interpreters: by default those found here are used, so two machines
-with different interpreters build different files. `--pyc 3.11,3.12,3.13` demands exactly that set (a release does),
-`--pyc none` gives the file that every machine can rebuild.
+with different Pythons build different files (3.11.2 and 3.11.7 number lines differently in places). A release demands
+its versions, `--pyc 3.11,3.12,3.13`, and goes with the line this prints; `--pyc none` gives the file that every machine
+can rebuild.
 
 Needs the standard library and, until build/ holds the wheels, pip. build/ may be deleted at any time.
 """
@@ -128,8 +129,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"build_zipapp: {error}", file=sys.stderr)
         return 1
     content = options.output.read_bytes()
-    compiled_for = " ".join(interpreters) or "no version"
-    print(f"{options.output}: {len(content) / 2**20:.2f} MiB, compiled for {compiled_for}")
+    compiled_with = " ".join(describe(python).split()[1] for python in interpreters.values()) or "no Python"
+    print(f"{options.output}: {len(content) / 2**20:.2f} MiB, compiled with {compiled_with}")
     print(f"sha256 {hashlib.sha256(content).hexdigest()}")
     return 0
 
@@ -149,14 +150,17 @@ def choose_interpreters(wanted: str) -> dict[str, str]:
 
 
 def find_interpreters() -> dict[str, str]:
-    """The supported Pythons of this machine, by version: the running one, those on PATH, pyenv's."""
+    """The supported Pythons of this machine, by version: those on PATH, pyenv's, the running one.
+
+    In that order, so that the Python which runs this script makes no difference where there is another choice.
+    """
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     found = {}
     for version in VERSIONS:
         here = [sys.executable] if version == f"{sys.version_info[0]}.{sys.version_info[1]}" else []
         on_path = [path] if (path := shutil.which(f"python{version}")) else []
         of_pyenv = sorted(str(path) for path in pyenv.glob(f"versions/{version}.*/bin/python{version}"))
-        if path := next((path for path in (*here, *on_path, *of_pyenv) if is_cpython(path, version)), None):
+        if path := next((path for path in (*on_path, *of_pyenv, *here) if is_cpython(path, version)), None):
             found[version] = path
     return found
 

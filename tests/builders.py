@@ -56,7 +56,7 @@ from procclaw.model.state import (
 )
 from procclaw.planning.actions import Plan, Relaunch, Signal, Start, Wait, Write
 from procclaw.planning.plan import plan
-from procclaw.planning.slots import schedule_key
+from procclaw.planning.timetable import schedule_key
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 JOB = "job"
@@ -129,16 +129,12 @@ def a_job(type: str = "manual", **fields: Any) -> JobSpec:  # noqa: A002
         concurrency=Concurrency(1, True, 300),
         log=LogPolicy(10_000_000, 5, False),
         depends_on=(),
+        has_health_check=True,
         not_built=(),
         process_hash="as it is",
         source="jobs.yaml:2",
-        **_only_in_newer_contracts(),
     )
     return changed(job, **fields)
-
-
-def _only_in_newer_contracts() -> dict[str, Any]:
-    return {"has_health_check": True} if "has_health_check" in JobSpec._fields else {}
 
 
 def changed(job: JobSpec, **fields: Any) -> JobSpec:
@@ -236,7 +232,7 @@ def terms_of(job: JobSpec) -> Terms:
 
 def an_order(reason: Reason = Reason.STOP_REQUESTED, asked_ago: float = 0, **fields: Any) -> StopOrder:
     """A stop decided `asked_ago`; with `signalled_ago` or `killed_ago` it has been carried on so far."""
-    for name in ("signalled", "killed", "killed_again"):
+    for name in ("signalled", "killed", "last_killed"):
         if f"{name}_ago" in fields:
             fields[f"{name}_at"] = ago(fields.pop(f"{name}_ago"))
     return StopOrder(reason, ago(asked_ago), **fields)
@@ -248,7 +244,8 @@ def alive(attempt: Attempt, *members: Process) -> Observed:
 
 
 def exited(attempt: Attempt, code: int = 0, *members: Process, at: datetime = NOW, **fields: Any) -> Observed:
-    return Observed(attempt, Sight(RecordPhase.EXITED, attempt.pid, code, at, 0.5, **fields), members)
+    sight = Sight(RecordPhase.EXITED, attempt.pid, exit_code=code, exited_at=at, cpu_seconds=0.5)
+    return Observed(attempt, sight._replace(**fields), members)
 
 
 def seen_as(phase: str, attempt: Attempt, *members: Process) -> Observed:
@@ -287,8 +284,7 @@ HOME_HELD = (a_hold("stop", job_id=HOME),)
 
 def an_intent(kind: str, number: int = 1, **fields: Any) -> Intent:
     """A request by alice, made just now."""
-    fields = {"force": False, "requested_at": NOW, "requested_by": "alice", "job_id": JOB} | fields
-    return Intent(id=number, kind=IntentKind(kind), **fields)
+    return Intent(number, JOB, IntentKind(kind), False, NOW, "alice")._replace(**fields)
 
 
 def accepted(kind: str, number: int = 1, **fields: Any) -> Intent:
@@ -380,7 +376,7 @@ def carried_out(state: State, decided: Plan, now: datetime, ledger: list[Slots] 
             case Signal():
                 order = effect.attempt.stop
                 assert order is not None
-                stamped = order.killed_now(now) if effect.is_kill else order._replace(signalled_at=now)
+                stamped = order.carried_on(now, is_kill=effect.is_kill)
                 state = _with_attempt(state, effect.attempt._replace(stop=stamped), None)
     return state
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.driver import Driver, driving
 from tests.support import Reaper
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,6 +131,13 @@ def home(reaper: Reaper, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield path
     reaper.end()
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def driver(home: Path, reaper: Reaper) -> Iterator[Driver]:
+    """ProcClaw's command line on this test's home."""
+    with driving(home, reaper) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="session")

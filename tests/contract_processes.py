@@ -100,7 +100,8 @@ class ProcessesContract:
     def test_a_launched_attempt_holds_its_record_under_its_pid(self, bench: Bench) -> None:
         attempt = start(bench, STAYS)
         bench.wait_until(lambda: bench.processes.sight(attempt.record).pid is not None)
-        assert bench.processes.sight(attempt.record) == Sight(RecordPhase.LOCKED, pid=attempt.pid)
+        sight = bench.processes.sight(attempt.record)
+        assert (sight.phase, sight.pid) == (RecordPhase.LOCKED, attempt.pid)
         assert bench.processes.start_ticks(attempt.pid or 0) == attempt.start_ticks
 
     @pytest.mark.parametrize("code", [0, 3, 255])

@@ -6,7 +6,7 @@ which process was started for what. An older database that is put back puts thos
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -42,7 +42,15 @@ _NEXT_STATES = {
         RunState.SKIPPED,
         RunState.EXPIRED,
     },
-    RunState.RUNNING: {RunState.RETRYING, RunState.SUCCEEDED, RunState.FAILED, RunState.STOPPED},
+    # Within one cycle an attempt may fail and the run be overtaken before it waits.
+    RunState.RUNNING: {
+        RunState.RETRYING,
+        RunState.SUCCEEDED,
+        RunState.FAILED,
+        RunState.STOPPED,
+        RunState.REVOKED,
+        RunState.SKIPPED,
+    },
     RunState.RETRYING: {
         RunState.RUNNING,
         RunState.FAILED,
@@ -103,8 +111,8 @@ class Accounts:
     def __init__(self) -> None:
         self.holds: set[tuple[str, HoldKind]] = set()
         self.intents: dict[int, Intent] = {}
-        self.judged: dict[str, tuple[Timetable, datetime]] = {}
-        """By job, its slots and up to when they must be in the ledger."""
+        self.epochs: dict[str, list[tuple[Timetable, datetime]]] = {}
+        """By job, the schedules in force since the last pass over everything, each with the moment from which it holds."""
         self.runs: dict[str, RunState] = {}
         self.stopped_until: dict[int, int] = {}
         """By stop request, the moment (elapsed) at which it was accepted."""
@@ -173,12 +181,21 @@ class Oracle:
     def on_request(self, intent: Intent) -> None:
         self.accounts.intents[intent.id] = intent
 
-    def on_spec(self, document: Document) -> None:
-        """Another configuration was put in force, or an older one came back with an older database."""
+    def on_spec(self, document: Document, now: datetime) -> None:
+        """Another configuration was put in force."""
         self.in_force = document["jobs"]
+        epochs = self.accounts.epochs
+        for job_id in {*self.in_force, *epochs}:
+            table = timetable(self.in_force.get(job_id))
+            if job_id not in epochs or epochs[job_id][-1][0] != table:
+                since = now if table.once is None else min(now, table.once - timedelta(microseconds=1))
+                epochs.setdefault(job_id, []).append((table, since))
 
     def on_commit(self, rows: Iterable[Row]) -> None:
         rows = tuple(rows)
+        answers = sorted((row for row in rows if isinstance(row, Intent)), key=lambda intent: intent.id)
+        for answer in answers:
+            self._take_in(answer)
         for row in rows:
             match row:
                 case Run():
@@ -194,9 +211,10 @@ class Oracle:
                     if row.job_id in self.in_force:
                         raise Violation(7, f"{row.job_id} was forgotten, and it is in force")
                     self.accounts.holds = {hold for hold in self.accounts.holds if hold[0] != row.job_id}
-                    self.accounts.judged.pop(row.job_id, None)
-        for row in sorted((row for row in rows if isinstance(row, Intent)), key=lambda intent: intent.id):
-            self._take_in(row)
+                    self.accounts.epochs.pop(row.job_id, None)
+        for answer in answers:
+            if answer.state is IntentState.DONE and answer.kind in (IntentKind.STOP, IntentKind.HOLD_HOME):
+                self._check_stopped(answer)
         recorded = {(job_id, HoldKind(kind)) for job_id, kind in self._looked("SELECT job_id, kind FROM holds")}
         if recorded != self.accounts.holds:
             raise Violation(9, f"the answers given amount to the holds {self.accounts.holds}, recorded are {recorded}")
@@ -219,7 +237,7 @@ class Oracle:
         keeps = attempt.terms.leftovers == "keep" and attempt.stop is None
         if life is None:
             return
-        if keeps and life.shim is None and life.main is None:
+        if keeps and life.main is None:
             life.is_kept = True
         if life.is_alive:
             left = [proc.pid for proc in (life.shim, life.main, *life.others) if proc is not None]
@@ -234,14 +252,16 @@ class Oracle:
     def _check_stop_reason(self, attempt: Attempt, life: Life, reason: Reason) -> None:
         """A process may only be told to end for something that is so."""
         job, then = self.in_force.get(life.job_id), life.facts["job"]
-        asked = {intent.kind for intent in self._answered(life.job_id)}
+        # With a full disk a stop acts before its request can be recorded as accepted.
+        asked = {intent.kind for intent in self.accounts.intents.values() if intent.job_id == life.job_id}
+        asked_of_all = {intent.kind for intent in self.accounts.intents.values() if intent.job_id == HOME}
         match reason:
             case Reason.STOP_REQUESTED:
                 is_so = IntentKind.STOP in asked
             case Reason.RESTART_REQUESTED:
                 is_so = IntentKind.RESTART in asked
             case Reason.HOME_STOPPED:
-                is_so = any(intent.kind is IntentKind.HOLD_HOME for intent in self._answered(HOME))
+                is_so = IntentKind.HOLD_HOME in asked_of_all
             case Reason.REMOVED:
                 is_so = job is None
             case Reason.DISABLED:
@@ -253,23 +273,16 @@ class Oracle:
             case Reason.OVERLAP:
                 is_so = job is not None and job["on_overlap"] == "kill_restart"
             case Reason.LEFTOVERS:
-                is_so = life.main is None
+                is_so = life.main is None or life.shim is None
             case _:
                 is_so = False
         if not is_so:
             raise Violation(7, f"{life} was told to end because of {reason}, and that is not so")
 
-    def _answered(self, job_id: str) -> Iterator[Intent]:
-        return (
-            intent
-            for intent in self.accounts.intents.values()
-            if intent.job_id == job_id and intent.state in (IntentState.ACCEPTED, IntentState.DONE)
-        )
-
     def _check_slots(self, row: Slots) -> None:
         if row.outcome is SlotOutcome.RAN and not self._looked(f"SELECT 1 FROM runs WHERE id = '{row.run_id}'"):
             raise Violation(3, f"the ledger names a run that does not exist: {row}")
-        tables = [timetable(self.in_force.get(row.job_id)), self.accounts.judged.get(row.job_id, (NEVER,))[0]]
+        tables = [table for table, _ in self.accounts.epochs.get(row.job_id, ())]
         first, last = row.first_due_at - timedelta(microseconds=1), row.last_due_at
         for table in tables:
             due = table.between(first, last)
@@ -280,7 +293,7 @@ class Oracle:
         raise Violation(3, f"the ledger counts slots that are none, or leaves some out: {row}")
 
     def _take_in(self, intent: Intent) -> None:
-        """What an answer amounts to, and whether it is true."""
+        """What an answer amounts to."""
         accounts = self.accounts
         before = accounts.intents.get(intent.id)
         accounts.intents[intent.id] = intent
@@ -291,8 +304,6 @@ class Oracle:
         if before is None or before.state is IntentState.PENDING:
             self._apply(intent)
             accounts.stopped_until[intent.id] = self._machine.clock.elapsed
-        if intent.state is IntentState.DONE and intent.kind in (IntentKind.STOP, IntentKind.HOLD_HOME):
-            self._check_stopped(intent)
 
     def _apply(self, intent: Intent) -> None:
         holds, job_id = self.accounts.holds, intent.job_id
@@ -323,16 +334,12 @@ class Oracle:
 
     def on_judged(self, now: datetime) -> None:
         """A pass over everything, slots included, went through at `now`: every slot up to it stands in the ledger."""
-        judged = self.accounts.judged
-        for job_id in sorted({*self.in_force, *judged}):
-            table = timetable(self.in_force.get(job_id))
-            before, until = judged.get(job_id, (NEVER, now))
+        for job_id, epochs in sorted(self.accounts.epochs.items()):
+            ends = [min(now, since) for table, since in epochs[1:] if table.once is None]
             if job_id in self.in_force:
-                self._check_covered(job_id, before, until, now)
-                if table != before:
-                    since = now if table.once is None else min(now, table.once - timedelta(microseconds=1))
-                    self._check_covered(job_id, table, since, now)
-                judged[job_id] = (table, now)
+                for (table, since), until in zip(epochs, [*ends, now], strict=False):
+                    self._check_covered(job_id, table, since, until)
+            epochs[:] = [(epochs[-1][0], now)]
         self._check_overlaps()
 
     def _check_covered(self, job_id: str, table: Timetable, after: datetime, until: datetime) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 import build_zipapp
 from procclaw import __version__
+from tests.conftest import REAL_HOME
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = build_zipapp.find_interpreters()
@@ -33,7 +34,7 @@ def run(*argv: str | Path, cwd: Path | str = "/", **environment: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(params=PYTHONS.values(), ids=PYTHONS.keys())
+@pytest.fixture(params=list(PYTHONS.values()), ids=list(PYTHONS))
 def python(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -72,25 +73,32 @@ def test_the_pyz_runs_from_the_sources_of_a_python_without_a_tree(built_pyz: Pat
     assert run(sys.executable, unknown, "version") == VERSION_LINE
 
 
-def test_launcher_module_and_installed_script_print_the_version_of_the_pyz(tmp_path: Path) -> None:
-    wheel_folder, installed = tmp_path / "wheel", tmp_path / "installed"
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", wheel_folder, cwd=ROOT)
-    (wheel,) = wheel_folder.glob("*.whl")
-    options = ("--quiet", "--no-deps", "--no-index", "--no-compile", "--target", installed)
-    run(sys.executable, "-m", "pip", "--disable-pip-version-check", "install", *options, wheel)
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    # hatchling says on stderr what it made.
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
+
+def test_launcher_module_and_installed_script_print_the_version_of_the_pyz(wheel: Path, tmp_path: Path) -> None:
+    options = ("--quiet", "--no-deps", "--no-index", "--no-compile", "--target", tmp_path)
+    run(sys.executable, "-m", "pip", "--disable-pip-version-check", "install", *options, wheel)
     assert run(sys.executable, ROOT / "procclaw.py", "version") == VERSION_LINE
     assert run(sys.executable, "-m", "procclaw", "version", cwd=ROOT) == VERSION_LINE
-    assert run(installed / "bin" / "procclaw", "version", PYTHONPATH=str(installed)) == VERSION_LINE
-    assert {path.name for path in (installed / "procclaw" / "schema").iterdir()} == schema_names()
+    assert run(tmp_path / "bin" / "procclaw", "version", PYTHONPATH=str(tmp_path)) == VERSION_LINE
 
 
-def test_the_installed_version_is_the_packages(tmp_path: Path) -> None:
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=ROOT)
-    (wheel,) = tmp_path.glob("*.whl")
+def test_the_wheel_has_the_version_and_the_schemas_of_the_checkout(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-        assert email.message_from_bytes(archive.read(name))["Version"] == __version__
+        metadata = archive.read(f"procclaw-{__version__}.dist-info/METADATA")
+        names = archive.namelist()
+    assert email.message_from_bytes(metadata)["Version"] == __version__
+    assert {name for name in names if name.startswith("procclaw/schema/")} == {
+        f"procclaw/schema/{name}" for name in schema_names()
+    }
 
 
 def test_every_dependency_imports_from_the_pyz_without_a_warning(python: str, search_path: list[str]) -> None:
@@ -107,9 +115,9 @@ def test_every_dependency_imports_from_the_pyz_without_a_warning(python: str, se
 def test_schemas_validate_and_schedules_resolve_from_the_pyz(python: str, search_path: list[str]) -> None:
     script = (
         f"import sys; sys.path[:0] = {search_path!r}; import jsonschema, croniter, yaml\n"
-        "schema = yaml.safe_load('{type: object, required: [cmd]}')\n"
-        "jsonschema.Draft202012Validator.check_schema(schema)\n"
-        "print(jsonschema.Draft202012Validator(schema).is_valid({'cmd': 'true'}), croniter.croniter.is_valid('0 0 * * *'))"
+        "validator = jsonschema.Draft202012Validator(yaml.safe_load('{type: object, required: [cmd]}'))\n"
+        "validator.check_schema(validator.schema)\n"
+        "print(validator.is_valid({'cmd': 'true'}), croniter.croniter.is_valid('0 0 * * *'))"
     )
     assert run(python, "-W", "error", "-I", "-S", "-c", script) == "True True\n"
 
@@ -133,7 +141,8 @@ def test_another_build_has_the_same_bytes(built_pyz: Path, tmp_path: Path) -> No
         shutil.copy(ROOT / name, checkout)
     builder = next((path for path in PYTHONS.values() if path != sys.executable), sys.executable)
     command = f'umask 077 && exec "{builder}" build_zipapp.py --pyc {",".join(PYTHONS)}'
-    subprocess.run(["sh", "-c", command], cwd=checkout, env={**os.environ, "TZ": "Asia/Tokyo"}, check=True)
+    environment = {**os.environ, "HOME": REAL_HOME, "TZ": "Asia/Tokyo"}
+    subprocess.run(["sh", "-c", command], cwd=checkout, env=environment, check=True)
     assert (checkout / "dist" / "procclaw.pyz").read_bytes() == built_pyz.read_bytes()
 
 
@@ -187,9 +196,9 @@ def read_by_get_data() -> set[str]:
     for path in (ROOT / "procclaw").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("get_data"):
-                package, file = node.args
-                if isinstance(package, ast.Constant) and isinstance(file, ast.Constant):
-                    found.add(f"{package.value.replace('.', '/')}/{file.value}")
+                with contextlib.suppress(ValueError):
+                    package, file = (str(ast.literal_eval(argument)) for argument in node.args)
+                    found.add(f"{package.replace('.', '/')}/{file}")
     return found
 
 
@@ -222,10 +231,12 @@ def test_a_wheel_that_is_not_the_locked_one_is_not_used(tmp_path: Path, monkeypa
         build_zipapp.fetch_wheels(wheels)
 
 
-def test_a_build_that_fails_leaves_the_old_pyz(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_build_that_fails_leaves_the_old_pyz(tmp_path: Path) -> None:
     old = tmp_path / "procclaw.pyz"
     old.write_text("old")
-    assert build_zipapp.main(["--pyc", "3.99", "--output", str(old)]) == 1
-    assert 'no interpreter for "3.99"' in capsys.readouterr().err
+    command = [sys.executable, str(ROOT / "build_zipapp.py"), "--pyc", "3.99", "--output", str(old)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith('build_zipapp: --pyc 3.99: no interpreter for "3.99" (found: ')
     assert [path.name for path in tmp_path.iterdir()] == ["procclaw.pyz"]
     assert old.read_text() == "old"

@@ -14,9 +14,11 @@ pytestmark = pytest.mark.artefact
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param(["ruff", "check", "."], id="ruff finds nothing"),
-        pytest.param(["ruff", "format", "--check", "."], id="ruff would format nothing"),
-        pytest.param(["mypy"], id="mypy finds nothing in package, tests and build"),
+        pytest.param(["ruff", "check", "--output-format=concise", "."], id="ruff finds nothing"),
+        pytest.param(["ruff", "format", "--check", "--output-format=concise", "."], id="ruff would format nothing"),
+        pytest.param(
+            ["mypy", "procclaw", "tests", "build_zipapp.py"], id="mypy finds nothing in package, tests and build"
+        ),
         # By its text: as a file it would be another module by the name of the package.
         pytest.param(["mypy", "-c", (ROOT / "procclaw.py").read_text()], id="mypy finds nothing in the launcher"),
     ],

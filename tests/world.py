@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import heapq
 import json
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from random import Random
 from typing import Any, NamedTuple
 
+from procclaw.engine.files import ConfigurationFiles
 from procclaw.model.errors import DiskFull, SpecError
 from procclaw.model.spec import Document, LogPolicy, document_hash, process_hash
 from procclaw.model.state import (
@@ -192,7 +196,10 @@ class Life:
 
     @property
     def is_alive(self) -> bool:
-        return self.shim is not None or self.main is not None or (bool(self.others) and not self.is_kept)
+        """Something of it is left that has to go; a shim that has written how it ended has nothing more to do."""
+        has_told = self.record.code is not None or self.record.no_cwd
+        is_led = self.shim is not None and not has_told
+        return is_led or self.main is not None or (bool(self.others) and not self.is_kept)
 
     def __str__(self) -> str:
         return f"{self.job_id}/{self.run_id}.{self.number}"
@@ -218,12 +225,11 @@ class Machine:
         self.reach: Callable[[str], None] = lambda point: None
         self.on_launch: Callable[[Life], None] = lambda life: None
         self.on_signal: Callable[[Attempt, Proc], None] = lambda attempt, proc: None
-        self.ended: list[tuple[int, int]] = []
-        """Pid and start time of the shims that ended since somebody looked: what a pidfd would tell."""
         self.log_ends: Counter[str] = Counter()
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._next_pid = _FIRST_PID
+        self._ticks = 0
         self._last_ticks: dict[int, int] = {}
         self._spent_shims: list[int] = []
 
@@ -349,6 +355,11 @@ class Machine:
                 self._deliver(target, signum)
         self.reach("after signal")
 
+    def is_running(self, pid: int, ticks: int) -> bool:
+        """What a pidfd tells."""
+        proc = self.procs.get(pid)
+        return proc is not None and proc.ticks == ticks
+
     def peak_rss_mb(self, pid: int) -> float | None:
         return None if pid % 2 else 12.5
 
@@ -438,8 +449,9 @@ class Machine:
     def _spawn(self, role: str, life: Life | None, script: Script, pid: int | None = None) -> Proc:
         if pid is None:
             pid = self._free_pid()
-        ticks = max((self.clock.elapsed - self.booted_at) // 10_000, self._last_ticks.get(pid, 0) + 1)
-        self._last_ticks[pid] = ticks
+        # A later process never has an earlier start, and nobody gets a number twice within one tick.
+        self._ticks = max(self._ticks, (self.clock.elapsed - self.booted_at) // 10_000, self._last_ticks.get(pid, 0) + 1)
+        ticks = self._last_ticks[pid] = self._ticks
         proc = self.procs[pid] = Proc(pid, ticks, role, life, script)
         return proc
 
@@ -464,7 +476,6 @@ class Machine:
             self._write_code(life, code)
         elif proc is life.shim:
             life.shim = None
-            self.ended.append((proc.pid, proc.ticks))
             self._spent_shims.append(proc.pid)
             if life.record.holder is proc:
                 life.record.holder = None
@@ -564,7 +575,6 @@ class Machine:
         self.trace.meet("reboot", f"{len(shims)} attempts vanish")
         self._events.clear()
         self.procs.clear()
-        self.ended.clear()
         for life in self.lives.values():
             life.shim = life.main = None
             life.others.clear()
@@ -572,6 +582,7 @@ class Machine:
             self._lose_unsynced(life)
         self.boot += 1
         self.booted_at = self.clock.elapsed
+        self._ticks = 0
         self._last_ticks.clear()
         self._spent_shims.clear()
         self.clock.elapsed += self.rng.randint(20, 90) * SECOND
@@ -666,50 +677,39 @@ class Files:
         size = 0 if self.is_broken else 100 * len(self.jobs)
         return Fingerprint(f"{self.written_at:%s} {size}", self.written_at)
 
+    def content_hash(self) -> str:
+        return "broken" if self.is_broken else document_hash(document_of(self.jobs, keep_runs=5))
+
+    def content_hash(self) -> str:
+        self._machine.reach("look")
+        return document_hash([self.jobs, self.is_broken])
+
     def load(self) -> Loaded:
         self._machine.reach("look")
         if self.is_broken:
             raise SpecError(("jobs.yaml:3 the simulated editor is not finished",))
-        document = {"jobs": json.loads(json.dumps(self.jobs)), "config": CONFIG}
-        return Loaded(document, (), document_hash(document))
+        return Loaded(document_of(self.jobs, keep_runs=5), (), self.content_hash())
 
 
-CONFIG: dict[str, Any] = {
-    "daemon": {"host": "127.0.0.1", "port": 9876, "log_level": "INFO", "resync": 60, "pass_env": []},
-    "env": {},
-    "timezone": "UTC",
-    "history": {"keep_runs": 5, "keep_days": 30},
-}
+@cache
+def _completed() -> dict[str, Any]:
+    """The document of a home with one job, in which the program itself has filled in every default."""
+    with tempfile.TemporaryDirectory() as home:
+        for name, text in (("procclaw.yaml", "timezone: UTC\n"), ("jobs.yaml", "jobs: {one: {cmd: simulated, cwd: /}}\n")):
+            with open(os.path.join(home, name), "w") as file:
+                file.write(text)
+        return ConfigurationFiles(home).load().document
+
+
+def document_of(jobs: Mapping[str, Document], **history: int) -> dict[str, Any]:
+    """What a home's files come to that declare these jobs."""
+    config = _completed()["config"]
+    whole = {**_completed(), "jobs": jobs, "config": {**config, "history": {**config["history"], **history}}}
+    copied: dict[str, Any] = json.loads(json.dumps(whole))
+    return copied
 
 
 def a_job(**given: Any) -> Document:
-    """A job's document, complete; fields in the spelling of a document."""
-    job: dict[str, Any] = {
-        "name": "job",
-        "description": "",
-        "tags": [],
-        "cmd": "simulated",
-        "cwd": "/",
-        "env": {},
-        "env_file": None,
-        "type": "manual",
-        "enabled": True,
-        "schedule": [],
-        "timezone": "UTC",
-        "run_at": None,
-        "on_overlap": "skip",
-        "catch_up": {"policy": "latest", "within": 3600, "limit": 100},
-        "jitter": 0,
-        "timeout": None,
-        "restart": "always",
-        "success_exit_codes": [0],
-        "retry": {"enabled": True, "delays": [1, 5], "max_attempts": 3, "reset_after": 60},
-        "shutdown": {"grace_period": 5, "signal": 15, "leftovers": "stop"},
-        "concurrency": {"max_instances": 1, "queue_excess": True, "queue_timeout": 300},
-        "log": {"max_size": 10_000_000, "rotate": 5, "timestamps": False},
-        "depends_on": [],
-        "not_built": [],
-        "source": "jobs.yaml:1",
-    }
-    job |= given
-    return job | {"process_hash": process_hash(job)}
+    """A job's document, complete; what is given is in the spelling of a document."""
+    job = {**_completed()["jobs"]["one"], **given}
+    return {**job, "process_hash": process_hash(job)}

@@ -3,6 +3,9 @@
 Additions and changes apply at once. A job that has disappeared stays as it was until the files have been left alone for
 five seconds and still parse, because editors truncate a file before they write it. With no good configuration ever
 seen there is none in force, and nothing is decided: an empty one would end every job there is.
+
+Files are read only when their directory entries or, where those prove nothing yet, their bytes have changed; they are
+parsed only when their bytes have.
 """
 
 from datetime import datetime
@@ -23,6 +26,9 @@ RACY_SECONDS = 2.0
 class Files(Protocol):
     def fingerprint(self) -> Fingerprint: ...
 
+    def content_hash(self) -> str:
+        """Of all bytes that `load` would read."""
+
     def load(self) -> Loaded:
         """Parse and check all files. Raises SpecError with every problem."""
 
@@ -41,54 +47,85 @@ class Configuration:
         self._store = store
         self._spec: Spec | None = None
         self._departing: tuple[str, ...] = ()
+        self._refused: str | None = None
+        """Content hash of files that were found unusable."""
 
     def current(self, now: datetime) -> InForce | None:
-        """The configuration in force at this look; None if there has never been a good one. Only the reconciler asks."""
+        """The configuration in force after a look at the files; None if there has never been a good one.
+
+        Only the reconciler asks.
+        """
         fingerprint = self._files.fingerprint()
-        settles_at = None if fingerprint.newest_at is None else after(fingerprint.newest_at, SETTLED_AFTER_SECONDS)
-        is_known = self._store.meta("fingerprint") == fingerprint.text
         in_force = self._in_force()
-        has_settled = settles_at is None or settles_at <= now
-        if is_known and in_force is not None and not (self._departing and has_settled):
-            return InForce(in_force, settles_at if self._departing else None, is_new=False)
+        settles_at = _settles_at(fingerprint, now) if self._departing else None
+        is_settling = bool(self._departing) and settles_at is None
+        if in_force is not None and not is_settling and self._store.meta("fingerprint") == fingerprint.text:
+            return InForce(in_force, settles_at, is_new=False)
         try:
-            return self._reload(fingerprint, in_force, has_settled, settles_at, now)
+            return self._look_closer(fingerprint, in_force, now)
         except DiskFull:
             # What cannot be kept is not put in force: after a crash it would be the older one again.
             return None if in_force is None else InForce(in_force, settles_at, is_new=False)
 
-    def _reload(
-        self,
-        fingerprint: Fingerprint,
-        in_force: Spec | None,
-        has_settled: bool,
-        settles_at: datetime | None,
-        now: datetime,
-    ) -> InForce | None:
+    def preview(self, now: datetime) -> Spec | None:
+        """What `current` would put in force, without doing so; the last good one if the files are not usable."""
+        in_force = self._in_force()
+        try:
+            document = self._with_departing(self._files.load().document, self._files.fingerprint(), now)
+        except SpecError:
+            return in_force
+        return spec_from_document(document, document_hash(document))
+
+    def _look_closer(self, fingerprint: Fingerprint, in_force: Spec | None, now: datetime) -> InForce | None:
+        content = self._files.content_hash()
+        settles_at = _settles_at(fingerprint, now) if self._departing else None
+        is_letting_go = bool(self._departing) and settles_at is None
+        if content == self._refused:
+            return None if in_force is None else InForce(in_force, None, is_new=False)
+        if in_force is not None and content == self._store.meta("content") and not is_letting_go:
+            self._store.set_problems(None)
+            self._remember(fingerprint, now)
+            return InForce(in_force, settles_at, is_new=False)
         try:
             loaded = self._files.load()
         except SpecError as error:
-            before = self._store.problems()
-            if before is None or before.problems != error.problems:
-                self._store.set_problems(Problems(now, error.problems))
+            self._refuse(content, error.problems, now)
             return None if in_force is None else InForce(in_force, None, is_new=False)
-        document = loaded.document if has_settled else self._with_departing(loaded.document)
-        content_hash = document_hash(document)
-        is_new = in_force is None or in_force.hash != content_hash
+        return self._put_in_force(loaded, fingerprint, in_force, now)
+
+    def _put_in_force(
+        self, loaded: Loaded, fingerprint: Fingerprint, in_force: Spec | None, now: datetime
+    ) -> InForce:
+        document = self._with_departing(loaded.document, fingerprint, now)
+        document_is = document_hash(document)
+        is_new = in_force is None or in_force.hash != document_is
         if is_new:
-            self._store.save_spec(content_hash, document, now)
-            self._adopt(content_hash, document)
+            self._store.save_spec(document_is, document, now)
+            self._adopt(document_is, document)
+        self._refused = None
         self._store.set_problems(None)
         self._store.set_warnings(loaded.warnings)
+        self._store.set_meta("content", loaded.content_hash)
+        self._remember(fingerprint, now)
+        assert self._spec is not None
+        return InForce(self._spec, _settles_at(fingerprint, now) if self._departing else None, is_new)
+
+    def _refuse(self, content: str, problems: tuple[str, ...], now: datetime) -> None:
+        self._refused = content
+        self._store.set_meta("fingerprint", None)
+        before = self._store.problems()
+        if before is None or before.problems != problems:
+            self._store.set_problems(Problems(now, problems))
+
+    def _remember(self, fingerprint: Fingerprint, now: datetime) -> None:
+        """From now on the directory entries alone tell that nothing has changed, unless the files are too young for that."""
         is_proof = fingerprint.newest_at is not None and after(fingerprint.newest_at, RACY_SECONDS) <= now
         self._store.set_meta("fingerprint", fingerprint.text if is_proof else None)
-        assert self._spec is not None
-        return InForce(self._spec, settles_at if self._departing else None, is_new)
 
-    def _with_departing(self, document: dict[str, Any]) -> dict[str, Any]:
-        """The new document, and what it no longer names as it was before."""
+    def _with_departing(self, document: dict[str, Any], fingerprint: Fingerprint, now: datetime) -> dict[str, Any]:
+        """The new document and, until the files have settled, what it no longer names, as it was before."""
         before = self._store.load_spec()
-        if before is None:
+        if before is None or _settles_at(fingerprint, now) is None:
             return document
         missing = {name: job for name, job in before[1]["jobs"].items() if name not in document["jobs"]}
         if not missing:
@@ -111,9 +148,12 @@ class Configuration:
         self._departing = tuple(document.get("departing", ()))
 
 
-def stored_spec(store: Store) -> Spec | None:
-    """The configuration in force, for those who only look."""
-    stored = store.load_spec()
-    return None if stored is None else spec_from_document(stored[1], stored[0])
+def _settles_at(fingerprint: Fingerprint, now: datetime) -> datetime | None:
+    """When the files will have been left alone long enough; None: they have.
 
-
+    A time of writing that lies ahead was written before the clock was set back.
+    """
+    if fingerprint.newest_at is None or fingerprint.newest_at > now:
+        return None
+    settles_at = after(fingerprint.newest_at, SETTLED_AFTER_SECONDS)
+    return settles_at if settles_at > now else None

@@ -53,8 +53,6 @@ CONFIRM_SECONDS = 0.05
 RETRY_LACK_SECONDS = 5.0
 PURGE_AT_ONCE = 200
 KEPT_ATTEMPTS = 100
-RESTORED_AFTER_SECONDS = 1.0
-"""The note beside the records is written after the commit it speaks of, so only a clear difference means a restored database."""
 
 
 class Clock(Protocol):
@@ -137,9 +135,17 @@ class Controller:
             return Cycle(now, jobs, Plan(), None, None, {}, (), has_acted=False)
         if in_force.is_new:
             self._log.line("info", "configuration loaded", jobs=len(in_force.spec.jobs))
-            jobs = None
         spec = in_force.spec
-        state, adopted_rows = self._observe(spec, jobs, now)
+        restored_until = self._restored_until()
+        if in_force.is_new or restored_until is not None:
+            # Schedules count from here, and slots up to the restored database's time are missed: for every job in one
+            # commit, because the next pass would know of neither.
+            jobs, judges_slots = None, True
+        elif jobs is not None and self._store.has_intents(HOME):
+            jobs = None  # what concerns the home concerns every job
+        if jobs is None:
+            self._take_in_strays(spec, now)
+        state, adopted_rows = self._observe(spec, jobs, restored_until, now)
         by_job = plans(spec, state, now, judges_slots=judges_slots)
         decided = merged(by_job.values())
         acted = self._act(spec, state, decided, adopted_rows, now)
@@ -156,16 +162,22 @@ class Controller:
         return Cycle(now, jobs, decided, min(wakes, default=None), spec, due, live, has_acted=not decided.is_idle)
 
     def preview(self) -> tuple[Spec | None, State, Plan]:
-        """What a cycle would do now. Looks at everything and changes nothing but the configuration in force."""
+        """What a cycle would do now. Looks at everything and changes nothing."""
         now = self._clock.now()
-        in_force = self._configuration.current(now)
-        if in_force is None:
+        spec = self._configuration.preview(now)
+        if spec is None:
             return None, State(self._processes.boot_id(), {}), Plan()
-        state, _ = self._observe(in_force.spec, None, now)
-        return in_force.spec, state, plan(in_force.spec, state, now)
+        state, _ = self._observe(spec, None, self._restored_until(), now)
+        return spec, state, plan(spec, state, now)
 
     def _live(self, state: State, launched: Iterable[Attempt]) -> tuple[LiveShim, ...]:
-        seen = (run.live.attempt for job in state.jobs.values() for run in job.active if run.live is not None)
+        # One that has ended cannot be watched: whoever tried would find it gone and look again at once, for ever.
+        seen = (
+            run.live.attempt
+            for job in state.jobs.values()
+            for run in job.active
+            if run.live is not None and run.live.sight.phase is RecordPhase.LOCKED
+        )
         shims = {
             LiveShim(each.job_id, each.pid, each.start_ticks)
             for each in (*seen, *launched)
@@ -175,11 +187,13 @@ class Controller:
 
     # --- observe ---
 
-    def _observe(self, spec: Spec, jobs: frozenset[str] | None, now: datetime) -> tuple[State, list[Row]]:
-        if jobs is None:
-            self._take_in_strays(spec, now)
-        recorded = self._store.job_states(None if jobs is None else {*jobs, HOME})
-        names = {*recorded, *spec.jobs} if jobs is None else {*jobs, HOME}
+    def _observe(
+        self, spec: Spec, jobs: frozenset[str] | None, restored_until: datetime | None, now: datetime
+    ) -> tuple[State, list[Row]]:
+        named = spec.jobs.keys() if jobs is None else spec.jobs.keys() & jobs
+        run_ats = {name: at for name in named if (at := spec.jobs[name].run_at) is not None}
+        recorded = self._store.job_states(None if jobs is None else {*jobs, HOME}, now=now, run_ats=run_ats)
+        names = sorted({*recorded, *spec.jobs} if jobs is None else {*jobs, HOME})
         boot_id = self._processes.boot_id()
         sights = {
             run.live.attempt.id: self._sight(run.live.attempt, boot_id)
@@ -197,16 +211,17 @@ class Controller:
             states[name] = job._replace(active=active)
         home = states.get(HOME)
         lack = self._lack or self._store.lack()
-        restored_until = self._restored_until()
         return State(boot_id, states, home.holds if home else (), lack, restored_until), rows
 
     def _sight(self, attempt: Attempt, boot_id: str) -> Sight:
         sight = self._processes.sight(attempt.record)
-        if sight.phase is RecordPhase.MISSING and attempt.boot_id == boot_id and attempt.pid is not None:
-            # Somebody removed the record of a living attempt: its shim is still known by pid and start time.
-            if self._processes.start_ticks(attempt.pid) == attempt.start_ticks:
-                return Sight(RecordPhase.LOCKED, pid=attempt.pid)
-        return sight
+        if sight.phase is not RecordPhase.MISSING or attempt.boot_id != boot_id:
+            return sight
+        if attempt.pid is None or attempt.start_ticks is None:
+            return sight
+        # Somebody removed the record of a living attempt: its shim is still known by pid and start time.
+        is_same = self._processes.start_ticks(attempt.pid) == attempt.start_ticks
+        return Sight(RecordPhase.LOCKED, pid=attempt.pid) if is_same else sight
 
     def _members(
         self, attempts: list[Attempt], sights: dict[str, Sight], boot_id: str
@@ -233,8 +248,9 @@ class Controller:
         attempt = active.live.attempt
         sight = sights[attempt.id]
         if attempt.pid is None and sight.pid is not None:
-            # Started, and the manager died before it could write down the pid.
-            ticks = self._processes.start_ticks(sight.pid)
+            # Started, and the manager died before it could write down the pid. Only the lock proves that the pid is
+            # still the shim's: once it is free, somebody else may have got the number.
+            ticks = self._processes.start_ticks(sight.pid) if sight.phase is RecordPhase.LOCKED else None
             attempt = attempt._replace(pid=sight.pid, start_ticks=ticks, started_at=attempt.created_at)
         if attempt.job_pid is None and sight.phase is RecordPhase.LOCKED:
             attempt = attempt._replace(job_pid=sight.job_pid)
@@ -254,13 +270,13 @@ class Controller:
                 self._processes.remove_record(record)
                 continue
             self._log.line("warning", "record without attempt adopted", record=record, phase=sight.phase)
-            self._store.record(rows, committed_at=now)
+            # Not marked as a commit of this moment: that would hide that the database was restored.
+            self._store.record(rows)
 
     def _restored_until(self) -> datetime | None:
+        """Up to when the database has lost its memory; None: it is the newest there has been."""
         noted, committed = self._processes.noted_commit(), self._store.last_commit_at()
-        if noted is None or committed is None or noted <= after(committed, RESTORED_AFTER_SECONDS):
-            return None
-        return noted
+        return noted if noted is not None and committed is not None and noted > committed else None
 
     # --- act ---
 
@@ -339,14 +355,26 @@ class Controller:
         seen = [row for row in seen if not (isinstance(row, Attempt) and row.id in decided_ids)]
         rows: list[Row] = [*seen, *writes, *created.values(), *events]
         try:
-            self._store.record(rows, committed_at=now)
+            self._record(rows, now)
         except DiskFull as error:
             acted.lack = Lack(Reason.NO_DISK, str(error), after(now, RETRY_LACK_SECONDS))
             return False
-        if rows:
-            self._processes.note_commit(now)
         self._log.events(events)
         return True
+
+    def _record(self, rows: list[Row], now: datetime) -> None:
+        """Commit, and note when beside the records, where a database that is put back later does not reach.
+
+        If we die between the two, the note is older than the commit, which says nothing. A note that is newer means an
+        older database; so it must not stay ahead when the clock was set back.
+        """
+        if not rows:
+            return
+        noted = self._processes.noted_commit()
+        if noted is not None and noted > now:
+            self._processes.note_commit(now)
+        self._store.record(rows, committed_at=now)
+        self._processes.note_commit(now)
 
     def _completed(self, write: Write) -> Write:
         """An attempt that is over, with what only the machine can tell of it."""
@@ -403,11 +431,10 @@ class Controller:
         if not acted.rows():
             return
         try:
-            self._store.record(acted.rows(), committed_at=now)
+            self._record(acted.rows(), now)
         except DiskFull as error:
             acted.lack = Lack(Reason.NO_DISK, str(error), after(now, RETRY_LACK_SECONDS))
             return
-        self._processes.note_commit(now)
         self._log.events(acted.events)
 
     def _settle_lack(self, acted: _Acted, now: datetime) -> None:
@@ -444,7 +471,7 @@ class Controller:
                 continue
             try:
                 self._output.rotate(opened.file, policy, is_in_use=is_in_use)
-            except OSError as error:
+            except (ProcclawError, OSError) as error:
                 # A log that cannot be rotated is no reason not to run the job.
                 self._log.line("warning", "log not rotated", job=job.id, file=opened.file, detail=error)
 

@@ -7,7 +7,6 @@ the machine sleeps.
 """
 
 import os
-import sys
 from datetime import datetime
 from typing import NamedTuple
 
@@ -255,10 +254,3 @@ def _look_at(path: str) -> _File | None:
     except OSError:
         return None
     return _File(found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def own_program() -> tuple[str, ...]:
-    """The command line that starts the program this process runs: the .pyz, the installed script or the launcher."""
-    return (sys.executable, os.path.abspath(sys.argv[0]))
-
-

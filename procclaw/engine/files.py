@@ -3,7 +3,7 @@
 import os
 
 from procclaw.planning import expression, schedule
-from procclaw.system import specfile
+from procclaw.system import homedir, specfile
 
 
 class ConfigurationFiles:
@@ -12,6 +12,9 @@ class ConfigurationFiles:
 
     def fingerprint(self) -> specfile.Fingerprint:
         return specfile.fingerprint(self._home)
+
+    def content_hash(self) -> str:
+        return specfile.content_hash(self._home, local_timezone())
 
     def load(self) -> specfile.Loaded:
         return specfile.load(
@@ -34,3 +37,19 @@ def _lint_schedule(expressions: tuple[str, ...], _zone: str) -> tuple[str, ...]:
 def local_timezone() -> str:
     """The machine's own zone, by name."""
     return specfile.system_timezone(os.environ)
+
+
+def prepare_home(home: str) -> None:
+    """Make sure the home is there, ours alone and on a local disk; raises ProcclawError where it cannot be."""
+    homedir.prepare(home)
+
+
+def create(home: str) -> tuple[str, ...]:
+    """Make a home with a first configuration; returns what was created. What exists is left as it is."""
+    homedir.prepare(home)
+    return specfile.write_initial(home, os.environ.get("PATH", os.defpath), local_timezone())
+
+
+def paths(home: str) -> tuple[str, ...]:
+    """The configuration files of a home, whether they exist or not."""
+    return specfile.paths(home)

@@ -9,18 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from procclaw.engine.configuration import stored_spec
 from procclaw.engine.home import Home
 from procclaw.model.clock import seconds_between
-from procclaw.model.errors import Conflict, NotFound
-from procclaw.model.spec import JobSpec, Spec
+from procclaw.model.errors import Conflict, NotFound, UsageError
+from procclaw.model.spec import JobSpec, Spec, spec_from_document
 from procclaw.model.state import HOME, Attempt, Event, Intent, IntentKind, JobState, Run, RunState, Slots
 from procclaw.planning import views
 
 if TYPE_CHECKING:
     from procclaw.engine.controller import Cycle
-    from procclaw.model.state import State
-    from procclaw.planning.actions import Plan
     from procclaw.system.homelock import HomeLock
 
 Found = TypeVar("Found")
@@ -57,6 +54,11 @@ class Filter(NamedTuple):
         )
 
 
+class Schedule(NamedTuple):
+    expressions: tuple[str, ...]
+    timezone: str
+
+
 class Operations:
     def __init__(self, home: Home, asker: str) -> None:
         """`asker` is who asks, for the record: `alice (cli)`."""
@@ -69,14 +71,13 @@ class Operations:
 
     def spec(self) -> Spec:
         """The configuration in force, loaded now if none ever was. Raises SpecError if there is no good one."""
-        found = stored_spec(self._store)
-        if found is not None:
-            return found
-        self._load_first()
-        found = stored_spec(self._store)
-        if found is None:
+        stored = self._store.load_spec()
+        if stored is None:
+            self._load_first()
+            stored = self._store.load_spec()
+        if stored is None:
             raise Conflict("no configuration is in force yet: run procclaw reconcile")
-        return found
+        return spec_from_document(stored[1], stored[0])
 
     def _load_first(self) -> None:
         from procclaw.engine.configuration import Configuration
@@ -292,6 +293,35 @@ class Operations:
             lock.release()
         return True
 
-    def preview(self) -> "tuple[Spec | None, State, Plan]":
+    def preview(self) -> views.View:
         """What a pass over everything would do now. Changes nothing."""
-        return self._home.controller().preview()
+        from procclaw.planning.preview import plan_view
+
+        spec, _, decided = self._home.controller().preview()
+        return plan_view(spec, decided)
+
+    def schedule_of(self, text: str, zone: str | None) -> Schedule:
+        """What is meant by a cron expression or the id of a job with a schedule. Raises NotFound, Conflict."""
+        from procclaw.engine.files import local_timezone
+
+        if " " in text.strip() or text.startswith("@"):
+            return Schedule((text,), zone or local_timezone())
+        job = self.job_spec(text)
+        if not job.schedule:
+            raise Conflict(f'"{text}" has no schedule: it is {job.type}')
+        return Schedule(job.schedule, zone or job.timezone)
+
+    def coming(self, schedule: Schedule, since: datetime, count: int) -> list[datetime]:
+        """The first `count` times after `since`. Raises UsageError for what is not a schedule."""
+        from procclaw.planning.schedule import next_due, parse
+
+        try:
+            parsed = parse(schedule.expressions, schedule.timezone)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        times: list[datetime] = []
+        at = next_due(parsed, since)
+        while at is not None and len(times) < count:
+            times.append(at)
+            at = next_due(parsed, at)
+        return times

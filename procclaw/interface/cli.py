@@ -139,7 +139,7 @@ def _carry_out(context: Context, command: commands.Command, options: object) -> 
 
 def _tell(console: Console, error: ProcclawError) -> None:
     if console.is_json:
-        console.json({"error": {"code": type(error).__name__, "message": str(error)}})
+        console.json({"error": {"code": error.code, "message": str(error)}})
     else:
         console.complain(f"procclaw: {error}")
 

@@ -16,6 +16,8 @@ _OF_STATUS = {
     "succeeded": "green",
     "ran": "green",
     "healthy": "green",
+    "open": "green",
+    "closed": "red",
     "failed": "red",
     "missed": "red",
     "retrying": "yellow",
@@ -29,6 +31,9 @@ _OF_STATUS = {
     "disabled": "grey",
     "stopped": "grey",
 }
+_COLOURED = frozenset({"STATUS", "STATE", "OUTCOME"})
+"""Columns of one word each, which gets the colour of what it says."""
+
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(10, 32), 127, *range(0x80, 0xA0))}
 
 
@@ -79,7 +84,7 @@ class Console:
         return self.paint(word, _OF_STATUS.get(word))
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Aligned under a header on a terminal; tab-separated without one in a pipe. A status word gets its colour."""
+        """Aligned under a header on a terminal; tab-separated without one in a pipe."""
         cells = [[shown(cell) for cell in row] for row in rows]
         if not self.is_terminal:
             for row in cells:
@@ -90,18 +95,17 @@ class Console:
         widths = [max(len(line[column]) for line in (header, *cells)) for column in range(len(header))]
         self.say(self.paint("  ".join(name.ljust(width) for name, width in zip(header, widths, strict=True)), "bold"))
         for row in cells:
-            padded = [self._padded(text, width) for text, width in zip(row, widths, strict=True)]
-            self.say("  ".join(padded).rstrip())
-
-    def _padded(self, text: str, width: int) -> str:
-        return self.status(text) + " " * (width - len(text))
+            painted = [self.status(text) if name in _COLOURED else text for name, text in zip(header, row, strict=True)]
+            gaps = [" " * (width - len(text)) for text, width in zip(row, widths, strict=True)]
+            self.say("  ".join(text + gap for text, gap in zip(painted, gaps, strict=True)).rstrip())
 
     def fields(self, pairs: Iterable[tuple[str, object]]) -> None:
         """One `name  value` line each, without those that have no value."""
         present = [(name, shown(value)) for name, value in pairs if value not in (None, "", [], ())]
         width = max((len(name) for name, _ in present), default=0)
         for name, value in present:
-            self.say(f"{self.paint(name.ljust(width), 'grey')}  {self.status(value)}")
+            painted = self.status(value) if name.upper() in _COLOURED else value
+            self.say(f"{self.paint(name.ljust(width), 'grey')}  {painted}")
 
 
 def shown(value: object) -> str:

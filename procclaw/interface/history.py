@@ -2,29 +2,23 @@
 
 import re
 from argparse import Namespace
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from procclaw.engine import logs as job_logs
 from procclaw.interface.console import duration, local, printable
 from procclaw.model.clock import parse_iso
-from procclaw.model.errors import ProcclawError
-from procclaw.model.log import Gone, lines
-from procclaw.model.state import Attempt, Event, Run, RunState, Slice
+from procclaw.model.errors import ProcclawError, UsageError
+from procclaw.model.state import Event, Run, RunState
 from procclaw.planning.views import View, event_view, slots_view
 
 if TYPE_CHECKING:
     from procclaw.interface.cli import Context
-    from procclaw.system.output import Follower, Output
 
 _POLL_SECONDS = 0.2
 _ERR_MARK = "err| "
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-class BadTime(ProcclawError):
-    exit_code = 2
 
 
 def since_when(text: str, now: datetime) -> datetime:
@@ -35,112 +29,56 @@ def since_when(text: str, now: datetime) -> datetime:
     try:
         return parse_iso(text, now.astimezone().tzinfo)
     except ValueError:
-        raise BadTime(f'"{text}" is neither a time (ISO 8601) nor a span (90s, 15m, 2h, 30d)') from None
+        raise UsageError(f'"{text}" is neither a time (ISO 8601) nor a span (90s, 15m, 2h, 30d)') from None
 
 
 # --- logs ---
 
 
-class _Part(NamedTuple):
-    """A stretch of a log; `end` None: to its end."""
-
-    file: str
-    start: int
-    end: int | None
-    is_stderr: bool
-
-
 def logs(context: "Context", options: Namespace) -> int:
-    operations, output = context.operations, context.home.output
+    operations, home = context.operations, context.home
     job = operations.job_spec(options.job)
     if options.run is not None:
         run = operations.run(options.run)
         if run.job_id != job.id:
             raise ProcclawError(f'run "{run.id}" is one of "{run.job_id}", not of "{job.id}"')
-        parts = _parts(operations.attempts(run))
+        parts = job_logs.of_attempts(home, operations.attempts(run))
     elif options.since is not None:
-        parts = _parts(operations.attempts_since(job.id, since_when(options.since, context.home.clock.now())))
+        since = since_when(options.since, home.clock.now())
+        parts = job_logs.of_attempts(home, operations.attempts_since(job.id, since))
     else:
-        parts = [
-            _Part(file, 0, None, is_stderr)
-            for instance in range(max(1, job.concurrency.max_instances))
-            for file, is_stderr in zip(output.log_files(job.id, instance), (False, True), strict=True)
-        ]
-    if options.stderr:
-        parts = [part for part in parts if part.is_stderr]
-    return _print_logs(context, output, parts, options.lines, follows=options.follow)
+        parts = job_logs.of_job(home, job)
+    chosen = [part for part in parts if part.is_stderr or not options.stderr]
+    return print_logs(context, chosen, options.lines, follows=options.follow)
 
 
 def run_logs(context: "Context", options: Namespace) -> int:
     run = context.operations.run(options.run)
-    parts = _parts(context.operations.attempts(run))
-    return _print_logs(context, context.home.output, parts, None, follows=options.follow and run.is_active)
+    parts = job_logs.of_attempts(context.home, context.operations.attempts(run))
+    return print_logs(context, parts, None, follows=options.follow)
 
 
-def _parts(attempts: tuple[Attempt, ...]) -> list[_Part]:
-    streams = [(attempt.stdout, False) for attempt in attempts] + [(attempt.stderr, True) for attempt in attempts]
-    return [_part(each, is_stderr) for each, is_stderr in streams if each is not None]
-
-
-def _part(part: Slice, is_stderr: bool) -> _Part:
-    return _Part(part.file, part.start, part.end, is_stderr)
-
-
-def _print_logs(
-    context: "Context", output: "Output", parts: list[_Part], limit: int | None, *, follows: bool
-) -> int:
+def print_logs(context: "Context", parts: list[job_logs.Part], limit: int | None, *, follows: bool) -> int:
+    """Print the end of these logs and, if asked, what comes until interrupted."""
     console = context.console
-    followers = [
-        (output.follow(part.file, output.extent(part.file).end), part) for part in parts if follows and part.end is None
-    ]
-    shown: list[View] = []
-    for part in parts:
-        for line in _lines_of(output, part, limit):
-            if console.is_json:
-                shown.append({"stream": "stderr" if part.is_stderr else "stdout", "line": line})
-            else:
-                console.say(_marked(line, part.is_stderr, context))
+    found = job_logs.read(context.home, parts, limit)
     if console.is_json:
-        console.json({"lines": [each["line"] for each in shown], "entries": shown, "total_lines": len(shown)})
-    if followers:
-        _follow(context, followers)
+        entries = [{"stream": "stderr" if line.is_stderr else "stdout", "line": line.text} for line in found]
+        console.json({"lines": [entry["line"] for entry in entries], "entries": entries, "total_lines": len(entries)})
+        return 0
+    for line in found:
+        _print_line(context, line)
+    for coming in job_logs.follow(context.home, parts) if follows else ():
+        if coming is None:
+            console.flush()
+        else:
+            _print_line(context, coming)
     return 0
 
 
-def _lines_of(output: "Output", part: _Part, limit: int | None) -> Iterator[str]:
-    start = part.start if limit is None else output.tail(part.file, limit, part.start, part.end)
-    for piece in lines(output.read(part.file, start, part.end)):
-        yield _text(piece)
-
-
-def _text(piece: "bytes | Gone") -> str:
-    if isinstance(piece, Gone):
-        return f"-- {piece.end - piece.start} bytes are gone --"
-    return piece.decode("utf-8", "replace")
-
-
-def _marked(line: str, is_stderr: bool, context: "Context") -> str:
-    text = printable(line)
-    return context.console.paint(_ERR_MARK, "red") + text if is_stderr else text
-
-
-def _follow(context: "Context", followers: "list[tuple[Follower, _Part]]") -> None:
-    """Print what comes until interrupted; a line that is not finished yet waits for its end."""
-    rests = [b""] * len(followers)
-    while True:
-        is_quiet = True
-        for index, (follower, part) in enumerate(followers):
-            for piece in follower.read_new():
-                is_quiet = False
-                if isinstance(piece, Gone):
-                    context.console.say(_marked(_text(piece), part.is_stderr, context))
-                    continue
-                *whole, rests[index] = (rests[index] + piece).split(b"\n")
-                for line in whole:
-                    context.console.say(_marked(_text(line), part.is_stderr, context))
-        context.console.flush()
-        if is_quiet:
-            context.home.clock.sleep(_POLL_SECONDS)
+def _print_line(context: "Context", line: job_logs.Line) -> None:
+    mark = context.console.paint(_ERR_MARK, "red") if line.is_stderr else ""
+    context.console.say(mark + printable(line.text))
 
 
 # --- runs ---
@@ -161,7 +99,7 @@ def _run_state(text: str) -> RunState:
     try:
         return RunState(text)
     except ValueError:
-        raise BadTime(f'"{text}" is not a state of a run; they are {", ".join(RunState)}') from None
+        raise UsageError(f'"{text}" is not a state of a run; they are {", ".join(RunState)}') from None
 
 
 def _run_row(view: View) -> tuple[object, ...]:

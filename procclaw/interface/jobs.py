@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from procclaw.engine.operations import Filter
 from procclaw.interface.console import coming, duration, local
+from procclaw.model.errors import UsageError
 from procclaw.planning.views import STATUSES, View
 
 if TYPE_CHECKING:
@@ -22,10 +23,8 @@ def search(context: "Context", options: Namespace) -> int:
 
 
 def _filter(options: Namespace, text: str | None) -> Filter:
-    from procclaw.model.errors import ProcclawError
-
     if options.status is not None and options.status not in STATUSES:
-        raise ProcclawError(f'"{options.status}" is not a status; they are {", ".join(STATUSES)}')
+        raise UsageError(f'"{options.status}" is not a status; they are {", ".join(STATUSES)}')
     return Filter(text, options.status, options.type, tuple(options.tag), options.enabled)
 
 

@@ -20,12 +20,9 @@ def version(context: "Context", options: Namespace) -> int:
 
 
 def init(context: "Context", options: Namespace) -> int:
-    from procclaw.engine.files import local_timezone
-    from procclaw.system.homedir import prepare
-    from procclaw.system.specfile import write_initial
+    from procclaw.engine.files import create
 
-    prepare(context.home_path)
-    created = write_initial(context.home_path, os.environ.get("PATH", os.defpath), local_timezone())
+    created = create(context.home_path)
     if context.console.is_json:
         context.console.json({"home": context.home_path, "created": list(created)})
         return 0
@@ -38,7 +35,7 @@ def init(context: "Context", options: Namespace) -> int:
 
 
 def config(context: "Context", options: Namespace) -> int:
-    from procclaw.system.specfile import paths
+    from procclaw.engine.files import paths
 
     home = context.home
     if options.validate:

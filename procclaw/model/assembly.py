@@ -12,7 +12,7 @@ from procclaw.model.completion import Completion, Declared, Unbuilt, config_docu
 from procclaw.model.errors import SpecError
 from procclaw.model.rules import CheckSchedule, Home, LintSchedule, findings
 from procclaw.model.shape import Path, Shape, child, complaints, dotted, filled
-from procclaw.model.tree import Fault, Node, Unreadable, line_of, value
+from procclaw.model.tree import Fault, Node, Unreadable, mark_of, value
 
 CONFIG_FILE = "procclaw.yaml"
 
@@ -130,11 +130,11 @@ class _Assembly:
         """What is left of a file when all that has not the right shape is cut out; and what that was."""
         cut: set[Path] = set()
         told = {fault.path for fault in source.faults}
-        for error in schema.errors(read):
-            for path, message in complaints(error):
-                if path not in told:
-                    self._fault(source, Fault(line_of(root, path), path, message))
-                cut.add(path[: _DEPTH_OF_CUT.get(str(path[0]), 1)] if path else ())
+        said = [complaint for error in schema.errors(read) for complaint in complaints(error)]
+        for path, message in sorted(said, key=lambda complaint: mark_of(root, complaint[0])):
+            if path not in told:
+                self._fault(source, Fault(mark_of(root, path)[0], path, message))
+            cut.add(path[: _DEPTH_OF_CUT.get(str(path[0]), 1)] if path else ())
         if () in cut:
             return {}, frozenset(cut)
         for path in cut:
@@ -218,7 +218,7 @@ class _Assembly:
 
 
 def _line(file: _File, path: Path) -> int:
-    return 0 if file.source.root is None else line_of(file.source.root, path)
+    return 0 if file.source.root is None else mark_of(file.source.root, path)[0]
 
 
 def _subject(feature: Unbuilt) -> str:

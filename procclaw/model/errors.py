@@ -1,7 +1,7 @@
 """ProcClaw's own trouble, as exceptions whose message is written for the person who reads it.
 
-A job that fails is not an error but a value (see `state.Outcome`). Anything raised that is not a `ProcclawError` is a
-bug in ProcClaw. Subclasses exist only where a caller acts differently.
+A job that fails is not an error but a value (see `state`). Anything raised that is not a `ProcclawError` is a bug in
+ProcClaw. Subclasses exist only where a caller acts differently.
 """
 
 
@@ -9,12 +9,22 @@ class ProcclawError(Exception):
     """Something a person can understand and act upon."""
 
     exit_code = 1
+    code = "failed"
+    """What a program finds in place of the message."""
+
+
+class UsageError(ProcclawError):
+    """What was asked makes no sense as it was put."""
+
+    exit_code = 2
+    code = "usage"
 
 
 class SpecError(ProcclawError):
     """The configuration cannot be used; `problems` holds every fault found, in file order."""
 
     exit_code = 2
+    code = "bad_configuration"
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("\n".join(problems))
@@ -24,20 +34,29 @@ class SpecError(ProcclawError):
 class StoreError(ProcclawError):
     """The database cannot be opened or trusted; nothing was changed."""
 
+    code = "store"
+
 
 class DiskFull(ProcclawError):
     """A write found no space left; what it was about to record is not recorded."""
+
+    code = "disk_full"
 
 
 class NotFound(ProcclawError):
     """What was named does not exist."""
 
+    code = "not_found"
+
 
 class Conflict(ProcclawError):
     """The request contradicts the present state; nothing was changed."""
+
+    code = "conflict"
 
 
 class NoDaemon(ProcclawError):
     """The command needs a daemon and none runs."""
 
     exit_code = 4
+    code = "no_daemon"

@@ -27,6 +27,7 @@ _HOST = re.compile(r"[^\s/@?#]+")
 _NEEDED_BY_CHECK = {"http": "url", "tcp": "port", "file": "path", "exec": "cmd"}
 _BELONGS_TO = {"schedule": "scheduled", "run_at": "oneshot", "restart": "continuous"}
 _HARMLESS_ZONE = "UTC"
+_MOST_HINTS = 20
 
 
 class Finding(NamedTuple):
@@ -52,13 +53,19 @@ Findings = Iterator[Finding]
 def findings(home: Home, check_schedule: CheckSchedule, lint_schedule: LintSchedule) -> tuple[Finding, ...]:
     """All there is to find, each once."""
     times = _Times(check_schedule, lint_schedule)
+    hint = _JobHints(home)
     defaults = home.config.get("defaults", {})
     found: dict[Finding, None] = {}
     for job in home.jobs.values():
         for rule in (*_JOB_RULES, times.of_job):
             for finding in rule(job):
                 found[finding._replace(path=_written_at(job, defaults, finding.path))] = None
-    for finding in (*_config(home.config), *times.of_config(home.config), *_dependencies(home), *_workflows(home)):
+    for finding in (
+        *_config(home.config),
+        *times.of_config(home.config),
+        *_dependencies(home, hint),
+        *_workflows(home, hint),
+    ):
         found[finding] = None
     return tuple(found)
 
@@ -278,7 +285,19 @@ def _config(config: Document) -> Findings:
             yield from _url((*path, "webhook"), alerts["webhook"])
 
 
-def _dependencies(home: Home) -> Findings:
+class _JobHints:
+    """Which job may have been meant. A hint looks at all jobs, so only the first unknown names get one."""
+
+    def __init__(self, home: Home) -> None:
+        self._jobs = tuple(home.jobs)
+        self._left = _MOST_HINTS
+
+    def __call__(self, name: str) -> str:
+        self._left -= 1
+        return did_you_mean(name, self._jobs) if self._left >= 0 else ""
+
+
+def _dependencies(home: Home, hint: _JobHints) -> Findings:
     waits_for: dict[str, list[str]] = {name: [] for name in home.jobs}
     for job in home.jobs.values():
         for index, dependency in enumerate(dependencies(job)):
@@ -288,7 +307,7 @@ def _dependencies(home: Home) -> Findings:
                 waits_for[later].append(earlier)
             elif other not in home.refused_jobs:
                 path = _written_at(job, home.config.get("defaults", {}), ("depends_on", index))
-                message = f'there is no job "{other}", so this one waits until there is{did_you_mean(other, home.jobs)}'
+                message = f'there is no job "{other}", so this one waits until there is{hint(other)}'
                 yield Finding(path, message, is_error=False)
     for cycle in _cycles(waits_for):
         chain = " -> ".join((*cycle, cycle[0]))
@@ -320,7 +339,7 @@ def _cycles(waits_for: Mapping[str, list[str]]) -> Iterator[tuple[str, ...]]:
                 branches.append(iter(waits_for[name]))
 
 
-def _workflows(home: Home) -> Findings:
+def _workflows(home: Home, hint: _JobHints) -> Findings:
     for name, workflow in home.workflows.items():
         at: Path = ("workflows", name)
         named = [((*at, "jobs", index), job) for index, job in enumerate(workflow["jobs"])]
@@ -328,7 +347,7 @@ def _workflows(home: Home) -> Findings:
             named.append(((*at, "callback"), workflow["callback"]))
         for path, job in named:
             if job not in home.jobs and job not in home.refused_jobs:
-                yield Finding(path, f'there is no job "{job}"{did_you_mean(job, home.jobs)}')
+                yield Finding(path, f'there is no job "{job}"{hint(job)}')
         if (workflow["type"] == "chord") != (workflow["callback"] is not None):
             fault = "is missing; a chord needs it" if workflow["type"] == "chord" else "belongs to type chord only"
             yield Finding((*at, "callback"), fault)

@@ -7,7 +7,8 @@ noun phrase a message uses for what is wanted. Every default lives in the schema
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 Shape = Mapping[str, Any]
@@ -71,11 +72,14 @@ def child(shape: Shape, key: str | int) -> Shape:
 def scalar(text: str, shape: Shape) -> object:
     """What an unquoted YAML scalar means where `shape` is wanted.
 
-    Where text is wanted it is the text as written, so `on`, `1.10`, `022` and `12:30` keep their spelling.
+    Where text is wanted first of all it is the text as written, so `on`, `1.10`, `022` and `12:30` keep their spelling;
+    the schemas name numbers beside it only so that editors let them pass.
     """
     types = types_of(shape)
     if text in _NOTHING:
         return None
+    if types[:1] == ("string",):
+        return text
     if text in _TRUTH and (not types or "boolean" in types):
         return _TRUTH[text]
     if not types or "integer" in types or "number" in types:
@@ -145,14 +149,16 @@ def quoted(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+@lru_cache(maxsize=1024)
+def did_you_mean(word: str, known: tuple[str, ...]) -> str:
     """The end of a message about an unknown word: the nearest known one, or nothing."""
     from difflib import get_close_matches
 
     by_lower = {candidate.lower(): candidate for candidate in known}
-    near = get_close_matches(word.lower().replace("-", "_"), by_lower, n=1)
-    near = near or get_close_matches(word.lower(), by_lower, n=1)
-    return f'; did you mean "{by_lower[near[0]]}"?' if near else ""
+    for spelling in (word.lower().replace("-", "_"), word.lower()):
+        for near in get_close_matches(spelling, by_lower, n=1):
+            return f'; did you mean "{by_lower[near]}"?'
+    return ""
 
 
 def dotted(path: Path) -> str:
@@ -177,7 +183,7 @@ def _unknown(key: str, known: Mapping[str, Any]) -> str:
     elsewhere = _OTHER_TOOLS_WORDS.get(key.lower())
     if elsewhere in known:
         return f'is not a known key; did you mean "{elsewhere}"?'
-    return "is not a known key" + did_you_mean(key, known)
+    return "is not a known key" + did_you_mean(key, tuple(known))
 
 
 def _is_quoted_number(value: object, shape: Shape) -> bool:

@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 from procclaw.model.clock import from_microseconds
@@ -114,7 +113,7 @@ class JobSpec(NamedTuple):
     not_built: tuple[str, ...]
     """Fields this job uses whose behaviour this version lacks; such a job is held and says so."""
     process_hash: str
-    """Of the fields its process can see; a running continuous job is restarted when this changes."""
+    """Of each field its process can see; a running continuous job is restarted when one of them changes."""
     source: str
     """File and line of its entry, for messages."""
 
@@ -151,15 +150,24 @@ PROCESS_FIELDS = ("cmd", "cwd", "env", "env_file", "user", "group", "umask", "ni
 
 def document_hash(document: object) -> str:
     """SHA-256 over the canonical JSON of `document`, in hexadecimal."""
+    # Loads OpenSSL, which a listing has no use for.
+    from hashlib import sha256
+
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return sha256(canonical.encode()).hexdigest()
 
 
 def process_hash(job: Document) -> str:
-    """The `process_hash` that a job's document carries."""
+    """The `process_hash` that a job's document carries: a short hash of each field, so that a change can be named."""
     visible = {field: job.get(field) for field in PROCESS_FIELDS}
-    visible["timestamps"] = job["log"]["timestamps"]
-    return document_hash(visible)
+    visible["log.timestamps"] = job["log"]["timestamps"]
+    return " ".join(f"{field}={document_hash(value)[:12]}" for field, value in visible.items())
+
+
+def changed_fields(before: str, after: str) -> tuple[str, ...]:
+    """The fields in which two process hashes differ."""
+    fields = dict(part.split("=") for part in before.split())
+    return tuple(name for name, value in (part.split("=") for part in after.split()) if fields.get(name) != value)
 
 
 def spec_from_document(document: Document, content_hash: str) -> Spec:

@@ -38,22 +38,26 @@ class Unreadable(Exception):
         self.fault = fault
 
 
+Mark = tuple[int, int]
+"""Line, counted from 1, and column."""
+
+
 class Scalar(NamedTuple):
-    line: int
+    mark: Mark
     text: str
     is_plain: bool
     """Unquoted, so its meaning depends on what is wanted."""
 
 
 class Items(NamedTuple):
-    line: int
+    mark: Mark
     items: list["Node"]
 
 
 class Entries(NamedTuple):
-    line: int
-    entries: dict[str, tuple[int, "Node"]]
-    """By key: the key's line, and the value."""
+    mark: Mark
+    entries: dict[str, tuple[Mark, "Node"]]
+    """By key: where the key stands, and the value."""
 
 
 Node = Scalar | Items | Entries
@@ -73,18 +77,18 @@ def value(node: Node, shape: Shape, size: int) -> Any:
     return _Reading(size).value(node, shape)
 
 
-def line_of(node: Node, path: Path) -> int:
-    """The line on which `path` stands, or the deepest part of it that exists."""
-    line = node.line
+def mark_of(node: Node, path: Path) -> Mark:
+    """Where `path` stands, or the deepest part of it that exists."""
+    mark = node.mark
     for part in path:
         if isinstance(node, Entries) and part in node.entries:
-            line, node = node.entries[str(part)]
+            mark, node = node.entries[str(part)]
         elif isinstance(node, Items) and isinstance(part, int) and part < len(node.items):
             node = node.items[part]
-            line = node.line
+            mark = node.mark
         else:
             break
-    return line
+    return mark
 
 
 class _Budget:
@@ -93,10 +97,10 @@ class _Budget:
     def __init__(self, size: int) -> None:
         self.left = size + _SPARE_VALUES
 
-    def spend(self, count: int, line: int) -> None:
+    def spend(self, count: int, mark: Mark) -> None:
         self.left -= count
         if self.left < 0:
-            raise Unreadable(Fault(line, (), "aliases multiply this file beyond reason"))
+            raise Unreadable(Fault(mark[0], (), "aliases multiply this file beyond reason"))
 
 
 class _Composer:
@@ -113,14 +117,14 @@ class _Composer:
             if type(event).__name__ == "DocumentStartEvent":
                 documents += 1
                 if documents > 1:
-                    raise Unreadable(Fault(_line(event), (), "a second document begins here; a file holds one"))
+                    raise Unreadable(Fault(_mark(event)[0], (), "a second document begins here; a file holds one"))
                 root = self.node(next(self.events), ())
         is_empty = isinstance(root, Scalar) and root.is_plain and root.text == ""
         return None if is_empty else root
 
     def node(self, event: Any, path: Path) -> Node:
         if len(path) > _DEEPEST:
-            raise Unreadable(Fault(_line(event), (), f"is nested more than {_DEEPEST} levels deep"))
+            raise Unreadable(Fault(_mark(event)[0], (), f"is nested more than {_DEEPEST} levels deep"))
         kind = type(event).__name__
         if kind == "AliasEvent":
             return self.aliased(event, path)
@@ -139,7 +143,7 @@ class _Composer:
         node = self.anchors.get(event.anchor)
         if node is None:
             self.fault(event, path, f"*{event.anchor} names no anchor above it")
-            return Scalar(_line(event), "", is_plain=True)
+            return Scalar(_mark(event), "", is_plain=True)
         return node
 
     def scalar(self, event: Any, path: Path) -> Scalar:
@@ -150,7 +154,7 @@ class _Composer:
             self.fault(event, path, "holds half of a character (a lone surrogate)")
         tag = self.tag(event, path)
         is_plain = tag == "plain" if tag is not None else bool(event.implicit[0])
-        return Scalar(_line(event), text, is_plain)
+        return Scalar(_mark(event), text, is_plain)
 
     def sequence(self, event: Any, path: Path) -> Items:
         self.tag(event, path)
@@ -159,11 +163,11 @@ class _Composer:
             if type(item).__name__ == "SequenceEndEvent":
                 break
             items.append(self.node(item, (*path, len(items))))
-        return Items(_line(event), items)
+        return Items(_mark(event), items)
 
     def mapping(self, event: Any, path: Path) -> Entries:
         self.tag(event, path)
-        own: dict[str, tuple[int, Node]] = {}
+        own: dict[str, tuple[Mark, Node]] = {}
         merged: list[Entries] = []
         for key_event in self.events:
             if type(key_event).__name__ == "MappingEndEvent":
@@ -173,33 +177,33 @@ class _Composer:
             if key.is_plain and key.text == "<<":
                 merged += self.sources(node, path)
             elif key.text in own:
-                self.fault(key_event, (*path, key.text), f"is given twice, first on line {own[key.text][0]}")
+                self.fault(key_event, (*path, key.text), f"is given twice, first on line {own[key.text][0][0]}")
             else:
-                own[key.text] = (key.line, node)
+                own[key.text] = (key.mark, node)
         if not merged:
-            return Entries(_line(event), own)
-        entries: dict[str, tuple[int, Node]] = {}
+            return Entries(_mark(event), own)
+        entries: dict[str, tuple[Mark, Node]] = {}
         for source in reversed(merged):
-            self.budget.spend(len(source.entries), source.line)
+            self.budget.spend(len(source.entries), source.mark)
             entries.update(source.entries)
         for name, entry in own.items():
             entries.pop(name, None)
             entries[name] = entry
-        return Entries(_line(event), entries)
+        return Entries(_mark(event), entries)
 
     def key(self, event: Any, path: Path) -> Scalar:
         node = self.node(event, (*path, "?"))
         if isinstance(node, Scalar):
             return node
         self.fault(event, (*path, "?"), "a key must be text")
-        return Scalar(node.line, "?", is_plain=False)
+        return Scalar(node.mark, "?", is_plain=False)
 
     def sources(self, node: Node, path: Path) -> list[Entries]:
         """What a merge key takes from, the earlier the stronger."""
         found = node.items if isinstance(node, Items) else [node]
         mappings = [part for part in found if isinstance(part, Entries)]
         if len(mappings) < len(found):
-            self.faults.append(Fault(node.line, (*path, "<<"), "takes from mappings only"))
+            self.faults.append(Fault(node.mark[0], (*path, "<<"), "takes from mappings only"))
         return mappings
 
     def tag(self, event: Any, path: Path) -> str | None:
@@ -215,7 +219,7 @@ class _Composer:
         return reading
 
     def fault(self, event: Any, path: Path, message: str) -> None:
-        self.faults.append(Fault(_line(event), path, message))
+        self.faults.append(Fault(_mark(event)[0], path, message))
 
 
 class _Reading:
@@ -223,7 +227,7 @@ class _Reading:
         self.budget = _Budget(size)
 
     def value(self, node: Node, shape: Shape) -> Any:
-        self.budget.spend(1, node.line)
+        self.budget.spend(1, node.mark)
         if isinstance(node, Scalar):
             return scalar(node.text, shape) if node.is_plain else node.text
         if isinstance(node, Items):
@@ -232,8 +236,8 @@ class _Reading:
         return {key: self.value(entry, child(shape, key)) for key, (_, entry) in node.entries.items()}
 
 
-def _line(event: Any) -> int:
-    return int(event.start_mark.line) + 1
+def _mark(event: Any) -> Mark:
+    return event.start_mark.line + 1, event.start_mark.column
 
 
 def _is_encodable(text: str) -> bool:

@@ -11,7 +11,7 @@ from procclaw.model.spec import Leftovers
 from procclaw.model.state import Observed, Process, Reason, RecordPhase, RunState, StopOrder
 from procclaw.planning.actions import Relaunch, Signal
 from procclaw.planning.draft import Draft, Going
-from procclaw.planning.gates import Gate, resource_gate, standing_gates
+from procclaw.planning.gates import Gate, enabled_gate, resource_gate, standing_gates
 from procclaw.planning.outcome import after_attempt, ended, natural_end
 
 SWEEP_SECONDS = 0.05
@@ -19,14 +19,38 @@ SWEEP_SECONDS = 0.05
 
 KILL_AGAIN_SECONDS = 0.5
 UNKILLABLE_AFTER_SECONDS = 10.0
-"""Killed this long ago and still there (stuck in the kernel, say): whoever asked is told so."""
+"""Killed this long ago and still there (stuck in the kernel, say): whoever asked is told so, and there is no hurry left."""
+
+PATIENT_SECONDS = 5.0
+"""Between kills of what has proved unkillable; each takes a look at the whole process table."""
+
+DRAINED_AFTER_SECONDS = 10.0
+"""What still holds a relay's pipe this long after the end escaped from the attempt; it must not hold the job up as well."""
 
 
 def settle(draft: Draft) -> None:
     """Take in what one look showed of every attempt that was not over."""
     for going in draft.going:
         if going.live is not None:
+            going.live = _set_back(going.live, draft.now)
             _settle(draft, going, going.live)
+
+
+def _set_back(live: Observed, now: datetime) -> Observed:
+    """What was recorded for later than now happened under a clock that has been set back since: it counts from now on.
+
+    Otherwise a timeout or a grace period would last longer by as much as the clock went back.
+    """
+    attempt = live.attempt
+    if attempt.started_at is not None and attempt.started_at > now:
+        attempt = attempt._replace(started_at=now)
+    order = attempt.stop
+    if order is not None:
+        signalled_at, killed_at, last_killed_at = (
+            None if at is None else min(at, now) for at in (order.signalled_at, order.killed_at, order.last_killed_at)
+        )
+        order = order._replace(signalled_at=signalled_at, killed_at=killed_at, last_killed_at=last_killed_at)
+    return live._replace(attempt=attempt._replace(stop=order))
 
 
 def _settle(draft: Draft, going: Going, live: Observed) -> None:
@@ -37,13 +61,12 @@ def _settle(draft: Draft, going: Going, live: Observed) -> None:
             _watch_timeout(draft, going, live)
         return
     if attempt.boot_id == boot_id:
-        keeps = attempt.terms.leftovers is Leftovers.KEEP and attempt.stop is None
+        # Without its shim nobody can tell the main process from what it left behind: all of it must go.
+        keeps = attempt.terms.leftovers is Leftovers.KEEP and attempt.stop is None and end.reason is not Reason.LOST
         has_leftovers = bool(live.members) and not keeps
-        if has_leftovers or live.sight.is_draining:
-            attempt = attempt._replace(
-                exited_at=end.exited_at or attempt.exited_at or draft.now, exit_code=end.exit_code
-            )
-            going.live = live._replace(attempt=attempt)
+        exited_at = attempt.exited_at or end.exited_at or draft.now
+        if has_leftovers or _is_draining(live, exited_at, draft.now):
+            going.live = live._replace(attempt=attempt._replace(exited_at=exited_at, exit_code=end.exit_code))
             if has_leftovers:
                 _order_stop(draft, going, Reason.LEFTOVERS)
             else:
@@ -51,6 +74,11 @@ def _settle(draft: Draft, going: Going, live: Observed) -> None:
             return
     over = ended(attempt, end, draft.now)
     draft.conclude(going, over, after_attempt(going.run, draft.spec, over, draft.now))
+
+
+def _is_draining(live: Observed, exited_at: datetime, now: datetime) -> bool:
+    """Whether to wait for the rest of the output; not for that of what was left behind on purpose."""
+    return live.sight.is_draining and not live.members and seconds_between(exited_at, now) < DRAINED_AFTER_SECONDS
 
 
 def _watch_timeout(draft: Draft, going: Going, live: Observed) -> None:
@@ -97,7 +125,7 @@ def _press(draft: Draft, going: Going, live: Observed, order: StopOrder) -> None
         if order.last_killed_at is None or seconds_between(order.last_killed_at, now) >= KILL_AGAIN_SECONDS:
             signal = Signal(attempt, live.members, attempt.terms.signal, is_kill=True, reason=order.reason)
             draft.effects.append(signal)
-        kill_at = after(now, SWEEP_SECONDS)
+        kill_at = after(now, PATIENT_SECONDS if is_unkillable(order, now) else SWEEP_SECONDS)
     elif attempt.exited_at is not None:
         kill_at = min(kill_at, after(now, SWEEP_SECONDS))
     _wait_for_end(draft, going, live, order, kill_at)
@@ -107,6 +135,13 @@ def _wait_for_end(draft: Draft, going: Going, live: Observed, order: StopOrder, 
     left = names(live.members or ())
     detail = f"{order.reason}: still alive: {left}" if left else str(order.reason)
     draft.wait(going.run, Gate("stopping", Reason.STOPPING, detail, order.asked_at, until))
+
+
+def is_unkillable(order: StopOrder | None, now: datetime) -> bool:
+    """Of an attempt under orders to end that is still there."""
+    if order is None or order.killed_at is None:
+        return False
+    return seconds_between(order.killed_at, now) >= UNKILLABLE_AFTER_SECONDS
 
 
 def names(processes: tuple[Process, ...]) -> str:
@@ -124,8 +159,10 @@ def relaunch(draft: Draft, going: Going, live: Observed) -> None:
         going.live = None
         draft.writes.append(attempt._replace(ended_at=draft.now, reason=reason))
         draft.finish(going, RunState.STOPPED, reason)
+        draft.wake(draft.now)  # what is wanted instead
         return
     gates = (
+        enabled_gate(draft.spec, run),
         *standing_gates(draft.spec, draft.job_now(), draft.state.home_holds),
         resource_gate(draft.state.lack, draft.now),
     )

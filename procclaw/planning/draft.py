@@ -102,6 +102,9 @@ class Draft:
         return self.job._replace(holds=tuple(self.holds.values()))
 
     def hold(self, kind: HoldKind, by: str) -> None:
+        """Set a hold; one that stands already stays as it is."""
+        if kind in self.holds:
+            return
         self.holds[kind] = Hold(self.job.id, kind, self.now, by)
         self.writes.append(self.holds[kind])
 

@@ -173,7 +173,7 @@ def _fields(expression: str) -> tuple[str, ...]:
     if len(fields) != len(_FIELDS):
         names = ", ".join(field.name for field in _FIELDS)
         hint = "; a field for seconds or years is not supported" if len(fields) > len(_FIELDS) else ""
-        raise ValueError(f'"{expression}" has {len(fields)} of the five fields {names}{hint}')
+        raise ValueError(f'"{expression}" has {len(fields)} fields where five are wanted ({names}){hint}')
     try:
         return tuple(map(_judged, _FIELDS, fields))
     except ValueError as problem:

@@ -12,6 +12,9 @@ from procclaw.model.clock import after
 from procclaw.model.spec import JobSpec, JobType
 from procclaw.model.state import Hold, HoldKind, JobState, Lack, Reason, Run, RunState, Trigger
 
+LONGEST_LACK_SECONDS = 60.0
+"""A lack that asks for longer was noted under a clock that has been set back since."""
+
 
 class Gate(NamedTuple):
     """One condition on a start. `reason` None means open."""
@@ -48,8 +51,15 @@ def slots_held(job: JobState, home_holds: tuple[Hold, ...], spec: JobSpec) -> Re
     return Reason.NOT_BUILT if spec.not_built else None
 
 
+def enabled_gate(spec: JobSpec, run: Run) -> Gate:
+    """A disabled job does nothing of its own accord, be it a slot that waits or a retry; what a person wants goes ahead."""
+    if spec.enabled or run.trigger in (Trigger.MANUAL, Trigger.CONTINUOUS):
+        return Gate("enabled")
+    return Gate("enabled", Reason.DISABLED, "disabled in jobs.yaml", unblock=f"enabled: true at {spec.source}")
+
+
 def standing_gates(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...]) -> Iterator[Gate]:
-    """The gates that no run passes while they are closed, whatever occasioned it, in the order people are told of them."""
+    """The gates that no run passes while they are closed, whatever occasioned it, in the order in which they are told."""
     for kind, name, reason, command in _HOLDS:
         # What stops a continuous job is a hold; of other jobs a stop ends the runs there are and holds nothing.
         is_bound = kind is not HoldKind.STOP or spec.type is JobType.CONTINUOUS
@@ -93,7 +103,7 @@ def run_gates(run: Run, spec: JobSpec, live: int, lack: Lack | None, now: dateti
 
 def resource_gate(lack: Lack | None, now: datetime) -> Gate:
     """Closed while ProcClaw itself lacks something: that is no failure of the job's."""
-    if lack is None or lack.retry_at <= now:
+    if lack is None or not now < lack.retry_at <= after(now, LONGEST_LACK_SECONDS):
         return Gate("resources")
     return Gate("resources", lack.reason, lack.detail, None, lack.retry_at)
 
@@ -107,7 +117,12 @@ def expires_at(run: Run, spec: JobSpec) -> datetime | None:
 
 
 def rests(spec: JobSpec, last: Run | None) -> bool:
-    """Whether a continuous job's last run left it at rest, until somebody starts the job or changes what its process sees."""
-    if last is None or last.state not in (RunState.FAILED, RunState.SUCCEEDED):
+    """Whether a continuous job's last run left it at rest: until a person starts it or changes what its process sees.
+
+    A run of the time before the job was continuous leaves nothing at rest.
+    """
+    if last is None or last.trigger is not Trigger.CONTINUOUS:
+        return False
+    if last.state not in (RunState.FAILED, RunState.SUCCEEDED):
         return False
     return last.process_hash == spec.process_hash

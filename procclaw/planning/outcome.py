@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import NamedTuple, assert_never
 
 from procclaw.model.clock import after, seconds_between
-from procclaw.model.spec import JobSpec, JobType, Restart, Retry
-from procclaw.model.state import Attempt, Reason, RecordPhase, Run, RunState, Sight
+from procclaw.model.spec import JobSpec, Restart, Retry
+from procclaw.model.state import Attempt, Reason, RecordPhase, Run, RunState, Sight, Trigger
 
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
@@ -93,11 +93,13 @@ def finished(run: Run, state: RunState, reason: Reason, now: datetime, detail: s
 def after_attempt(run: Run, spec: JobSpec | None, attempt: Attempt, now: datetime) -> Run:
     """The run after its attempt is over: finished, or waiting for the next attempt."""
     run = run._replace(exit_code=attempt.exit_code)
+    # As it began, not as the job is now: an edit of its type does not change what a run is.
+    is_continuous = run.trigger is Trigger.CONTINUOUS
     if run.ending is not None or spec is None:
-        if is_success(attempt) and (spec is None or spec.type is not JobType.CONTINUOUS):
+        if is_success(attempt) and not is_continuous:
             return finished(run, RunState.SUCCEEDED, Reason.FINISHED, now)
         return finished(run, RunState.STOPPED, run.ending or Reason.REMOVED, now)
-    if spec.type is JobType.CONTINUOUS:
+    if is_continuous:
         return _after_continuous(run, spec, attempt, now)
     if is_success(attempt):
         return finished(run, RunState.SUCCEEDED, Reason.FINISHED, now)
@@ -116,8 +118,7 @@ def _after_continuous(run: Run, spec: JobSpec, attempt: Attempt, now: datetime) 
     if not _stayed_up(attempt, spec.retry):
         return _retry_or_fail(restarted._replace(failures=run.failures + 1), spec.retry, now)
     if succeeded:
-        first_delay = after(now, spec.retry.delays_seconds[0])
-        return restarted._replace(failures=0, state=RunState.RETRYING, not_before_at=first_delay)
+        return _retrying(restarted._replace(failures=0), spec.retry, now)
     return _retry_or_fail(restarted._replace(failures=1), spec.retry, now)
 
 
@@ -132,5 +133,13 @@ def _retry_or_fail(run: Run, retry: Retry, now: datetime) -> Run:
         return finished(run, RunState.FAILED, Reason.RETRY_DISABLED, now)
     if retry.max_attempts is not None and run.failures > retry.max_attempts:
         return finished(run, RunState.FAILED, Reason.RETRIES_USED_UP, now)
-    delay = retry.delays_seconds[min(run.failures, len(retry.delays_seconds)) - 1]
-    return run._replace(state=RunState.RETRYING, not_before_at=after(now, delay))
+    return _retrying(run, retry, now)
+
+
+def _retrying(run: Run, retry: Retry, now: datetime) -> Run:
+    return run._replace(state=RunState.RETRYING, not_before_at=after(now, delay_seconds(run, retry)))
+
+
+def delay_seconds(run: Run, retry: Retry) -> float:
+    """The pause before the run's next attempt."""
+    return retry.delays_seconds[max(0, min(run.failures, len(retry.delays_seconds)) - 1)]

@@ -11,16 +11,19 @@ For each job, in this order:
 6. runs        each run without a process starts its next attempt, waits for the first closed gate, or is over
 7. stops       each ending run's attempt is signalled, and killed when its grace is over
 8. answers     requests whose result has come are answered
+9. forgetting  a job that is no longer declared leaves nothing behind but its history
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import chain
 
-from procclaw.model.clock import to_microseconds
+from procclaw.model.clock import after, to_microseconds
 from procclaw.model.spec import CatchUpPolicy, JobSpec, JobType, Overlap, Spec
 from procclaw.model.state import (
     HOME,
     HoldKind,
+    Intent,
     IntentKind,
     IntentState,
     JobForgotten,
@@ -35,8 +38,10 @@ from procclaw.model.state import (
 )
 from procclaw.planning import attempts, requests, slots
 from procclaw.planning.actions import Plan, Start
+from procclaw.planning.attempts import is_unkillable, names
 from procclaw.planning.draft import Draft, Going
-from procclaw.planning.gates import Gate, expires_at, rests, run_gates, slots_held, standing_gates
+from procclaw.planning.gates import Gate, enabled_gate, expires_at, rests, run_gates, slots_held, standing_gates
+from procclaw.planning.outcome import delay_seconds
 
 
 def plan(spec: Spec, state: State, now: datetime, *, judges_slots: bool = True) -> Plan:
@@ -49,14 +54,17 @@ def plans(spec: Spec, state: State, now: datetime, *, judges_slots: bool = True)
 
     `judges_slots` False leaves the schedules alone: a request's pass acts on what was asked and on nothing else.
     """
+    home = _take_home(state, now)
+    # A hold of the home is recorded together with what the jobs do, so they must know of it already.
+    state = state._replace(home_holds=tuple(home.holds.values()))
     found = {
         job_id: plan_job(spec.jobs.get(job_id), state.jobs[job_id], state, now, judges_slots=judges_slots)
         for job_id in sorted(state.jobs)
         if job_id != HOME
     }
-    home = state.jobs.get(HOME)
-    if home is not None and home.intents:
-        found[HOME] = _plan_home(home, state, now)
+    if home.intents:
+        _answer_home(home, merged(found.values()))
+        found[HOME] = home.result()
     return found
 
 
@@ -82,33 +90,51 @@ def plan_job(spec: JobSpec | None, job: JobState, state: State, now: datetime, *
     _advance_runs(draft)
     attempts.press_stops(draft)
     requests.answer(draft)
+    if judges_slots:
+        _forget_removed(draft)
     return draft.result()
 
 
-def _plan_home(home: JobState, state: State, now: datetime) -> Plan:
-    """Requests about the home as a whole; what the jobs do follows from its hold, in their own plans."""
+def _take_home(state: State, now: datetime) -> Draft:
+    """Take the requests about the home as a whole; what the jobs do follows from its hold, in their own plans."""
+    home = state.jobs.get(HOME) or JobState(HOME, holds=state.home_holds)
     draft = Draft(None, home, state, now)
-    is_quiet = not any(job.active for job in state.jobs.values())
     for intent in home.intents:
         answer = intent
         match intent.kind:
             case IntentKind.HOLD_HOME if intent.state is IntentState.PENDING:
                 draft.hold(HoldKind.STOP, intent.requested_by)
                 answer = intent._replace(state=IntentState.ACCEPTED)
-                draft.wake(now)
             case IntentKind.HOLD_HOME:
-                if is_quiet:
-                    answer = draft.done(intent, "nothing is left running")
+                pass
             case IntentKind.LOOK:
                 answer = draft.done(intent, "looked at everything")
             case IntentKind.RELEASE_HOME:
                 draft.lift(HoldKind.STOP)
                 answer = draft.done(intent, "released")
-                draft.wake(now)
             case _:
                 answer = draft.refused(intent, f"{intent.kind} needs a job")
         draft.intents[intent.id] = answer
-    return draft.result()
+    return draft
+
+
+def _answer_home(draft: Draft, of_jobs: Plan) -> None:
+    for intent in draft.open_intents():
+        draft.intents[intent.id] = _answer_hold(draft, intent, of_jobs)
+
+
+def _answer_hold(draft: Draft, intent: Intent, of_jobs: Plan) -> Intent:
+    if HoldKind.STOP not in draft.holds:
+        return draft.refused(intent, "cannot stop everything: released meanwhile")
+    over = {write.id for write in of_jobs.writes if isinstance(write, Run) and not write.is_active}
+    left = [active for job in draft.state.jobs.values() for active in job.active if active.run.id not in over]
+    if not left:
+        return draft.done(intent, "nothing is left running")
+    stuck = [active.live for active in left if active.live and is_unkillable(active.live.attempt.stop, draft.now)]
+    if stuck:
+        what = "; ".join(f"{live.attempt.job_id}: {names(live.members or ())}" for live in stuck)
+        return draft.refused(intent, f"cannot stop everything: killed, but still there: {what}")
+    return intent
 
 
 # --- 3. wanting ---
@@ -124,9 +150,6 @@ def _end_unwanted(draft: Draft) -> None:
         reason = _why_unwanted(draft, going)
         if reason is not None and going.run.ending is None:
             draft.end(going, reason)
-    is_remembered = draft.job.cursor is not None or bool(draft.job.holds)
-    if spec is None and is_remembered and not draft.active_count():
-        draft.writes.append(JobForgotten(draft.job.id))
 
 
 def _why_unwanted(draft: Draft, going: Going) -> Reason | None:
@@ -210,7 +233,7 @@ def _want_continuous(draft: Draft) -> None:
     last = draft.newest_finished()
     if rests(spec, last):
         return
-    if any(intent.kind in (IntentKind.START, IntentKind.RESTART) for intent in draft.open_intents()):
+    if requests.awaiting_a_run(draft):
         return  # the request makes the run
     for gate in standing_gates(spec, draft.job_now(), draft.state.home_holds):
         if gate.reason is not None:
@@ -224,17 +247,14 @@ def _want_continuous(draft: Draft) -> None:
 
 def _advance_runs(draft: Draft) -> None:
     # Grows while it is walked: what ends here may make room for the run that a restart asked for.
+    requests.open_awaited(draft)
     for going in draft.going:
         if going.live is not None and not going.is_over:
             if going.live.sight.phase is RecordPhase.BLANK:
                 attempts.relaunch(draft, going, going.live)
         elif not going.is_over:
             _start_or_wait(draft, going)
-        requests.reopen_restarted(draft)
-    if not draft.going:
-        requests.reopen_restarted(draft)
-        for going in draft.going:
-            _start_or_wait(draft, going)
+        requests.open_awaited(draft)
 
 
 def _start_or_wait(draft: Draft, going: Going) -> None:
@@ -242,7 +262,7 @@ def _start_or_wait(draft: Draft, going: Going) -> None:
     if run.ending is not None or spec is None:
         draft.finish(going, RunState.STOPPED, run.ending or Reason.REMOVED)
         return
-    run = _revived(run, spec, draft.now)
+    run = _revived(_set_back(run, spec, draft.now), spec, draft.now)
     gate = _first_closed(draft, run, spec)
     waits_for_place = gate is not None and gate.reason is Reason.MAX_INSTANCES
     if waits_for_place != (run.waiting_since is not None):
@@ -259,6 +279,17 @@ def _start_or_wait(draft: Draft, going: Going) -> None:
     draft.wait(run, gate)
 
 
+def _set_back(run: Run, spec: JobSpec, now: datetime) -> Run:
+    """The run, waiting no longer than it should where the clock has been set back since it began to wait."""
+    if run.state is RunState.RETRYING:
+        latest_at = after(now, delay_seconds(run, spec.retry))
+        return run._replace(not_before_at=min(run.not_before_at, latest_at))
+    too_far = max(run.queued_at - now, timedelta(0))
+    waiting_since = None if run.waiting_since is None else min(run.waiting_since, now)
+    moved = run.not_before_at - too_far
+    return run._replace(queued_at=run.queued_at - too_far, not_before_at=moved, waiting_since=waiting_since)
+
+
 def _revived(run: Run, spec: JobSpec, now: datetime) -> Run:
     """A continuous run waiting to retry starts at once, counting afresh, when what its process can see was changed."""
     if run.trigger is not Trigger.CONTINUOUS or run.process_hash == spec.process_hash:
@@ -268,13 +299,12 @@ def _revived(run: Run, spec: JobSpec, now: datetime) -> Run:
 
 def _first_closed(draft: Draft, run: Run, spec: JobSpec) -> Gate | None:
     state = draft.state
-    for gate in standing_gates(spec, draft.job_now(), state.home_holds):
-        if gate.reason is not None:
-            return gate
-    for gate in run_gates(run, spec, draft.live_count(), state.lack, draft.now):
-        if gate.reason is not None:
-            return gate
-    return None
+    gates = chain(
+        (enabled_gate(spec, run),),
+        standing_gates(spec, draft.job_now(), state.home_holds),
+        run_gates(run, spec, draft.live_count(), state.lack, draft.now),
+    )
+    return next((gate for gate in gates if gate.reason is not None), None)
 
 
 def _start(draft: Draft, going: Going, spec: JobSpec) -> None:
@@ -300,9 +330,19 @@ def _start(draft: Draft, going: Going, spec: JobSpec) -> None:
     )
 
 
+# --- 9. forgetting ---
+
+
+def _forget_removed(draft: Draft) -> None:
+    is_remembered = draft.job.cursor is not None or bool(draft.holds)
+    if draft.spec is None and is_remembered and not draft.active_count():
+        draft.writes.extend(slots.rows_of_removed(draft.job, draft.now))
+        draft.writes.append(JobForgotten(draft.job.id))
+
+
 def _why_started(run: Run) -> str:
     if run.state is RunState.RETRYING:
-        return f"attempt {run.attempts + 1} after {run.failures} failed"
+        return f"attempt {run.attempts + 1}" + (f" after {run.failures} failed" if run.failures else "")
     match run.trigger:
         case Trigger.CONTINUOUS:
             return "wanted running"

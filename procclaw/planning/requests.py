@@ -3,11 +3,12 @@
 A request that is accepted and not yet answered is carried from cycle to cycle, in the order of asking.
 """
 
-from procclaw.model.clock import seconds_between
 from procclaw.model.spec import JobType
 from procclaw.model.state import HoldKind, Intent, IntentKind, IntentState, Reason, RecordPhase, Trigger
-from procclaw.planning.attempts import UNKILLABLE_AFTER_SECONDS, names
+from procclaw.planning.attempts import is_unkillable, names
 from procclaw.planning.draft import Draft, Going
+
+STARTS = frozenset({IntentKind.START, IntentKind.RUN, IntentKind.RESTART})
 
 
 def take(draft: Draft) -> None:
@@ -62,7 +63,7 @@ def _take_start(draft: Draft, intent: Intent) -> Intent:
     if is_continuous:
         draft.lift(HoldKind.STOP)
         if current is None and draft.active_count():
-            return intent  # what is being stopped must be gone first
+            return intent._replace(state=IntentState.ACCEPTED)  # what is being stopped must be gone first
     if current is not None and (is_continuous or intent.kind is IntentKind.START):
         return _already_active(draft, intent, current)
     concurrency = draft.spec.concurrency
@@ -96,6 +97,9 @@ def _take_stop(draft: Draft, intent: Intent) -> Intent:
         return intent
     if draft.spec is not None and draft.spec.type is JobType.CONTINUOUS:
         draft.hold(HoldKind.STOP, intent.requested_by)
+    for earlier in awaiting_a_run(draft):
+        what = f'cannot {earlier.kind} "{draft.job.id}"'
+        draft.intents[earlier.id] = draft.refused(earlier, f"{what}: stopped by {intent.requested_by} meanwhile")
     if not draft.active_count():
         return draft.done(intent, _was_not_running(draft))
     for going in draft.going:
@@ -125,12 +129,24 @@ def _take_restart(draft: Draft, intent: Intent) -> Intent:
     return intent._replace(state=IntentState.ACCEPTED)
 
 
-def reopen_restarted(draft: Draft) -> None:
-    """The second half of a restart: once nothing of before is left, the run that was asked for."""
-    for intent in draft.open_intents():
-        is_accepted = intent.kind is IntentKind.RESTART and intent.state is IntentState.ACCEPTED
-        if is_accepted and intent.run_id is None and draft.spec is not None and not draft.active_count():
-            draft.intents[intent.id] = _with_run(draft, intent)
+def open_awaited(draft: Draft) -> None:
+    """The second half of a restart: once nothing of before is left, the run that was asked for, one for all who asked."""
+    if draft.spec is None or any(going.run.is_active and going.run.ending is not None for going in draft.going):
+        return
+    for intent in awaiting_a_run(draft):
+        current = next((going for going in draft.going if going.is_wanted), None)
+        draft.intents[intent.id] = (
+            _with_run(draft, intent) if current is None else intent._replace(run_id=current.run.id)
+        )
+
+
+def awaiting_a_run(draft: Draft) -> list[Intent]:
+    """Requests to start that had to let something end first, and have been given no run yet."""
+    return [
+        intent
+        for intent in draft.open_intents()
+        if intent.state is IntentState.ACCEPTED and intent.kind in STARTS and intent.run_id is None
+    ]
 
 
 def answer(draft: Draft) -> None:
@@ -148,6 +164,8 @@ def _answer_start(draft: Draft, intent: Intent, run_id: str) -> Intent:
     going = next((each for each in draft.going if each.run.id == run_id), None)
     if going is None or going.is_over:
         return draft.done(intent, "ran")
+    if run_id in draft.started:
+        draft.wake(draft.now)  # by then there is a pid to tell
     gate = draft.blocked.get(run_id)
     if gate is not None and gate.reason is not Reason.STOPPING:
         return draft.done(intent, f"waits: {gate.detail or gate.reason}")
@@ -161,10 +179,7 @@ def _answer_stop(draft: Draft, intent: Intent) -> Intent:
     if not ending:
         return draft.done(intent, "stopped")
     for going in ending:
-        order = going.live.attempt.stop if going.live else None
-        if going.live is None or order is None or order.killed_at is None:
-            continue
-        if seconds_between(order.killed_at, draft.now) >= UNKILLABLE_AFTER_SECONDS:
+        if going.live is not None and is_unkillable(going.live.attempt.stop, draft.now):
             left = names(going.live.members or ())
             return draft.refused(intent, f'cannot stop "{draft.job.id}": killed, but still there: {left}')
     return intent

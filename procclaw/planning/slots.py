@@ -79,15 +79,13 @@ def judge(
     return Judgement(cursor if cursor != job.cursor else None, tuple(rows), withdrawn, cursor.next_due_at)
 
 
-def judge_removed(job: JobState, now: datetime) -> Judgement:
-    """The last slots of a job that is no longer declared: those that came due before anybody noticed."""
-    if job.cursor is None or job.cursor.schedule_key == NO_SCHEDULE:
-        return Judgement(None)
-    facts = _Facts(job.id, _NOTHING_MADE_UP, None, None, job.ran_after_cursor, now)
+def rows_of_removed(job: JobState, now: datetime) -> tuple[Slots, ...]:
+    """The last slots of a job that is no longer declared: those that came due before this was acted upon."""
     rows: list[Slots] = []
-    if job.cursor.next_due_at is not None and job.cursor.next_due_at <= now:
+    if job.cursor is not None and job.cursor.next_due_at is not None and job.cursor.next_due_at <= now:
+        facts = _Facts(job.id, _NOTHING_MADE_UP, None, None, job.ran_after_cursor, now)
         _add_alike(rows, facts, job.cursor, now, (SlotOutcome.SKIPPED, Reason.REMOVED))
-    return Judgement(Cursor(job.id, NO_SCHEDULE, max(now, job.cursor.judged_until), None), tuple(rows))
+    return tuple(rows)
 
 
 def _cut_short(straddling: Slots | None, cursor: Cursor) -> list[Slots]:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from procclaw.model.spec import JobSpec, JobType
 from procclaw.model.state import Hold, JobState, Lack, Reason, Run, RunState, Trigger
-from procclaw.planning.gates import Gate, rests, run_gates, standing_gates
+from procclaw.planning.gates import Gate, enabled_gate, rests, run_gates, standing_gates
 from procclaw.planning.views import View, gate_view, moment
 
 
@@ -27,8 +27,10 @@ def gates(
 
 
 def _enabled(spec: JobSpec, waiting: Run | None) -> Gate:
-    """Closed when being disabled keeps the job from wanting to run; a waiting run was asked for and goes ahead."""
-    if spec.enabled or waiting is not None or spec.type is JobType.MANUAL:
+    """Closed when being disabled keeps the job from wanting to run, or the run that waits from starting."""
+    if waiting is not None:
+        return enabled_gate(spec, waiting)
+    if spec.enabled or spec.type is JobType.MANUAL:
         return Gate("enabled")
     unblock = f"procclaw start {spec.id}, or enabled: true at {spec.source}"
     return Gate("enabled", Reason.DISABLED, "disabled in jobs.yaml", unblock=unblock)

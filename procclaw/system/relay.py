@@ -44,6 +44,8 @@ class Log:
         self._lost_lines = 0
         self._is_in_lost_line = False
         self._trouble = ""
+        # As without a relay, the log of a running job is there before it prints anything.
+        self._append(b"")
 
     def write(self, output: bytes, stamp: bytes) -> None:
         if self._lost_lines and not self._tell_loss(stamp):

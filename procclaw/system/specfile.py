@@ -40,6 +40,7 @@ _YAML_WORDS = (
     ("mapping values are not allowed", '": " is not expected here; put the text in quotes or mend the indentation'),
     ("could not find expected ':'", 'a ":" is missing after a key, or a line is not indented far enough'),
     ("expected <block end>", "the indentation does not fit the lines above"),
+    ("expected the node content", "a value is missing, or a [ or {{ is not closed"),
     ("expected ',' or", "a list in [ ] or a mapping in {{ }} is not closed, or lacks a comma"),
     ("expected '<document start>'", "the file goes on where its one value has ended"),
     ("found unexpected end of stream", "a quote is opened here and never closed"),
@@ -196,11 +197,12 @@ def _contents(home: str) -> tuple[_Content, ...]:
         name = os.path.relpath(path, home)
         try:
             found.append(_Content(name, _read(path)))
-        except FileNotFoundError:
-            if name != CONFIG_FILE:
-                found.append(_Content(name, b"", _missing(home, name)))
         except OSError as error:
-            found.append(_Content(name, b"", f"cannot be read: {(error.strerror or str(error)).lower()}"))
+            if isinstance(error, FileNotFoundError) and name == JOBS_FILE:
+                found.append(_Content(name, b"", _missing(home)))
+            elif not isinstance(error, FileNotFoundError) or name != CONFIG_FILE or os.path.islink(path):
+                why = error.strerror.lower() if error.strerror else str(error)
+                found.append(_Content(name, b"", f"cannot be read: {why}"))
     return tuple(found)
 
 
@@ -216,10 +218,9 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-def _missing(home: str, name: str) -> str:
-    other = f"{name.removesuffix('.yaml')}.yml"
-    if os.path.exists(os.path.join(home, other)):
-        return f'there is no such file in {home}; rename "{other}"'
+def _missing(home: str) -> str:
+    if os.path.exists(os.path.join(home, "jobs.yml")):
+        return f'there is no such file in {home}; rename "jobs.yml"'
     return f'there is no such file in {home}; "procclaw init" makes one, "jobs: {{}}" in it declares none'
 
 

@@ -75,7 +75,7 @@ CREATE TABLE runs (
     UNIQUE (job_id, occasion)
 );
 CREATE INDEX runs_active ON runs (job_id) WHERE finished_at IS NULL;
-CREATE INDEX runs_finished ON runs (job_id, finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX runs_finished ON runs (job_id) WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_by_time ON runs (queued_at);
 CREATE TABLE attempts (
     id TEXT PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, job_id TEXT NOT NULL,
@@ -428,18 +428,15 @@ class Store:
                 execute("DELETE FROM cursors WHERE job_id = ?", (row.job_id,))
 
     def _record_slots(self, row: Slots) -> None:
-        overlapping = self._db.execute(
-            "SELECT 1 FROM slots WHERE job_id = ? AND first_due_at <= ? AND last_due_at >= ? "
-            "AND NOT (first_due_at = ? AND run_id IS ?) LIMIT 1",
-            (
-                row.job_id,
-                to_microseconds(row.last_due_at),
-                to_microseconds(row.first_due_at),
-                to_microseconds(row.first_due_at),
-                row.run_id,
-            ),
-        ).fetchone()
-        if overlapping:
+        # Rows do not overlap each other, so it can only be the last ones that begin before this one ends.
+        nearest = self._db.execute(
+            "SELECT first_due_at, last_due_at, run_id FROM slots WHERE job_id = ? AND first_due_at <= ? "
+            "ORDER BY first_due_at DESC LIMIT 2",
+            (row.job_id, to_microseconds(row.last_due_at)),
+        ).fetchall()
+        first_due_at = to_microseconds(row.first_due_at)
+        others = [other for other in nearest if (other[0], other[2]) != (first_due_at, row.run_id)]
+        if any(last_due_at >= first_due_at for _, last_due_at, _ in others):
             raise StoreError(f"{self._path}: a slot of {row.job_id} would be in the ledger twice: {row}")
         self._db.execute(_SLOTS.upsert, _SLOTS.write(row))
 
@@ -530,16 +527,23 @@ class Store:
         """Changes when another process has committed. A few microseconds."""
         return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
-    def job_states(self, jobs: Iterable[str] | None = None) -> dict[str, JobState]:
+    def job_states(
+        self,
+        jobs: Iterable[str] | None = None,
+        *,
+        now: datetime | None = None,
+        run_ats: Mapping[str, datetime] | None = None,
+    ) -> dict[str, JobState]:
         """What is recorded of these jobs (None: of every job that anything is recorded of), as one moment saw it.
 
-        Live attempts carry no sight yet: `controller` looks.
+        Live attempts carry no sight yet: `controller` looks. Whoever judges slots says when that is (`now`) and what
+        the oneshots' moments are (`run_ats`, by job), because what the ledger has to say on those depends on them.
         """
         chosen = None if jobs is None else json.dumps(list(jobs))
         try:
             self._db.execute("BEGIN")
             try:
-                return self._job_states(chosen)
+                return self._job_states(chosen, now, run_ats or {})
             finally:
                 self._db.execute("COMMIT")
         except sqlite3.DatabaseError as error:
@@ -558,10 +562,12 @@ class Store:
         rows = self._db.execute(sql + order, () if chosen is None else (chosen,))
         return [table.read(row) for row in rows]
 
-    def _job_states(self, chosen: str | None) -> dict[str, JobState]:
+    def _job_states(
+        self, chosen: str | None, now: datetime | None, run_ats: Mapping[str, datetime]
+    ) -> dict[str, JobState]:
         live = {attempt.run_id: attempt for attempt in self._select(_ATTEMPTS, chosen, "ended_at IS NULL")}
         active: dict[str, list[ActiveRun]] = {}
-        for run in self._select(_RUNS, chosen, "finished_at IS NULL", " ORDER BY queued_at, rowid"):
+        for run in self._select(_RUNS, chosen, "finished_at IS NULL", " ORDER BY rowid"):
             attempt = live.get(run.id)
             seen = None if attempt is None else Observed(attempt, Sight(RecordPhase.MISSING))
             active.setdefault(run.job_id, []).append(ActiveRun(run, seen))
@@ -573,11 +579,19 @@ class Store:
             intents.setdefault(intent.job_id, []).append(intent)
         cursors = {cursor.job_id: cursor for cursor in self._select(_CURSORS, chosen)}
         ran_later: dict[str, list[datetime]] = {}
-        later = "SELECT s.job_id, s.first_due_at FROM cursors c JOIN slots s ON s.job_id = c.job_id"
-        for job_id, due_at in self._db.execute(later + " AND s.first_due_at > c.judged_until AND s.outcome = 'ran'"):
-            ran_later.setdefault(job_id, []).append(from_microseconds(due_at))
+        for cursor in cursors.values():
+            later = "SELECT first_due_at FROM slots WHERE job_id = ? AND first_due_at > ? AND outcome = 'ran'"
+            for (due_at,) in self._db.execute(later, (cursor.job_id, to_microseconds(cursor.judged_until))):
+                ran_later.setdefault(cursor.job_id, []).append(from_microseconds(due_at))
+        straddling = {
+            cursor.job_id: self._slots_around(cursor.job_id, now)
+            for cursor in cursors.values()
+            if now is not None and cursor.judged_until > now
+        }
         finished = {run.job_id: run for run in self._newest_finished(chosen)}
-        names = {*active, *holds, *intents, *cursors, *finished} if chosen is None else set(json.loads(chosen))
+        judged = {name for name, at in run_ats.items() if self._slots_at(name, at) is not None}
+        known = {*active, *holds, *intents, *cursors, *finished, *judged}
+        names = known if chosen is None else set(json.loads(chosen))
         return {
             name: JobState(
                 id=name,
@@ -586,21 +600,42 @@ class Store:
                 holds=tuple(holds.get(name, ())),
                 cursor=cursors.get(name),
                 ran_after_cursor=frozenset(ran_later.get(name, ())),
+                straddling=straddling.get(name),
+                is_run_at_judged=name in judged,
                 intents=tuple(intents.get(name, ())),
             )
             for name in names
         }
 
+    def _slots_at(self, job_id: str, moment: datetime) -> Slots | None:
+        """The row of the ledger that covers the moment; rows never overlap, so none but the last before it can."""
+        rows = self._db.execute(
+            f"SELECT {_SLOTS.columns} FROM slots WHERE job_id = ? AND first_due_at <= ? "
+            "ORDER BY first_due_at DESC LIMIT 1",
+            (job_id, to_microseconds(moment)),
+        )
+        found: list[Slots] = [_SLOTS.read(row) for row in rows]
+        return found[0] if found and found[0].last_due_at >= moment else None
+
+    def _slots_around(self, job_id: str, moment: datetime) -> Slots | None:
+        """The row that covers the moment and goes on after it."""
+        found = self._slots_at(job_id, moment)
+        return found if found is not None and found.last_due_at > moment else None
+
     def _newest_finished(self, chosen: str | None) -> list[Run]:
         jobs = "SELECT value AS job_id FROM json_each(?)" if chosen is not None else "SELECT DISTINCT job_id FROM runs"
         newest = (
             "SELECT (SELECT id FROM runs r WHERE r.job_id = j.job_id AND r.finished_at IS NOT NULL "
-            f"ORDER BY r.finished_at DESC, r.rowid DESC LIMIT 1) FROM ({jobs}) j"
+            f"ORDER BY r.rowid DESC LIMIT 1) FROM ({jobs}) j"
         )
         rows = self._db.execute(
             f"SELECT {_RUNS.columns} FROM runs WHERE id IN ({newest})", () if chosen is None else (chosen,)
         )
         return [_RUNS.read(row) for row in rows]
+
+    def has_intents(self, job_id: str) -> bool:
+        """Whether a request about this job (or the home) is not answered yet."""
+        return bool(self._read("SELECT 1 FROM intents WHERE job_id = ? AND resolved_at IS NULL LIMIT 1", (job_id,)))
 
     def jobs_with_intents(self) -> tuple[str, ...]:
         return tuple(row[0] for row in self._read("SELECT DISTINCT job_id FROM intents WHERE resolved_at IS NULL"))
@@ -699,7 +734,7 @@ class Store:
 
         def body() -> int:
             ranked = (
-                "SELECT id, finished_at, row_number() OVER (PARTITION BY job_id ORDER BY finished_at DESC, rowid DESC) n "
+                "SELECT id, finished_at, row_number() OVER (PARTITION BY job_id ORDER BY rowid DESC) n "
                 "FROM runs WHERE finished_at IS NOT NULL"
             )
             removed = self._db.execute(

@@ -92,7 +92,7 @@ class LogFiles:
 
     @contextmanager
     def opened_for_writing(self) -> Iterator[int]:
-        """Not for appending, so a write goes where it is told. Never open while writers are being held still: it is one."""
+        """Not for appending, so a write goes where it is told. Whoever has it open counts as a writer of the log."""
         fd = os.open(self.path, os.O_RDWR)
         try:
             yield fd

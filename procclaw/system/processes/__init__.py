@@ -120,7 +120,7 @@ class Processes:
     def members(self, attempts: Sequence[Attempt]) -> Mapping[str, tuple[Process, ...]]:
         sought = [self._sought(attempt) for attempt in attempts]
         asked = {attempt.record for attempt in attempts}
-        strange_sessions = frozenset(pid for record, pid in self._shims.items() if record not in asked)
+        strange_sessions = frozenset(pid for record, pid in tuple(self._shims.items()) if record not in asked)
         found = find_members(self._table, sought, strange_sessions)
         looked_at = {one.shim for one in sought}
         self._mixed_groups = (self._mixed_groups - looked_at) | found.mixed_groups
@@ -164,12 +164,12 @@ class Processes:
 
     def _spawn(self, launch: Launch, record: int, descriptors: Descriptors) -> Launched:
         mark = _mark_of(launch.record)
+        # With a relay too: what is wrong with a log is then known before anything has started.
+        stdout, stderr = descriptors.log(launch.stdout), descriptors.log(launch.stderr)
         if launch.timestamps:
             # If we die between the two, the relay finds its pipes closed, ends, and the record is blank and free.
             relay, stdout, stderr = self._relay.spawn(launch, mark, record, descriptors)
             self._children.add(relay)
-        else:
-            stdout, stderr = descriptors.log(launch.stdout), descriptors.log(launch.stderr)
         pid = spawn_shim(launch, mark, stdout, stderr, record, self._limit.for_jobs())
         self._children.add(pid)
         self._remember(launch.record, pid)

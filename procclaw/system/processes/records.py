@@ -1,8 +1,9 @@
 """Records: one small file per attempt, through which anybody learns whether its shim lives and how it ended.
 
 A record is 128 bytes that are on disk before the attempt is announced, so that writing the ending needs no space. The
-shim holds a flock on it for as long as it lives and overwrites it in place: a line with its pid, one with the job's own pid
-where the system tells it, a line with three digits of exit code (or `cwd`, when it could not change to the job's directory), and what the shell's `times` prints.
+shim holds a flock on it for as long as it lives and overwrites it in place: a line with its pid, one with the job's own
+pid where the system tells it, one with three digits of exit code (or `cwd`, when it could not change to the job's
+directory), and what the shell's `times` prints.
 
 Contents are believed only as far as they prove something. The shim writes its pid before anything else, so whatever
 is not blank was started; an unreadable pid is no pid, an unreadable code is no code, and such a record reads as lost

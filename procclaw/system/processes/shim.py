@@ -14,7 +14,8 @@ It runs under dash, bash, busybox and mksh. What it relies on, and why each line
 - `||` keeps a shell that was told to stop at errors (SHELLOPTS in the environment) from doing so.
 - The subshell becomes the job, so its pid is the one people know the job by; /proc/self tells it to builtins alone, and
   where there is none the record goes without. `$$` would be the shim's.
-- Code and times are written by builtins into blocks that exist: no fork, no new file, so a full disk cannot lose them.
+- All is written by builtins into blocks that exist: no fork, no new file, so a full disk cannot lose it. `printf` would
+  not do: mksh has none of its own.
 """
 
 import re
@@ -58,16 +59,17 @@ _TRAPS = "\n".join(
 SHIM = f"""\
 procclaw_told= procclaw_code=0
 {_TRAPS}
-printf '%-10s\\n' "$$" >&3
+echo "$$" >&3
 exec 4>&2 2>/dev/null
 if CDPATH= cd -- "$1" 2>&4; then
 unset OLDPWD
 [ -z "$2" ] || ulimit -Sn "$2"
 shift 2
 ( [ -z "$procclaw_told" ] || exit "$procclaw_told"
-read -r procclaw_job procclaw_told </proc/self/stat && printf 'job %-10s\\n' "$procclaw_job" >&3
+[ ! -d /proc/self/task ] || for procclaw_job in /proc/self/task/*; do echo "job ${{procclaw_job##*/}}" >&3; done
 exec 2>&4 3>&- 4>&-; exec "$@" ) || procclaw_code=$?
-{{ printf '%03d\\n' "$procclaw_code"; times; }} >&3
+case $procclaw_code in ?) procclaw_code=00$procclaw_code;; ??) procclaw_code=0$procclaw_code;; esac
+{{ echo "$procclaw_code"; times; }} >&3
 else
 echo cwd >&3
 fi

@@ -39,7 +39,7 @@ def signal_tree(
     """
     leader = None
     if shim is not None and is_group_ours and signum != signal.SIGKILL:
-        _wait_until_job_runs(shim.pid)
+        _wait_until_job_runs(table, shim)
         leader = _signal(table, shim, signum, to_group=True)
     for member in members:
         row = table.row(member.pid)
@@ -50,11 +50,12 @@ def signal_tree(
         _wake(table, shim, table.row(shim.pid))
 
 
-def _wait_until_job_runs(shim: int) -> None:
+def _wait_until_job_runs(table: Table, shim: Process) -> None:
     """Until the shim's subshell has become the job. Before, it may still have the shim's handlers, and a signal that
     they catch is lost on the job."""
     for _ in range(int(_START_SECONDS / _POLL_SECONDS)):
-        if not _is_starting(shim):
+        row = table.row(shim.pid)
+        if row is None or row.is_dead or row.start_ticks != shim.start_ticks or not _is_starting(shim.pid):
             return
         time.sleep(_POLL_SECONDS)
 

@@ -136,7 +136,7 @@ class Relay:
         null = descriptors.keep(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
         argv = [sys.executable, "-I", "-S", "-c", self.read_ahead(), launch.stdout, launch.stderr]
         # A mark that no attempt has: neither a stop of this attempt nor of one that we ourselves run in ends the relay.
-        env = {name: value for name, value in launch.env if name == "TZ"} | {MARK: f"relay-{mark}"}
+        env = {MARK: f"relay-{mark}"}
         pid = spawn(argv, env, {0: stdout, 1: null, 2: null, 3: stderr, _RELAY_RECORD_FD: record})
         return pid, job_stdout, job_stderr
 

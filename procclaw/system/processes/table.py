@@ -183,7 +183,7 @@ class PsTable:
         return found
 
 
-_PS_LINE = re.compile(r"\s*(\d+)\s+(\d+)\s+(\d+)\s+(\S+)\s+\w+ (\w+)\s+(\d+) (\d+):(\d+):(\d+) (\d+)\s?(.*)")
+_PS_LINE = re.compile(r"\s*(\d+)\s+(\d+)\s+(\d+)\s+(\S+)\s+\w+ (\w+)\s+(\d+) (\d+):(\d+):(\d+) (\d+)\s*(.*)")
 _PS_MARK = re.compile(rf"(?:^| ){MARK}=(\S+)")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 

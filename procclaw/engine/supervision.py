@@ -1,0 +1,88 @@
+"""The daemon seen from outside: whether one serves a home, bringing one up, being one, and telling it to end."""
+
+import os
+import sys
+from typing import NamedTuple
+
+from procclaw.engine.daemon import ROLE, Daemon
+from procclaw.engine.home import Home
+from procclaw.model.errors import NoDaemon, ProcclawError
+from procclaw.model.state import Process
+from procclaw.system.processes import detach, is_marked, reexec_without_mark
+
+START_SECONDS = 15.0
+STOP_SECONDS = 15.0
+_POLL_SECONDS = 0.02
+_TERMINATE = 15
+_STARTUP_LOG = "daemon.startup.log"
+"""What a daemon in the background prints before it has its log, or in place of it."""
+_LINES_SHOWN = 10
+
+
+class Serving(NamedTuple):
+    """The daemon that holds a home."""
+
+    pid: int | None
+    start_ticks: int | None
+
+
+def serving(home: Home) -> Serving | None:
+    """The daemon that serves the home; None when none does."""
+    holder = home.lock().holder()
+    return Serving(holder.pid, holder.start_ticks) if holder is not None and holder.role == ROLE else None
+
+
+def own_program() -> tuple[str, ...]:
+    """The command line that starts the program this process runs: the .pyz, the installed script or the launcher."""
+    return (sys.executable, os.path.abspath(sys.argv[0]))
+
+
+def _as_daemon(home: Home) -> list[str]:
+    return [*own_program(), "--home", home.paths.home, "daemon", "start", "--foreground"]
+
+
+def serve(home: Home) -> int:
+    """Be the daemon until told to end; returns its exit code. Raises AlreadyRunning."""
+    if is_marked():
+        # Started from within a job, it would count as part of that job and be stopped with it.
+        reexec_without_mark(_as_daemon(home))
+    return Daemon(home, own_program()).run()
+
+
+def bring_up(home: Home) -> Serving:
+    """Start a daemon in the background and wait until it serves. Raises ProcclawError with what it said if it does not."""
+    log = os.path.join(home.paths.logs, _STARTUP_LOG)
+    pid = detach(_as_daemon(home), log)
+    began = home.clock.monotonic()
+    while home.clock.monotonic() - began < START_SECONDS:
+        found = serving(home)
+        if found is not None and os.path.exists(home.paths.pid):
+            return found
+        if home.processes.start_ticks(pid) is None:
+            break
+        home.clock.sleep(_POLL_SECONDS)
+    said = _last_lines(log)
+    raise ProcclawError("the daemon did not come up" + (f":\n{said}" if said else ""))
+
+
+def _last_lines(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return "".join(file.readlines()[-_LINES_SHOWN:]).strip()
+    except OSError:
+        return ""
+
+
+def end(home: Home) -> None:
+    """Tell the daemon to end and wait until it has; jobs go on. Raises NoDaemon."""
+    found = serving(home)
+    if found is None:
+        raise NoDaemon("no daemon runs")
+    if found.pid is None or found.start_ticks is None:
+        raise ProcclawError("the daemon's lock does not say which process holds it")
+    home.processes.signal_process(Process(found.pid, found.start_ticks), _TERMINATE)
+    began = home.clock.monotonic()
+    while serving(home) is not None:
+        if home.clock.monotonic() - began > STOP_SECONDS:
+            raise ProcclawError(f"the daemon (pid {found.pid}) did not end within {STOP_SECONDS:.0f} s")
+        home.clock.sleep(_POLL_SECONDS)

@@ -1,0 +1,75 @@
+"""What a plan would do, told to a person: one line per action with what makes it due, and one per wait."""
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from procclaw.model.clock import iso
+from procclaw.model.spec import Spec, changed_fields
+from procclaw.model.state import Attempt, Reason, Run, RunState, Slots
+from procclaw.planning.actions import Effect, Plan, Relaunch, Signal, Start, Wait, Write
+from procclaw.planning.views import View, moment
+
+
+def plan_view(spec: Spec | None, decided: Plan) -> View:
+    return {
+        "actions": list(_actions(decided, spec)),
+        "waits": [_wait_view(wait) for wait in decided.waits],
+        "wake_at": moment(decided.wake_at),
+    }
+
+
+def _wait_view(wait: Wait) -> View:
+    return {
+        "job_id": wait.job_id,
+        "run_id": wait.run_id,
+        "because": wait.detail or str(wait.reason).replace("_", " "),
+        "until": moment(wait.until),
+    }
+
+
+def _actions(decided: Plan, spec: Spec | None) -> Iterator[View]:
+    for write in decided.writes:
+        told = _of_write(write)
+        if told is not None:
+            yield told
+    for effect in decided.effects:
+        yield _of_effect(effect, spec)
+
+
+def _of_write(write: Write) -> View | None:
+    """What a row to be written means to a person; None for bookkeeping."""
+    match write:
+        case Attempt() if write.ended_at is not None:
+            because = f"{str(write.reason).replace('_', ' ')}, exit code {write.exit_code}"
+            return {"job_id": write.job_id, "action": "record an end", "because": because}
+        case Run() if write.finished_at is not None:
+            return {"job_id": write.job_id, "action": f"finish run as {write.state}", "because": str(write.reason)}
+        case Run() if write.state is RunState.RETRYING:
+            return {"job_id": write.job_id, "action": "retry", "because": f"at {iso(write.not_before_at)}"}
+        case Slots():
+            because = f"{write.total} due from {iso(write.first_due_at)}" + (f": {write.reason}" if write.reason else "")
+            return {"job_id": write.job_id, "action": f"record slots as {write.outcome}", "because": because}
+        case _:
+            return None
+
+
+def _of_effect(effect: Effect, spec: Spec | None) -> View:
+    match effect:
+        case Start():
+            return {"job_id": effect.job_id, "action": "start", "because": effect.reason}
+        case Relaunch():
+            return {"job_id": effect.attempt.job_id, "action": "start", "because": "recorded, but never begun"}
+        case Signal():
+            verb = "kill" if effect.is_kill else "stop"
+            return {"job_id": effect.attempt.job_id, "action": verb, "because": _why_signalled(effect, spec)}
+        case _:
+            assert_never(effect)
+
+
+def _why_signalled(effect: Signal, spec: Spec | None) -> str:
+    reason = str(effect.reason).replace("_", " ")
+    job = None if spec is None else spec.jobs.get(effect.attempt.job_id)
+    if effect.reason is not Reason.CHANGED or job is None:
+        return reason
+    changed = changed_fields(effect.attempt.terms.process_hash, job.process_hash)
+    return f"changed: {', '.join(changed)}" if changed else reason
