@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from procclaw.model.clock import to_microseconds
 from procclaw.model.ids import run_id
 from procclaw.model.spec import (
     CatchUp,
@@ -170,7 +171,7 @@ def a_run(state: str = "queued", **fields: Any) -> Run:
     """
     slot = fields.pop("slot", None)
     trigger = Trigger(fields.pop("trigger", "manual" if slot is None else "schedule"))
-    occasion = "intent:1" if slot is None else f"slot:{round(slot.timestamp()) * 1_000_000}"
+    occasion = f"intent:1@{to_microseconds(NOW)}" if slot is None else f"slot:{round(slot.timestamp()) * 1_000_000}"
     occasion = fields.pop("occasion", CONTINUOUS_OCCASION if trigger is Trigger.CONTINUOUS else occasion)
     job_id = fields.pop("job_id", JOB)
     queued_at = fields.pop("queued_at", ago(60) if slot is None else slot)
@@ -200,7 +201,7 @@ def continuous_run(state: str = "running", **fields: Any) -> Run:
 
 def an_attempt(run: Run, job: JobSpec | None = None, **fields: Any) -> Attempt:
     """The newest attempt of `run`, started as `job` says; its process lives since the run began."""
-    started_at = fields.pop("started_at", run.started_at or NOW)
+    started_at: datetime | None = fields.pop("started_at", run.started_at or NOW)
     number = fields.pop("number", run.attempts)
     attempt = Attempt(
         id=f"{run.id}.{number}",
@@ -209,7 +210,7 @@ def an_attempt(run: Run, job: JobSpec | None = None, **fields: Any) -> Attempt:
         number=number,
         mark=A_MARK,
         boot_id=BOOT,
-        created_at=started_at,
+        created_at=started_at or NOW,
         terms=terms_of(job or a_job()),
         pid=1000,
         start_ticks=5000,
@@ -360,19 +361,31 @@ def slots_row(
 # --- what comes of it ---
 
 
-def carried_out(state: State, decided: Plan, now: datetime, ledger: list[Slots] | None = None) -> State:
-    """The state once the plan's rows are written and its effects have happened: what starts is alive, nothing ends."""
+def committed(state: State, decided: Plan, now: datetime, ledger: list[Slots] | None = None) -> State:
+    """The state once the plan's rows are written, those of the attempts to start too, and nothing was done yet."""
     state = recorded(state, decided.writes, ledger)
+    for effect in decided.effects:
+        if isinstance(effect, Start):
+            job = state.jobs[effect.job_id]
+            run = next(active.run for active in job.active if active.run.id == effect.run_id)
+            attempt = an_attempt(run, number=effect.number, started_at=None, boot_id=state.boot_id)
+            attempt = attempt._replace(created_at=now, pid=None, start_ticks=None)
+            attempt = attempt._replace(terms=effect.terms, instance=effect.instance)
+            state = _with_attempt(state, attempt, "blank")
+    return state
+
+
+def carried_out(state: State, decided: Plan, now: datetime, ledger: list[Slots] | None = None) -> State:
+    """The state once the plan has been carried out: what was to start is alive, and nothing has ended yet."""
+    state = committed(state, decided, now, ledger)
     for effect in decided.effects:
         match effect:
             case Start():
-                job = state.jobs[effect.job_id]
-                run = next(active.run for active in job.active if active.run.id == effect.run_id)
-                attempt = an_attempt(run, number=effect.number, started_at=now, boot_id=state.boot_id)
-                state = _with_attempt(state, attempt._replace(terms=effect.terms, instance=effect.instance), "locked")
+                active = state.jobs[effect.job_id].active
+                blank = next(each.live.attempt for each in active if each.live and each.run.id == effect.run_id)
+                state = _with_attempt(state, _launched(blank, now), "locked")
             case Relaunch():
-                attempt = effect.attempt._replace(pid=1001, start_ticks=5001, started_at=now)
-                state = _with_attempt(state, attempt, "locked")
+                state = _with_attempt(state, _launched(effect.attempt, now), "locked")
             case Signal():
                 order = effect.attempt.stop
                 assert order is not None
@@ -381,8 +394,12 @@ def carried_out(state: State, decided: Plan, now: datetime, ledger: list[Slots] 
     return state
 
 
+def _launched(attempt: Attempt, now: datetime) -> Attempt:
+    return attempt._replace(pid=1000, start_ticks=5000, started_at=now)
+
+
 def recorded(state: State, writes: Iterable[Write], ledger: list[Slots] | None = None) -> State:
-    """The state once these rows are written and nothing else has happened: the manager died right then."""
+    """The state once these rows are written."""
     for write in writes:
         if write.job_id == HOME:
             state = _recorded_of_home(state, write)

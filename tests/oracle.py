@@ -187,9 +187,9 @@ class Oracle:
         epochs = self.accounts.epochs
         for job_id in {*self.in_force, *epochs}:
             table = timetable(self.in_force.get(job_id))
-            if job_id not in epochs or epochs[job_id][-1][0] != table:
-                since = now if table.once is None else min(now, table.once - timedelta(microseconds=1))
-                epochs.setdefault(job_id, []).append((table, since))
+            # An edit counts from the pass that goes through with it; what was never noticed before has no slots before.
+            if epochs.setdefault(job_id, [(NEVER, now)])[-1][0] != table:
+                epochs[job_id].append((table, now))
 
     def on_commit(self, rows: Iterable[Row]) -> None:
         rows = tuple(rows)
@@ -299,7 +299,7 @@ class Oracle:
         accounts.intents[intent.id] = intent
         if before is not None and before.resolved_at is not None:
             raise Violation(10, f"request {intent.id} was answered twice: {before.message} / {intent.message}")
-        if intent.state is IntentState.REFUSED:
+        if intent.state is IntentState.REFUSED and "still there" not in intent.message:
             return
         if before is None or before.state is IntentState.PENDING:
             self._apply(intent)
@@ -335,11 +335,13 @@ class Oracle:
     def on_judged(self, now: datetime) -> None:
         """A pass over everything, slots included, went through at `now`: every slot up to it stands in the ledger."""
         for job_id, epochs in sorted(self.accounts.epochs.items()):
-            ends = [min(now, since) for table, since in epochs[1:] if table.once is None]
-            if job_id in self.in_force:
-                for (table, since), until in zip(epochs, [*ends, now], strict=False):
-                    self._check_covered(job_id, table, since, until)
-            epochs[:] = [(epochs[-1][0], now)]
+            if job_id not in self.in_force:
+                continue
+            (before, since), (table, _) = epochs[0], epochs[-1]
+            self._check_covered(job_id, before, since, now if len(epochs) == 1 else min(now, epochs[1][1]))
+            if table.once is not None and table != before:
+                self._check_covered(job_id, table, table.once - timedelta(microseconds=1), now)
+            epochs[:] = [(table, now)]
         self._check_overlaps()
 
     def _check_covered(self, job_id: str, table: Timetable, after: datetime, until: datetime) -> None:
@@ -384,14 +386,21 @@ class Oracle:
             raise Violation(10, f"never answered: {unanswered}")
         alive = {life.mark: life for life in machine.lives.values() if life.is_alive}
         known = {mark: job_id for mark, job_id in self._looked("SELECT mark, job_id FROM attempts WHERE ended_at IS NULL")}
+        # A pause holds back what was about to be launched when its manager died.
+        paused = {job_id for job_id, kind in self.accounts.holds if kind is HoldKind.PAUSE}
+        blank = {mark for mark, job_id in known.items() if job_id in paused and self._is_blank(mark)}
+        known = {mark: job_id for mark, job_id in known.items() if mark not in blank}
         if alive.keys() != known.keys():
             raise Violation(10, f"alive are {sorted(map(str, alive.values()))}, recorded as live {sorted(known.items())}")
         records = {name.rpartition(".")[2] for name in machine.directory}
         missing = {mark for mark in known if not alive[mark].facts.get("is_record_deleted")}
-        if not missing <= records <= known.keys():
+        if not missing <= records <= known.keys() | blank:
             raise Violation(10, f"records {sorted(machine.directory)} remain, live are {sorted(known.items())}")
         for job_id in sorted({*self.in_force, *(life.job_id for life in alive.values())}):
             self._check_job_settled(job_id, [life for life in alive.values() if life.job_id == job_id], now)
+
+    def _is_blank(self, mark: str) -> bool:
+        return any(record.is_blank for name, record in self._machine.directory.items() if name.endswith(mark))
 
     def _check_job_settled(self, job_id: str, alive: list[Life], now: datetime) -> None:
         job = self.in_force.get(job_id)
@@ -416,7 +425,7 @@ class Oracle:
                 raise Violation(10, f"{job_id}: a run waits for nothing: {rest}")
             if state == "retrying" and not (is_later or may_wait):
                 raise Violation(10, f"{job_id}: a retry is overdue since {not_before_at}: {rest}")
-        if sum(1 for run in active if run[0] == "running") != len(alive):
+        if sum(1 for run in active if run[0] == "running") != len(alive) and HoldKind.PAUSE not in held:
             raise Violation(10, f"{job_id}: alive are {names or 'none'}, runs are {active}")
         if job["type"] == "continuous":
             self._check_continuous(job_id, job, alive, active, held)

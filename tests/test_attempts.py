@@ -1,4 +1,4 @@
-"""What is done about an attempt: its end taken in, its stop pressed on, its launch repeated. Whole plans are compared."""
+"""What is done about an attempt: its end taken in, its stop pressed on, its launch repeated."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from procclaw.model.spec import JobSpec
-from procclaw.model.state import ActiveRun, Attempt, Lack, Observed, Process, Reason, Run, StopOrder
+from procclaw.model.state import ActiveRun, Attempt, Lack, Observed, Process, Reason, Run, RunState, StopOrder
 from procclaw.planning.actions import Plan, Relaunch, Signal
 from tests.builders import (
     EARLIER_BOOT,
@@ -95,7 +95,7 @@ def test_a_bad_end_is_followed_at_once_where_the_first_delay_is_none() -> None:
 def test_a_bad_end_is_followed_by_a_wait_of_the_delay() -> None:
     job = a_job(delays=(30,))
     run, attempt = a_running(job)
-    waits = run._replace(state="retrying", failures=1, exit_code=1, not_before_at=later(30))
+    waits = run._replace(state=RunState.RETRYING, failures=1, exit_code=1, not_before_at=later(30))
     assert plan_for(run, exited(attempt, 1), job) == Plan(
         writes=(waits, ended(attempt, Reason.EXITED, 1)),
         waits=(a_wait(Reason.RETRY_DELAY, run, "attempt 1 failed, attempt 2 follows", until=later(30)),),
@@ -132,9 +132,7 @@ def test_the_end_is_dated_by_the_record_and_noticed_now() -> None:
         ("blank", EARLIER_BOOT, Reason.REBOOT),
     ],
 )
-def test_an_end_without_a_code_counts_as_a_failure_of_such_a_run(
-    phase: str, boot: str | None, reason: Reason
-) -> None:
+def test_an_end_without_a_code_counts_as_a_failure_of_such_a_run(phase: str, boot: str | None, reason: Reason) -> None:
     job = a_job(max_attempts=0)
     run, attempt = a_running(job)
     attempt = attempt._replace(boot_id=boot or attempt.boot_id)
@@ -242,9 +240,7 @@ def test_an_end_is_complete_only_when_its_output_has_been_written() -> None:
     job = a_job()
     run, attempt = a_running(job)
     live = exited(attempt, 0, is_draining=True)
-    assert plan_for(run, live, job) == Plan(
-        writes=(attempt._replace(exited_at=NOW, exit_code=0),), wake_at=later(0.05)
-    )
+    assert plan_for(run, live, job) == Plan(writes=(attempt._replace(exited_at=NOW, exit_code=0),), wake_at=later(0.05))
 
 
 @pytest.mark.parametrize(("exited_ago", "is_over"), [(9.99, False), (10, True)])
@@ -416,9 +412,7 @@ def test_an_order_keeps_its_first_reason() -> None:
     run, attempt = a_running(job, stop=an_order(Reason.TIMED_OUT, 2, signalled_ago=2))
     run = run._replace(ending=Reason.STOP_REQUESTED)
     found = plan_for(run, alive(attempt), job)
-    assert found == Plan(
-        waits=(a_wait(Reason.STOPPING, run, "timed_out", ago(2), later(58)),), wake_at=later(58)
-    )
+    assert found == Plan(waits=(a_wait(Reason.STOPPING, run, "timed_out", ago(2), later(58)),), wake_at=later(58))
 
 
 def test_a_stop_that_is_over_ends_the_run_as_stopped() -> None:
@@ -535,21 +529,17 @@ def test_a_grace_period_does_not_grow_when_the_clock_is_set_back() -> None:
 
 def test_a_kill_is_repeated_though_the_clock_was_set_back_since_the_last() -> None:
     job = a_job(grace=10)
-    ahead = {"signalled_at": later(86390), "killed_at": later(86400), "last_killed_at": later(86400)}
-    run, attempt = ending(job, an_order(asked_ago=5, **ahead))
+    order = an_order(asked_ago=5, signalled_ago=-86390, killed_ago=-86400, last_killed_ago=-86400)
+    run, attempt = ending(job, order)
     moved = plan_for(run, alive(attempt, CHILD), job).writes[0]
-    assert moved == attempt._replace(
-        stop=an_order(asked_ago=5, signalled_ago=0, killed_ago=0, last_killed_ago=0)
-    )
+    assert moved == attempt._replace(stop=an_order(asked_ago=5, signalled_ago=0, killed_ago=0, last_killed_ago=0))
 
 
 def test_a_timeout_does_not_grow_when_the_clock_is_set_back() -> None:
     job = a_job(timeout=100)
     run, attempt = a_running(job)
     attempt = attempt._replace(started_at=later(86400))
-    assert plan_for(run, alive(attempt), job) == Plan(
-        writes=(attempt._replace(started_at=NOW),), wake_at=later(100)
-    )
+    assert plan_for(run, alive(attempt), job) == Plan(writes=(attempt._replace(started_at=NOW),), wake_at=later(100))
 
 
 # --- who is told ---

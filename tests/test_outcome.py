@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from procclaw.model.spec import JobSpec, Retry
-from procclaw.model.state import Attempt, Reason, RecordPhase, Run, Sight, StopOrder
+from procclaw.model.state import Attempt, Reason, RecordPhase, Run, RunState, Sight, StopOrder
 from procclaw.planning.outcome import after_attempt, delay_seconds, ended, is_success, natural_end
-from tests import builders
 from tests.builders import (
     BOOT,
     EARLIER_BOOT,
@@ -177,7 +176,7 @@ def follows(run: Run, job: JobSpec | None, code: int | None = 1, reason: Reason 
 
 
 def retrying(run: Run, failures: int, within: float, **fields: Any) -> Run:
-    again = run._replace(state=builders.RunState.RETRYING, failures=failures, not_before_at=later(within))
+    again = run._replace(state=RunState.RETRYING, failures=failures, not_before_at=later(within))
     return again._replace(**fields)
 
 

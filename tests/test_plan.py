@@ -3,10 +3,12 @@
 Rows about slots are in test_slots, about attempts in test_attempts, about requests in test_requests.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from procclaw.model.clock import to_microseconds
 from procclaw.model.spec import JobSpec
 from procclaw.model.state import (
     HOME,
@@ -14,13 +16,15 @@ from procclaw.model.state import (
     HoldKind,
     HoldLifted,
     IntentKind,
+    IntentState,
     JobForgotten,
     JobState,
     Lack,
+    Process,
     Reason,
     Run,
 )
-from procclaw.planning.actions import Plan
+from procclaw.planning.actions import Plan, Relaunch, Signal, Start
 from procclaw.planning.plan import plan, plans
 from tests.builders import (
     HOME_HELD,
@@ -43,6 +47,7 @@ from tests.builders import (
     an_order,
     carried_out,
     changed,
+    committed,
     continuous_run,
     done,
     ended,
@@ -50,7 +55,6 @@ from tests.builders import (
     later,
     over,
     planned,
-    recorded,
     refused,
     slots_row,
     started,
@@ -59,6 +63,7 @@ from tests.builders import (
 )
 
 CALM = Plan()
+CHILD = Process(1234, 9999, "child")
 HOUR_AGO = ago(3600)
 
 
@@ -206,7 +211,6 @@ def test_a_home_that_was_stopped_starts_nothing() -> None:
 
 # --- waiting for the next attempt ---
 
-RETRY = a_run("retrying", not_before_at=later(20))
 RETRY_DETAIL = "attempt 1 failed, attempt 2 follows"
 
 
@@ -298,7 +302,7 @@ def a_queue(*runs: ActiveRun) -> JobState:
 
 
 def numbered(number: int, state: str = "queued", **fields: Any) -> Run:
-    return a_run(state, occasion=f"intent:{number}", **fields)
+    return a_run(state, occasion=f"intent:{number}@{to_microseconds(NOW)}", **fields)
 
 
 def test_a_run_beyond_the_limit_begins_to_wait_for_a_place() -> None:
@@ -388,16 +392,10 @@ def test_two_starts_in_one_plan_take_different_places() -> None:
 def test_what_an_attempt_left_behind_keeps_its_place_until_it_is_gone() -> None:
     first, second = numbered(1, "running"), numbered(2, waiting_since=ago(10))
     swept = an_attempt(first, exited_at=ago(5), exit_code=0, stop=an_order(Reason.LEFTOVERS, 5, signalled_ago=5))
-    child = exited(swept, 0, carried_child())
+    child = exited(swept, 0, CHILD)
     found = planned(a_job(), a_queue(ActiveRun(first, child), waiting(second)))
     assert found.effects == ()
     assert [wait.reason for wait in found.waits] == [Reason.MAX_INSTANCES, Reason.STOPPING]
-
-
-def carried_child() -> Any:
-    from procclaw.model.state import Process
-
-    return Process(1234, 9999, "child")
 
 
 def test_a_continuous_job_has_one_process_whatever_its_limit_says() -> None:
@@ -413,8 +411,6 @@ def test_a_continuous_job_has_one_process_whatever_its_limit_says() -> None:
 
 def stop_ordered(run: Run, job: JobSpec, reason: Reason, grace: float = 60) -> Plan:
     """A plan that ends the run and tells its process so."""
-    from procclaw.planning.actions import Signal
-
     ordered = an_attempt(run, job, stop=an_order(reason))
     return Plan(
         writes=(run._replace(ending=reason), ordered),
@@ -562,13 +558,19 @@ def about_home(kind: str, **fields: Any) -> Any:
     return an_intent(kind, job_id=HOME, **fields)
 
 
-def test_stopping_everything_is_a_hold_of_the_home_and_looked_at_again_at_once() -> None:
+def test_stopping_everything_is_a_hold_of_the_home() -> None:
     hold = a_hold("stop", NOW, job_id=HOME)
     intent = about_home("hold_home")
-    assert home_plan(a_home(intent)) == Plan(
-        writes=(hold, accepted("hold_home", job_id=HOME)),
-        wake_at=NOW,
-    )
+    assert home_plan(a_home(intent)) == Plan(writes=(hold, done(intent, "nothing is left running")))
+
+
+def test_stopping_everything_ends_the_runs_in_the_same_plan() -> None:
+    intent = about_home("hold_home")
+    run = continuous_run()
+    stop = stop_ordered(run, SERVICE, Reason.HOME_STOPPED)
+    written = (a_hold("stop", NOW, job_id=HOME), intent._replace(state=IntentState.ACCEPTED))
+    found = home_plan(a_home(intent), a_job_state(with_process(run, SERVICE)))
+    assert found == replace(stop, writes=(*stop.writes, *written))
 
 
 @pytest.mark.parametrize("kind", ["manual", "continuous"])
@@ -603,17 +605,18 @@ def test_whoever_stopped_everything_is_answered_when_the_last_process_has_ended(
 def test_whoever_stopped_everything_is_told_what_cannot_be_killed() -> None:
     run = continuous_run(ending=Reason.HOME_STOPPED)
     order = an_order(Reason.HOME_STOPPED, 90, signalled_ago=90, killed_ago=10, last_killed_ago=0)
-    state = a_job_state(ActiveRun(run, alive(an_attempt(run, SERVICE, stop=order), carried_child())))
+    state = a_job_state(ActiveRun(run, alive(an_attempt(run, SERVICE, stop=order), CHILD)))
     intent = accepted("hold_home", job_id=HOME)
     told = refused(intent, "cannot stop everything: killed, but still there: job: 1234 (child)")
     assert told in home_plan(a_home(intent, held=True), state, held=True).writes
 
 
-def test_releasing_the_home_lifts_its_hold_and_looks_at_everything_at_once() -> None:
+def test_releasing_the_home_starts_what_is_wanted_in_the_same_plan() -> None:
     intent = about_home("release_home")
-    assert home_plan(a_home(intent, held=True)) == Plan(
-        writes=(HoldLifted(HOME, HoldKind.STOP), done(intent, "released")), wake_at=NOW
-    )
+    start = starts(the_first_run(), SERVICE, "wanted running")
+    lifted = (HoldLifted(HOME, HoldKind.STOP), done(intent, "released"))
+    found = home_plan(a_home(intent, held=True), a_job_state(), held=True)
+    assert found == replace(start, writes=(*start.writes, *lifted))
 
 
 def test_a_stop_of_everything_that_was_released_meanwhile_is_not_waited_for() -> None:
@@ -645,7 +648,7 @@ def test_the_plan_does_not_depend_on_the_order_of_the_jobs() -> None:
 
 def test_each_job_has_a_plan_and_a_wake_time_of_its_own() -> None:
     jobs = [a_job()._replace(id=name) for name in ("a", "b", "c")]
-    runs = [a_run("retrying", job_id=job.id, not_before_at=later(20 - n)) for n, job in enumerate(jobs[:2])]
+    runs = [a_run("retrying", job_id=job.id, failures=2, not_before_at=later(20 - n)) for n, job in enumerate(jobs[:2])]
     state = a_state(*(a_job_state(waiting(run), id=run.job_id) for run in runs), a_job_state(id="c"))
     found = plans(a_spec(*jobs), state, NOW)
     assert {name: one.wake_at for name, one in found.items()} == {"a": later(20), "b": later(19), "c": None}
@@ -672,9 +675,7 @@ def settled_states() -> list[Any]:
         (
             "leftovers",
             SERVICE,
-            a_job_state(
-                ActiveRun(continuous_run(), exited(an_attempt(continuous_run(), SERVICE), 1, carried_child()))
-            ),
+            a_job_state(ActiveRun(continuous_run(), exited(an_attempt(continuous_run(), SERVICE), 1, CHILD))),
         ),
         ("a queue", a_job(), a_job_state(with_process(numbered(1, "running")), waiting(numbered(2)))),
     ]
@@ -698,13 +699,15 @@ def test_planning_again_right_after_acting_asks_for_nothing(job: JobSpec | None,
     [row[1:] for row in settled_states()],
     ids=[row[0].replace(" ", "-") for row in settled_states()],
 )
-def test_a_manager_that_died_before_acting_does_the_same_and_writes_nothing_twice(
-    job: JobSpec | None, state: JobState
-) -> None:
+def test_a_manager_that_died_before_acting_acts_and_writes_nothing_twice(job: JobSpec | None, state: JobState) -> None:
     spec = a_spec(*([] if job is None else [job]))
     first = plan(spec, a_state(state), NOW)
-    died = recorded(a_state(state), first.writes)
-    again = plan(spec, died, NOW)
+    again = plan(spec, committed(a_state(state), first, NOW), NOW)
     assert again.writes == ()
-    # Signals are sent again; a start's attempt would be committed with the writes, so it is not in this state.
-    assert [effect for effect in again.effects if effect not in first.effects] == []
+    assert len(again.effects) == len(first.effects)
+    for before, after in zip(first.effects, again.effects, strict=True):
+        if isinstance(before, Start):
+            assert isinstance(after, Relaunch)
+            assert (after.attempt.run_id, after.attempt.number) == (before.run_id, before.number)
+        else:
+            assert after == before

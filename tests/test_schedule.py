@@ -1,5 +1,6 @@
 """Rows of schedules: from, expressions, zone, and the instants wanted next. Times are UTC unless they say otherwise."""
 
+import re
 import time
 from datetime import UTC, date, datetime, timedelta
 
@@ -195,7 +196,7 @@ CALENDAR = [
 PERIODS_AND_UNIONS = [
     row("seconds", "2026-01-01T00:00", "@every 90s", "UTC", "2026-01-01T00:01:30", "2026-01-01T00:03"),
     row("since the epoch", "2026-01-01T00:00", "@every 1h30m", "UTC", "2026-01-01T01:30", "2026-01-01T03:00"),
-    row("days", "2026-01-01T00:00", "@every 2d", "Asia/Tokyo", "2026-01-02T00:00", "2026-01-04T00:00"),
+    row("days", "2026-01-01T00:00", "@every 2d", "Asia/Tokyo", "2026-01-03T00:00", "2026-01-05T00:00"),
     row("through a fold", "2026-11-01T05:00", "@every 1h", NEW_YORK, "2026-11-01T06:00", "2026-11-01T07:00"),
     row("same instant twice", "2026-01-01T00:30", ("0 * * * *", "@hourly", "@every 1h"), "UTC", "2026-01-01T01:00"),
     row(
@@ -231,12 +232,15 @@ def test_the_next_instants_are(
     assert coming(after, expression, zone, len(wanted)) == [utc(text) for text in wanted]
 
 
-@pytest.mark.parametrize("after", ["0001-01-01T00:00", "9998-06-01T00:00", "9999-12-31T23:59:59"])
-def test_the_ends_of_the_calendar_are_no_trouble(after: str) -> None:
-    for zone in ("Pacific/Kiritimati", "Pacific/Niue"):
-        schedule = parse(("0 0 1 * *", "@every 36d"), zone)
-        assert (found := next_due(schedule, utc(after))) is None or found > utc(after)
-        assert due_between(schedule, utc(after), datetime.max.replace(tzinfo=UTC), 2).count >= 0
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Niue"])
+def test_the_ends_of_the_calendar_are_no_trouble(zone: str) -> None:
+    schedule = parse(("0 0 1 * *", "@every 36d"), zone)
+    beginning, end = utc("0001-01-01"), utc("9999-12-31T23:59:59.999999")
+    first = next_due(schedule, beginning)
+    assert first is not None
+    assert due_between(schedule, beginning, first, 2) == Due(1, first, (first,))
+    assert next_due(schedule, end) is None
+    assert due_between(schedule, utc("9997-12-15"), end, 0).count >= 1
 
 
 @pytest.mark.parametrize(
@@ -344,9 +348,8 @@ def test_the_same_text_is_parsed_once() -> None:
     ],
 )
 def test_an_unknown_zone_is_refused(zone: str, message: str) -> None:
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         parse(("@daily",), zone)
-    assert str(refusal.value).startswith(message)
 
 
 def test_a_schedule_without_expression_is_refused() -> None:

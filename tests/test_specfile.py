@@ -16,6 +16,7 @@ import pytest
 from procclaw.model.clock import from_microseconds
 from procclaw.model.completion import UNBUILT
 from procclaw.model.errors import SpecError
+from procclaw.model.references import as_shell_variables, references_in, replaced
 from procclaw.model.shape import resolved
 from procclaw.model.spec import process_hash, spec_from_document
 from procclaw.planning import expression, schedule
@@ -300,8 +301,10 @@ def test_a_run_at_that_the_clocks_skip_is_warned_of(tmp_path: Path) -> None:
 
 def test_schedules_are_linted(tmp_path: Path) -> None:
     text = ONE_JOB + '    type: scheduled\n    schedule: ["@hourly", "* 3 * * *"]\n'
-    (warning,) = load(written(tmp_path, {"jobs.yaml": text})).warnings
-    assert warning.startswith('jobs.yaml:5 jobs.a.schedule[1]: "* 3 * * *": ')
+    warnings = load(written(tmp_path, {"jobs.yaml": text})).warnings
+    said = expression.lint("* 3 * * *")
+    assert said
+    assert warnings == tuple(f"jobs.yaml:5 jobs.a.schedule[1]: {each}" for each in said)
 
 
 def test_anchors_aliases_and_merge_keys_work(tmp_path: Path, parser: None) -> None:
@@ -349,6 +352,25 @@ def test_references_that_are_well_formed_or_the_shells_own_are_left_alone(tmp_pa
     assert document["env"] == {"A": "$${anything:goes}", "B": "a${env:HOME}b$HOME${HOME}"}
     text = f"jobs:\n  a:\n    cmd: {json.dumps(cmd)}\n"
     assert load(written(tmp_path, {"jobs.yaml": text})).document["jobs"]["a"]["cmd"] == cmd
+
+
+REFERENCES = "a ${secret:A.b} ${env:X}${param:P} $${env:Y} ${env:-x} ${secret:} $$${env:Z} ${env:W"
+
+
+def test_references_are_found_and_replaced_and_nothing_else_is() -> None:
+    found = [(reference.kind, reference.name) for reference in references_in(REFERENCES)]
+    assert found == [("secret", "A.b"), ("env", "X"), ("param", "P")]
+    told = replaced(REFERENCES, lambda reference: f"<${{env:{reference.name}}}>")
+    assert told == "a <${env:A.b}> <${env:X}><${env:P}> ${env:Y} ${env:-x} ${secret:} $${env:Z} ${env:W"
+
+
+def test_references_in_a_shell_command_become_variables_that_no_two_share() -> None:
+    names = ["secret:A.b", "secret:A_b", "secret:A-b", "secret:412e62", "secret:X_412e62", "env:A_b", "param:A_b"]
+    references = [next(references_in(f"${{{name}}}")) for name in names]
+    assert len({reference.variable for reference in references}) == len(names)
+    assert all(reference.variable.isidentifier() for reference in references)
+    command = as_shell_variables('x "${secret:A.b}" ${param:P} $${env:Y} ${Y:-z}')
+    assert command == f'x "${{{references[0].variable}}}" ${{PROCCLAW_PARAM_P}} ${{env:Y}} ${{Y:-z}}'
 
 
 # Defaults
@@ -509,7 +531,16 @@ def test_every_row_of_the_unbuilt_table_is_used_by_the_file_that_uses_every_fiel
 # Files that are wrong: what stands in them, and every word that is said of it
 
 MISSING = '"procclaw init" makes one, "jobs: {}" in it declares none'
-NO_ZONE = '"Mars/X" is not a time zone known here; names look like "Europe/Berlin" or "UTC"'
+
+
+def refusal(expression: str, zone: str = "UTC") -> str:
+    """What the scheduler itself says of an expression or a zone."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # whatever it says is what is wanted
+        schedule.parse((expression,), zone)
+    return str(caught.value)
+
+
+NO_ZONE = refusal("@hourly", "Mars/X")
 ID = 'an id: a letter or digit, then up to 62 letters, digits, "_" or "-"'
 
 WRONG_YAML: dict[str, tuple[str | bytes, list[str]]] = {
@@ -832,10 +863,9 @@ WRONG_HOMES: dict[str, tuple[dict[str, str | bytes], list[str]]] = {
             "      - 5 4 * *\n    timezone: Europe/Berln\n"
         },
         [
-            'jobs.yaml:7 jobs.a.schedule[1]: "0 0 31 2 *" is never due: no date is day 31 of month 2',
-            'jobs.yaml:8 jobs.a.schedule[2]: "5 4 * *" has 4 of the five fields minute, hour, day of month, month, '
-            "day of week",
-            'jobs.yaml:9 jobs.a.timezone: "Europe/Berln" is not a time zone known here; did you mean "Europe/Berlin"?',
+            f"jobs.yaml:7 jobs.a.schedule[1]: {refusal('0 0 31 2 *')}",
+            f"jobs.yaml:8 jobs.a.schedule[2]: {refusal('5 4 * *')}",
+            f"jobs.yaml:9 jobs.a.timezone: {refusal('@hourly', 'Europe/Berln')}",
         ],
     ),
     "cycles": (
@@ -933,8 +963,7 @@ history: {keep_runs: 0}
             'jobs.yaml:4 jobs.b.restart: "alway" is not one of always, on_failure, never',
             "jobs.yaml:5 jobs.b.schedule: belongs to type scheduled and this job is manual; "
             'set "type: scheduled" or remove it',
-            'jobs.yaml:5 jobs.b.schedule: "never" has 1 of the five fields minute, hour, day of month, month, '
-            "day of week",
+            f"jobs.yaml:5 jobs.b.schedule: {refusal('never')}",
             'jobs.yaml:6 jobs.a.typ: is not a known key; did you mean "type"?',
             "jobs.d/1.yaml:2: a value is missing, or a [ or { is not closed",
             'jobs.d/2.yaml:1 jobs.c.timeout: a number of seconds is needed, got "z"',

@@ -338,13 +338,14 @@ class Machine:
     def signal_attempt(self, attempt: Attempt, members: Sequence[Process], signum: int) -> None:
         self.reach("before signal")
         is_kill = signum == _SIGKILL
+        shim, start_ticks = self._sought(attempt)
         targets = {member.pid: self.procs.get(member.pid) for member in members}
         for member in members:
             proc = targets[member.pid]
-            if proc is None or proc.ticks != member.start_ticks or (is_kill and proc.pid == attempt.pid):
+            if proc is None or proc.ticks != member.start_ticks:
                 del targets[member.pid]
-        leader = None if attempt.pid is None else self.procs.get(attempt.pid)
-        if not is_kill and leader is not None and leader.ticks == attempt.start_ticks:
+        leader = None if shim is None else self.procs.get(shim)
+        if not is_kill and leader is not None and leader.ticks == start_ticks:
             targets |= {proc.pid: proc for proc in self.procs.values() if proc.group == leader.pid}
         names = " ".join(str(pid) for pid in sorted(targets))
         self.trace.say(f"signal {signum} to {attempt.job_id}/{attempt.id} (pid {attempt.pid}): {names or 'nobody'}")
@@ -363,24 +364,35 @@ class Machine:
     def peak_rss_mb(self, pid: int) -> float | None:
         return None if pid % 2 else 12.5
 
+    def _sought(self, attempt: Attempt) -> tuple[int | None, int | None]:
+        """The shim's pid and start time; the record has them where the manager died before it could note them."""
+        if attempt.boot_id != self.boot_id():
+            return None, None
+        if attempt.pid is not None and attempt.start_ticks is not None:
+            return attempt.pid, attempt.start_ticks
+        record = self.directory.get(attempt.record)
+        if record is None or record.is_torn:
+            return None, None
+        return record.pid, None if record.holder is None else record.holder.ticks
+
     def _members(self, attempt: Attempt) -> list[Process]:
+        shim, start_ticks = self._sought(attempt)
         return [
             Process(proc.pid, proc.ticks, proc.command)
             for _, proc in sorted(self.procs.items())
-            if proc.pid != attempt.pid and self._belongs(proc, attempt)
+            if proc.pid != shim and self._belongs(proc, attempt.mark, shim, start_ticks)
         ]
 
-    def _belongs(self, proc: Proc, attempt: Attempt) -> bool:
+    def _belongs(self, proc: Proc, mark: str, shim: int | None, start_ticks: int | None) -> bool:
         """By mark, else by session or group while no stranger has the shim's pid, else by what its parent is."""
-        shim = attempt.pid if attempt.boot_id == self.boot_id() else None
         leader = None if shim is None else self.procs.get(shim)
-        is_undisputed = shim is not None and (leader is None or leader.ticks == attempt.start_ticks)
-        if proc.ticks < (attempt.start_ticks or 0):
+        is_undisputed = shim is not None and (leader is None or leader.ticks == start_ticks)
+        if proc.ticks < (start_ticks or 0):
             return False
         above: Proc | None = proc
         while above is not None:
             if above.mark is not None:
-                return above.mark == attempt.mark
+                return above.mark == mark
             if is_undisputed and shim in (above.session, above.group):
                 return True
             above = self.procs.get(above.parent)

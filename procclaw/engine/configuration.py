@@ -1,7 +1,7 @@
 """Which configuration is in force: the files' if they are good, else the last good one, kept in the database.
 
-Additions and changes apply at once. A job that has disappeared stays as it was until the files have been left alone for
-five seconds and still parse, because editors truncate a file before they write it. With no good configuration ever
+Additions and changes apply at once. What has disappeared, a job or procclaw.yaml itself, stays as it was until the files
+have been left alone for five seconds and still parse, because editors truncate or remove a file before they write it. With no good configuration ever
 seen there is none in force, and nothing is decided: an empty one would end every job there is.
 
 Files are read only when their directory entries or, where those prove nothing yet, their bytes have changed; they are
@@ -127,6 +127,9 @@ class Configuration:
         before = self._store.load_spec()
         if before is None or _settles_at(fingerprint, now) is None:
             return document
+        if before[1].get("has_config_file") and not document.get("has_config_file"):
+            # An editor may be replacing it; without it every default would change and jobs restart for nothing.
+            return before[1] | {"departing": sorted({*before[1].get("departing", ()), "procclaw.yaml"})}
         missing = {name: job for name, job in before[1]["jobs"].items() if name not in document["jobs"]}
         if not missing:
             return document

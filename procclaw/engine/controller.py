@@ -95,7 +95,7 @@ class _Acted:
         self.attempts: dict[str, Attempt] = {}
         self.events: list[Event] = []
         self.lack: Lack | None = None
-        self.launched = 0
+        self.launched: list[Attempt] = []
         self.must_look_again = False
 
     def rows(self) -> list[Row]:
@@ -134,7 +134,7 @@ class Controller:
         if in_force is None:
             return Cycle(now, jobs, Plan(), None, None, {}, (), has_acted=False)
         if in_force.is_new:
-            self._log.line("info", "configuration loaded", jobs=len(in_force.spec.jobs))
+            self._tell(Event(now, "configuration loaded", None, (("jobs", str(len(in_force.spec.jobs))),)))
         spec = in_force.spec
         restored_until = self._restored_until()
         if in_force.is_new or restored_until is not None:
@@ -152,7 +152,7 @@ class Controller:
         again_at = now if acted.must_look_again else None
         lack_until = None if self._lack is None else self._lack.retry_at
         wakes = [at for at in (decided.wake_at, in_force.settles_at, lack_until, again_at) if at is not None]
-        live = self._live(state, acted.attempts.values())
+        live = self._live(state, acted.launched)
         due = {job_id: one.wake_at for job_id, one in by_job.items() if one.wake_at is not None}
         confirm_at = after(now, CONFIRM_SECONDS)
         for attempt in acted.attempts.values():
@@ -160,6 +160,13 @@ class Controller:
                 due[attempt.job_id] = min(due.get(attempt.job_id, confirm_at), confirm_at)
                 wakes.append(confirm_at)
         return Cycle(now, jobs, decided, min(wakes, default=None), spec, due, live, has_acted=not decided.is_idle)
+
+    def _tell(self, event: Event) -> None:
+        """Leave word of something that no row of a plan stands for."""
+        self._log.events([event])
+        # On a full disk the log may be all there is.
+        with contextlib.suppress(DiskFull):
+            self._store.record([event])
 
     def preview(self) -> tuple[Spec | None, State, Plan]:
         """What a cycle would do now. Looks at everything and changes nothing."""
@@ -403,7 +410,7 @@ class Controller:
                 started = attempt._replace(pid=launched.pid, start_ticks=launched.start_ticks, started_at=now)
                 acted.attempts[attempt.id] = started
                 acted.events.append(journal.attempt_started(started, now))
-                acted.launched += 1
+                acted.launched.append(started)
             case LaunchRefused(reason=reason, detail=detail, is_ours=is_ours):
                 if is_ours:
                     acted.lack = Lack(reason, detail, after(now, RETRY_LACK_SECONDS))

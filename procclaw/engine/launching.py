@@ -51,7 +51,11 @@ def _base(account: Account, config: Config) -> list[Variable]:
         Variable("SHELL", account.shell, whose),
         Variable("PATH", "/usr/local/bin:/usr/bin:/bin", "built in"),
     ]
-    base += [Variable(name, value, "procclaw.yaml env") for name, value in config.env]
+    so_far = {variable.name: variable.value for variable in base}
+    base += [
+        Variable(name, replaced(text, lambda each: _value(each, so_far)), "procclaw.yaml env")
+        for name, text in config.env
+    ]
     passed = ((name, own_variable(name)) for name in config.pass_env)
     base += [Variable(name, value, "procclaw.yaml daemon.pass_env") for name, value in passed if value is not None]
     return base

@@ -162,9 +162,7 @@ class _Assembly:
 
     def _declared(self, jobs: Mapping[str, Any], timezone: str) -> dict[str, Declared]:
         defaults = self._config.value.get("defaults", {})
-        broken_defaults = frozenset(
-            str(cut[1]) for cut in self._config.cut if cut[:1] == ("defaults",) and len(cut) == 2
-        )
+        broken = self._broken_fields()
         completion = Completion(self._section("jobs"), defaults)
         declared = {}
         for name, own in jobs.items():
@@ -174,12 +172,22 @@ class _Assembly:
                 id=name,
                 own=own,
                 whole=whole,
-                broken=broken_defaults
-                | {str(cut[2]) for cut in file.cut if cut[:2] == ("jobs", name) and len(cut) == 3},
+                broken=frozenset(broken.get(name, set()) | broken.get("", set())),
                 timezone=whole["timezone"] or timezone,
                 source=f"{file.source.name}:{_line(file, ('jobs', name))}",
             )
         return declared
+
+    def _broken_fields(self) -> dict[str, set[str]]:
+        """By job, the fields that were cut out; under no name those of the defaults."""
+        broken: dict[str, set[str]] = {}
+        for file in (self._config, *self._files):
+            for cut in file.cut:
+                if cut[:1] == ("defaults",) and len(cut) == 2:
+                    broken.setdefault("", set()).add(str(cut[1]))
+                elif cut[:1] == ("jobs",) and len(cut) == 3:
+                    broken.setdefault(str(cut[1]), set()).add(str(cut[2]))
+        return broken
 
     def _refused_jobs(self) -> frozenset[str]:
         """Names of jobs that were cut out as a whole; each stands in the file for all that."""

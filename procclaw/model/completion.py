@@ -19,7 +19,8 @@ PRESETS: Mapping[str, tuple[float, ...]] = {
     "fixed": (30,),
 }
 
-_ONLY_FOR = {"schedule": "scheduled", "run_at": "oneshot", "restart": "continuous"}
+ONLY_FOR = {"schedule": "scheduled", "run_at": "oneshot", "restart": "continuous"}
+"""Fields that one type of job has, and no other."""
 _TYPED = ("health_check", "trigger")
 """Mappings in which another `type` is another thing: nothing of the default's is kept."""
 _SIZE = re.compile(r"(?P<number>[0-9.]+) ?(?P<unit>[KMGTkmgt]?)")
@@ -221,7 +222,7 @@ def texts(value: Any) -> Iterator[str]:
 
 def _fitting(defaults: Document, kind: str) -> Document:
     """The defaults that apply to jobs of this type."""
-    fitting = {field: value for field, value in defaults.items() if _ONLY_FOR.get(field, kind) == kind}
+    fitting = {field: value for field, value in defaults.items() if ONLY_FOR.get(field, kind) == kind}
     if kind == "continuous":
         fitting.pop("expect", None)
         if "concurrency" in fitting:
@@ -248,7 +249,7 @@ def _retry(retry: Document) -> Document:
 
 
 def _signal(name: str) -> int:
-    # The number differs between systems, and only this module knows the names.
+    # Their numbers differ between systems.
     from signal import Signals
 
     return int(Signals["SIG" + name.removeprefix("SIG")])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from procclaw.model.clock import parse_iso
-from procclaw.model.completion import Declared, dependencies, listed, size_in_bytes
+from procclaw.model.completion import ONLY_FOR, Declared, dependencies, listed, size_in_bytes
 from procclaw.model.references import references_in
 from procclaw.model.shape import Path, did_you_mean, quoted
 from procclaw.model.spec import Document
@@ -25,7 +25,6 @@ _REFERENCE_KINDS = ("secret", "env", "param")
 _SHELL_OPERATOR = re.compile(r"[-=?+ 0-9]")
 _HOST = re.compile(r"[^\s/@?#]+")
 _NEEDED_BY_CHECK = {"http": "url", "tcp": "port", "file": "path", "exec": "cmd"}
-_BELONGS_TO = {"schedule": "scheduled", "run_at": "oneshot", "restart": "continuous"}
 _HARMLESS_ZONE = "UTC"
 _MOST_HINTS = 20
 
@@ -91,11 +90,11 @@ def _type(job: Declared) -> Findings:
     kind = job.whole["type"]
     if "type" in job.broken:
         return
-    for field, type_ in _BELONGS_TO.items():
+    for field, type_ in ONLY_FOR.items():
         if job.own.get(field) is not None and kind != type_:
             yield Finding((field,), f'belongs to type {type_} and this job is {kind}; set "type: {type_}" or remove it')
     for field in ("schedule", "run_at"):
-        if kind == _BELONGS_TO[field] and not job.whole[field] and field not in job.broken:
+        if kind == ONLY_FOR[field] and not job.whole[field] and field not in job.broken:
             yield Finding((field,), f"is missing; a {kind} job needs it")
     if kind == "continuous" and job.whole["expect"] is not None:
         yield Finding(("expect",), "is not for a continuous job, which never succeeds; use health_check")

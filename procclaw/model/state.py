@@ -209,7 +209,7 @@ class Run(NamedTuple):
     id: str
     job_id: str
     occasion: str
-    """What it is for, unique: `slot:<µs>`, `intent:<id>`, `continuous:<n>`."""
+    """What it is for, unique: `slot:<µs>`, `intent:<id>@<µs>`, `continuous:<n>`."""
     trigger: Trigger
     state: RunState
     queued_at: datetime

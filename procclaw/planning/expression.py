@@ -49,12 +49,13 @@ _ALIASES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-_PERIOD = re.compile(r"@every (?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII)
-_ITEM = re.compile(r"(?P<low>\*|\w+)(?:-(?P<high>\w+))?(?:/(?P<step>\d{1,9}))?", re.ASCII)
-_COUNTED_WEEKDAY = re.compile(r"(?P<day>\w+)#(?P<nth>\w+)|l(?P<last>\w+)", re.ASCII)
-_HASHED = re.compile(r"[hr](?:\(.*)?(?:/.*)?")
-_NEAREST_WEEKDAY = re.compile(r"\w*\dw|w\d\w*|lw", re.ASCII)
-_STARRED_STEP = re.compile(r"\*/(\d+)", re.ASCII)
+# Patterns, not compiled ones: compiling these would be most of what importing this module costs.
+_PERIOD = r"(?a)@every (?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?"
+_ITEM = r"(?a)(?P<low>\*|\w+)(?:-(?P<high>\w+))?(?:/(?P<step>\d{1,9}))?"
+_COUNTED_WEEKDAY = r"(?a)(?P<day>\w+)#(?P<nth>\w+)|l(?P<last>\w+)"
+_HASHED = r"[hr](?:\(.*)?(?:/.*)?"
+_NEAREST_WEEKDAY = r"(?a)\w*\dw|w\d\w*|lw"
+_STARRED_STEP = r"(?a)\*/(\d+)"
 
 
 class Cron:
@@ -103,7 +104,7 @@ def is_fixed(expression: str) -> bool:
 
 def read_period(expression: str) -> int:
     """The seconds of an `@every` expression. Raises ValueError with a message for the person who wrote it."""
-    parts = _PERIOD.fullmatch(" ".join(expression.lower().split()))
+    parts = re.fullmatch(_PERIOD, " ".join(expression.lower().split()))
     if parts is None or not any(parts.groups()):
         raise ValueError(
             f'"{expression}" is not a period: "@every" takes whole numbers with units, largest first, '
@@ -160,7 +161,7 @@ def _surprises(fields: Sequence[str], cron: Cron) -> Iterator[str]:
 
 
 def _restarting_step(text: str, size: int | None, whole: str, unit: str) -> Iterator[str]:
-    match = _STARRED_STEP.fullmatch(text)
+    match = re.fullmatch(_STARRED_STEP, text)
     step = int(match[1]) if match else 1
     if step > 1 and (size is None or size % step):
         yield f'"{text}" starts over with each {whole}; what is due every {step}{unit} is "@every {step}{unit}"'
@@ -190,7 +191,7 @@ def _expansion(expression: str, text: str) -> str:
 
 def _judged(field: _Field, text: str) -> str:
     items = text.split(",")
-    if field is _DAY_OF_WEEK and 0 < sum(1 for item in items if _COUNTED_WEEKDAY.fullmatch(item)) < len(items):
+    if field is _DAY_OF_WEEK and 0 < sum(1 for item in items if re.fullmatch(_COUNTED_WEEKDAY, item)) < len(items):
         raise ValueError(f'{field.name} "{text}" mixes counted weekdays with plain ones: use two expressions')
     return ",".join(_judged_item(field, item) for item in items)
 
@@ -198,17 +199,17 @@ def _judged(field: _Field, text: str) -> str:
 def _judged_item(field: _Field, item: str) -> str:
     if item == "*" or (item == "?" and field in (_DAY_OF_MONTH, _DAY_OF_WEEK)):
         return "*"
-    if _HASHED.fullmatch(item):
+    if re.fullmatch(_HASHED, item):
         raise ValueError(
             f'{field.name} "{item}": hashed and random times are not supported: write a value, or set jitter'
         )
     if field is _DAY_OF_MONTH and item == "l":
         return item
-    if field is _DAY_OF_MONTH and _NEAREST_WEEKDAY.fullmatch(item):
+    if field is _DAY_OF_MONTH and re.fullmatch(_NEAREST_WEEKDAY, item):
         raise ValueError(f'{field.name} "{item}": the nearest weekday (W) is not supported')
-    if field is _DAY_OF_WEEK and (counted := _COUNTED_WEEKDAY.fullmatch(item)):
+    if field is _DAY_OF_WEEK and (counted := re.fullmatch(_COUNTED_WEEKDAY, item)):
         return _judged_count(field, item, counted)
-    parts = _ITEM.fullmatch(item)
+    parts = re.fullmatch(_ITEM, item)
     if parts is None or (parts["low"] == "*" and parts["high"]):
         raise ValueError(f'{field.name} "{item}" is not a value, a range (1-5), a step (*/5) or a list of these')
     return _judged_range(field, item, parts["low"], parts["high"], parts["step"])

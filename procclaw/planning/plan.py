@@ -267,6 +267,8 @@ def _start_or_wait(draft: Draft, going: Going) -> None:
     waits_for_place = gate is not None and gate.reason is Reason.MAX_INSTANCES
     if waits_for_place != (run.waiting_since is not None):
         run = run._replace(waiting_since=draft.now if waits_for_place else None)
+    if gate is not None and waits_for_place:
+        gate = gate._replace(since=run.waiting_since)
     going.run = run
     if gate is None:
         _start(draft, going, spec)

@@ -3,6 +3,7 @@
 A request that is accepted and not yet answered is carried from cycle to cycle, in the order of asking.
 """
 
+from procclaw.model.clock import to_microseconds
 from procclaw.model.spec import JobType
 from procclaw.model.state import HoldKind, Intent, IntentKind, IntentState, Reason, RecordPhase, Trigger
 from procclaw.planning.attempts import is_unkillable, names
@@ -78,7 +79,8 @@ def _take_start(draft: Draft, intent: Intent) -> Intent:
 def _with_run(draft: Draft, intent: Intent) -> Intent:
     assert draft.spec is not None
     trigger = Trigger.CONTINUOUS if draft.spec.type is JobType.CONTINUOUS else Trigger.MANUAL
-    run = draft.open_run(f"intent:{intent.id}", trigger)
+    # With the time: a database that was put back hands out the same numbers again, for other requests.
+    run = draft.open_run(f"intent:{intent.id}@{to_microseconds(intent.requested_at)}", trigger)
     return intent._replace(state=IntentState.ACCEPTED, run_id=run.id)
 
 

@@ -108,6 +108,7 @@ def load(home: str, *, check_schedule: "CheckSchedule", lint_schedule: "LintSche
         sources = [_source(content) for content in contents]
         document, warnings = assemble(sources, _schema(_CONFIG_SCHEMA), _schema(_JOBS_SCHEMA), around)
     unread = (f"{JOBS_FOLDER}/{name}: is not read, its name does not end in .yaml" for name in _folder(home, ".yml"))
+    document["has_config_file"] = any(content.name == CONFIG_FILE for content in contents)
     return Loaded(document, (*warnings, *unread), _hash(contents, system_timezone))
 
 

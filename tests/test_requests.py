@@ -1,0 +1,592 @@
+"""What people ask for, and what they are told: refusals as carefully as successes."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from procclaw.model.clock import to_microseconds
+from procclaw.model.spec import JobSpec
+from procclaw.model.state import (
+    ActiveRun,
+    HoldKind,
+    HoldLifted,
+    Intent,
+    IntentState,
+    JobState,
+    Observed,
+    Reason,
+    Run,
+)
+from procclaw.planning.actions import Plan, Signal
+from tests.builders import (
+    HOME_HELD,
+    NOW,
+    TERM,
+    a_cursor,
+    a_hold,
+    a_job,
+    a_job_state,
+    a_run,
+    a_start,
+    a_state,
+    a_wait,
+    accepted,
+    ago,
+    alive,
+    an_attempt,
+    an_intent,
+    an_order,
+    carried_out,
+    changed,
+    continuous_run,
+    done,
+    ended,
+    exited,
+    later,
+    over,
+    planned,
+    refused,
+    seen_as,
+    slots_row,
+    started,
+    waiting,
+    with_process,
+)
+
+JOB = a_job()
+SERVICE = a_job("continuous")
+HOUR_AGO = ago(3600)
+
+
+def of_intent(number: int = 1, job: JobSpec = JOB, **fields: Any) -> Run:
+    """The run that a request makes."""
+    trigger = "continuous" if job.type == "continuous" else "manual"
+    run = a_run("queued", trigger=trigger, occasion=f"intent:{number}@{to_microseconds(NOW)}", queued_at=NOW)
+    return run._replace(despite_disabled=not job.enabled, **fields)
+
+
+def answered_at_once(intent: Intent, message: str, *writes: Any) -> Plan:
+    return Plan(writes=(*writes, done(intent, message)))
+
+
+def started_by(intent: Intent, job: JobSpec, *writes: Any, **fields: Any) -> Plan:
+    """A plan that starts the run asked for, and will be asked for its pid at once."""
+    run = of_intent(intent.id, job, **fields)
+    taken = intent._replace(state=IntentState.ACCEPTED, run_id=run.id)
+    return Plan(writes=(started(run, job), *writes, taken), effects=(a_start(run, job, _why(job)),), wake_at=NOW)
+
+
+def _why(job: JobSpec) -> str:
+    return "wanted running" if job.type == "continuous" else "asked for"
+
+
+# --- start and run ---
+
+STARTING: list[tuple[str, JobSpec, JobState, str, Plan]] = [
+    ("start of a job at rest", JOB, a_job_state(), "start", started_by(an_intent("start"), JOB)),
+    ("run of a job at rest", JOB, a_job_state(), "run", started_by(an_intent("run"), JOB)),
+    (
+        "start of a disabled job",
+        changed(JOB, enabled=False),
+        a_job_state(),
+        "start",
+        started_by(an_intent("start"), changed(JOB, enabled=False)),
+    ),
+    (
+        "start of a disabled service",
+        changed(SERVICE, enabled=False),
+        a_job_state(),
+        "start",
+        started_by(an_intent("start"), changed(SERVICE, enabled=False)),
+    ),
+    (
+        "start of a stopped service lifts its hold",
+        SERVICE,
+        a_job_state(holds=(a_hold("stop"),)),
+        "start",
+        started_by(an_intent("start"), SERVICE, HoldLifted("job", HoldKind.STOP)),
+    ),
+    (
+        "start of a failed service",
+        SERVICE,
+        a_job_state(newest_finished=continuous_run("failed")),
+        "start",
+        started_by(an_intent("start"), SERVICE),
+    ),
+    (
+        "start of what runs",
+        JOB,
+        a_job_state(with_process(a_run("running"))),
+        "start",
+        answered_at_once(an_intent("start")._replace(run_id=a_run("running").id), "already running (pid 1000)"),
+    ),
+    (
+        "start of a service that runs",
+        SERVICE,
+        a_job_state(with_process(continuous_run(), SERVICE)),
+        "start",
+        answered_at_once(an_intent("start")._replace(run_id=continuous_run().id), "already running (pid 1000)"),
+    ),
+    (
+        "run of a service that runs, which has one process",
+        SERVICE,
+        a_job_state(with_process(continuous_run(), SERVICE)),
+        "run",
+        answered_at_once(an_intent("run")._replace(run_id=continuous_run().id), "already running (pid 1000)"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("job", "state", "kind", "wanted"),
+    [row[1:] for row in STARTING],
+    ids=[row[0].replace(" ", "-") for row in STARTING],
+)
+def test_a_start_is_carried_out(job: JobSpec, state: JobState, kind: str, wanted: Plan) -> None:
+    assert planned(job, state._replace(intents=(an_intent(kind),))) == wanted
+
+
+def test_a_start_shows_the_pid_of_the_jobs_own_process_where_it_is_known() -> None:
+    run = a_run("running")
+    state = a_job_state(with_process(run, job_pid=1001), intents=(an_intent("start"),))
+    told = done(an_intent("start"), "already running (pid 1001)", run)
+    assert planned(JOB, state) == Plan(writes=(told,))
+
+
+def test_a_start_does_not_wait_for_the_delay_of_a_retry_and_counts_afresh() -> None:
+    run = a_run("retrying", failures=4, attempts=4, not_before_at=later(900))
+    taken = accepted("start", run_id=run.id)
+    fresh = run._replace(failures=0, not_before_at=NOW)
+    assert planned(JOB, a_job_state(waiting(run), intents=(an_intent("start"),))) == Plan(
+        writes=(started(fresh), taken), effects=(a_start(run, JOB, "attempt 5", 5),), wake_at=NOW
+    )
+
+
+def test_run_asks_for_another_run_beside_the_one_there_is() -> None:
+    job = a_job(max_instances=2)
+    found = planned(
+        job, a_job_state(with_process(a_run("running", occasion="intent:9"), job), intents=(an_intent("run"),))
+    )
+    run = of_intent()
+    assert found == Plan(
+        writes=(started(run), accepted("run", run_id=run.id)),
+        effects=(a_start(run, job, "asked for", instance=1),),
+        wake_at=NOW,
+    )
+
+
+def test_a_run_beyond_the_limit_waits_and_whoever_asked_is_told_so() -> None:
+    running = a_run("running", occasion="intent:9")
+    run = of_intent(waiting_since=NOW)
+    detail = "1 of at most 1 running"
+    assert planned(JOB, a_job_state(with_process(running), intents=(an_intent("run"),))) == Plan(
+        writes=(run, done(an_intent("run"), f"waits: {detail}", run)),
+        waits=(a_wait(Reason.MAX_INSTANCES, run, detail, NOW),),
+        wake_at=later(300),
+    )
+
+
+def test_a_run_beyond_the_limit_is_refused_where_nothing_may_queue() -> None:
+    job = a_job(queue_excess=False)
+    state = a_job_state(with_process(a_run("running", occasion="intent:9"), job), intents=(an_intent("run"),))
+    message = 'cannot run "job": 1 of at most 1 active and concurrency.queue_excess is false'
+    assert planned(job, state) == Plan(writes=(refused(an_intent("run"), message),))
+
+
+def test_waiting_runs_count_against_that_limit_too() -> None:
+    job = a_job(queue_excess=False, max_instances=2)
+    waits = waiting(a_run("retrying", occasion="intent:8", failures=2, not_before_at=later(20)))
+    state = a_job_state(with_process(a_run("running", occasion="intent:9"), job), waits, intents=(an_intent("run"),))
+    [written] = planned(job, state).writes
+    assert isinstance(written, Intent)
+    assert written.message == 'cannot run "job": 2 of at most 2 active and concurrency.queue_excess is false'
+
+
+def test_two_starts_at_once_are_one_run() -> None:
+    first, second = an_intent("start", 1), an_intent("start", 2)
+    run = of_intent()
+    found = planned(JOB, a_job_state(intents=(first, second)))
+    assert found == Plan(
+        writes=(started(run), accepted("start", 1, run_id=run.id), accepted("start", 2, run_id=run.id)),
+        effects=(a_start(run, JOB, "asked for"),),
+        wake_at=NOW,
+    )
+
+
+def test_two_runs_at_once_are_two_runs() -> None:
+    found = planned(JOB, a_job_state(intents=(an_intent("run", 1), an_intent("run", 2))))
+    first, second = of_intent(1), of_intent(2, waiting_since=NOW)
+    assert [write for write in found.writes if isinstance(write, Run)] == [started(first), second]
+
+
+RULED_OUT: list[tuple[JobSpec, JobState, dict[str, Any], str]] = [
+    (
+        JOB,
+        a_job_state(holds=(a_hold("pause"),)),
+        {},
+        "paused since 2026-06-01 11:00Z; resume first (procclaw resume job)",
+    ),
+    (JOB, a_job_state(), {"home_holds": HOME_HELD}, "all jobs were stopped; procclaw daemon start lets them go again"),
+    (a_job(not_built=("user", "lock")), a_job_state(), {}, "not built yet: user, lock"),
+]
+
+
+@pytest.mark.parametrize("kind", ["start", "run", "restart"])
+@pytest.mark.parametrize(("job", "state", "fields", "why"), RULED_OUT, ids=["paused", "home-stopped", "not-built"])
+def test_what_stands_against_every_start_refuses_it_and_says_what_to_do(
+    job: JobSpec, state: JobState, fields: dict[str, Any], why: str, kind: str
+) -> None:
+    found = planned(job, state._replace(intents=(an_intent(kind),)), **fields)
+    assert found == Plan(writes=(refused(an_intent(kind), f'cannot {kind} "job": {why}'),))
+
+
+@pytest.mark.parametrize("kind", ["start", "run", "restart", "pause", "resume"])
+def test_a_job_that_is_not_declared_is_refused(kind: str) -> None:
+    found = planned(None, a_job_state(intents=(an_intent(kind),)))
+    assert found == Plan(writes=(refused(an_intent(kind), f'cannot {kind} "job": no such job'),))
+
+
+# --- answers ---
+
+
+def seen_in(live: Observed | None, run: Run, **fields: Any) -> JobState:
+    return a_job_state(ActiveRun(run, live), intents=(accepted("start", run_id=run.id),), **fields)
+
+
+def test_whoever_started_it_is_told_the_pid_once_it_lives() -> None:
+    run = a_run("running")
+    found = planned(JOB, seen_in(alive(an_attempt(run)), run))
+    assert found == Plan(writes=(done(accepted("start"), "started (pid 1000)", run),))
+
+
+def test_nobody_is_told_that_it_started_before_it_lives() -> None:
+    run = a_run("running")
+    blank = an_attempt(run, pid=None, start_ticks=None, started_at=None)
+    found = planned(JOB, seen_in(seen_as("blank", blank), run))
+    assert [write for write in found.writes if isinstance(write, Intent)] == []
+
+
+def test_whoever_started_it_is_told_that_it_ended_already() -> None:
+    run = a_run("running")
+    found = planned(JOB, seen_in(exited(an_attempt(run), 0), run))
+    assert found.writes[-1] == done(accepted("start"), "ran", run)
+
+
+def test_whoever_started_it_is_told_what_its_next_attempt_waits_for() -> None:
+    run = a_run("running")
+    found = planned(a_job(delays=(30,)), seen_in(exited(an_attempt(run), 1), run))
+    assert found.writes[-1] == done(accepted("start"), "waits: attempt 1 failed, attempt 2 follows", run)
+
+
+def test_whoever_asked_for_a_run_that_is_gone_is_answered() -> None:
+    intent = accepted("start", run_id="long-gone")
+    assert planned(JOB, a_job_state(intents=(intent,))) == Plan(writes=(done(intent, "ran"),))
+
+
+# --- stop ---
+
+
+def stopped_by(intent: Intent, run: Run, job: JobSpec, *writes: Any, force: bool = False) -> Plan:
+    """A plan that takes the stop and tells the run's process."""
+    ordered = an_attempt(run, job, stop=an_order(force=force))
+    until = later(0.05) if force else later(60)
+    return Plan(
+        writes=(
+            run._replace(ending=Reason.STOP_REQUESTED, ending_force=force),
+            ordered,
+            *writes,
+            intent._replace(state=IntentState.ACCEPTED),
+        ),
+        effects=(Signal(ordered, None, TERM, is_kill=force, reason=Reason.STOP_REQUESTED),),
+        waits=(a_wait(Reason.STOPPING, run, "stop_requested", NOW, until),),
+        wake_at=until,
+    )
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_stop_ends_the_run_of_a_job_and_holds_nothing(force: bool) -> None:
+    run, intent = a_run("running"), an_intent("stop", force=force)
+    found = planned(JOB, a_job_state(with_process(run), intents=(intent,)))
+    assert found == stopped_by(intent, run, JOB, force=force)
+
+
+def test_a_stop_of_a_continuous_job_holds_it_until_a_start() -> None:
+    run, intent = continuous_run(), an_intent("stop")
+    found = planned(SERVICE, a_job_state(with_process(run, SERVICE), intents=(intent,)))
+    assert found == stopped_by(intent, run, SERVICE, a_hold("stop", NOW))
+
+
+def test_a_stop_cancels_what_waits_and_is_answered_at_once() -> None:
+    queued, retry = a_run("queued", occasion="intent:7"), a_run("retrying", occasion="intent:8")
+    state = a_job_state(waiting(queued), waiting(retry), intents=(an_intent("stop"),))
+    assert planned(JOB, state) == Plan(
+        writes=(
+            over(queued, "stopped", Reason.STOP_REQUESTED, ending=Reason.STOP_REQUESTED),
+            over(retry, "stopped", Reason.STOP_REQUESTED, ending=Reason.STOP_REQUESTED),
+            done(an_intent("stop"), "stopped"),
+        )
+    )
+
+
+def test_a_slot_whose_run_was_stopped_before_it_began_was_skipped() -> None:
+    job = a_job("scheduled")
+    run = a_run("queued", slot=ago(60))
+    state = a_job_state(waiting(run), cursor=a_cursor(job, ago(60), later(3600)), intents=(an_intent("stop"),))
+    assert planned(job, state) == Plan(
+        writes=(
+            over(run, "stopped", Reason.STOP_REQUESTED, ending=Reason.STOP_REQUESTED),
+            slots_row(ago(60), "skipped", Reason.STOP_REQUESTED, run=run),
+            done(an_intent("stop"), "stopped"),
+        ),
+        wake_at=later(3600),
+    )
+
+
+def test_a_slot_whose_run_has_begun_stays_recorded_as_having_run() -> None:
+    job = a_job("scheduled")
+    run = a_run("retrying", slot=ago(60))
+    state = a_job_state(waiting(run), cursor=a_cursor(job, ago(60), later(3600)), intents=(an_intent("stop"),))
+    assert planned(job, state).writes == (
+        over(run, "stopped", Reason.STOP_REQUESTED, ending=Reason.STOP_REQUESTED),
+        done(an_intent("stop"), "stopped"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (None, "was not running (it never ran)"),
+        (a_run("succeeded", exit_code=0), "was not running (last run ended 2026-06-01 11:59Z, exited 0)"),
+        (a_run("failed"), "was not running (last run ended 2026-06-01 11:59Z, failed)"),
+    ],
+)
+def test_a_stop_of_what_does_not_run_says_when_it_last_did(last: Run | None, message: str) -> None:
+    state = a_job_state(newest_finished=last, intents=(an_intent("stop"),))
+    assert planned(JOB, state) == Plan(writes=(done(an_intent("stop"), message),))
+
+
+def test_a_service_that_does_not_run_is_held_by_a_stop_all_the_same() -> None:
+    found = planned(SERVICE, a_job_state(intents=(an_intent("stop"),)))
+    assert found == Plan(
+        writes=(a_hold("stop", NOW), done(an_intent("stop"), "was not running (it never ran)")),
+        waits=(a_wait(Reason.STOPPED, None, "by alice", NOW),),
+    )
+
+
+def test_a_second_stop_leaves_the_first_hold_as_it_is() -> None:
+    state = a_job_state(holds=(a_hold("stop"),), intents=(an_intent("stop", requested_by="bob"),))
+    [written] = planned(SERVICE, state).writes
+    assert isinstance(written, Intent)
+
+
+def test_force_comes_in_time_while_the_grace_of_a_stop_lasts() -> None:
+    run = a_run("running", ending=Reason.STOP_REQUESTED)
+    attempt = an_attempt(run, stop=an_order(asked_ago=3, signalled_ago=3))
+    first, second = accepted("stop", 1), an_intent("stop", 2, force=True)
+    forced = attempt._replace(stop=an_order(asked_ago=3, signalled_ago=3, force=True))
+    assert planned(JOB, a_job_state(ActiveRun(run, alive(attempt)), intents=(first, second))) == Plan(
+        writes=(run._replace(ending_force=True), forced, second._replace(state=IntentState.ACCEPTED)),
+        effects=(Signal(forced, None, TERM, is_kill=True, reason=Reason.STOP_REQUESTED),),
+        waits=(a_wait(Reason.STOPPING, run, "stop_requested", ago(3), later(0.05)),),
+        wake_at=later(0.05),
+    )
+
+
+def test_a_stop_is_answered_when_nothing_is_left() -> None:
+    run = a_run("running", ending=Reason.STOP_REQUESTED)
+    attempt = an_attempt(run, stop=an_order(asked_ago=3, signalled_ago=3))
+    intent = accepted("stop")
+    assert planned(JOB, a_job_state(ActiveRun(run, exited(attempt, 143)), intents=(intent,))) == Plan(
+        writes=(
+            over(run, "stopped", Reason.STOP_REQUESTED, exit_code=143),
+            ended(attempt, Reason.STOP_REQUESTED, 143),
+            done(intent, "stopped"),
+        )
+    )
+
+
+def test_a_job_that_is_no_longer_declared_can_still_be_stopped_by_force() -> None:
+    run = a_run("running", ending=Reason.REMOVED)
+    attempt = an_attempt(run, stop=an_order(Reason.REMOVED, 3, signalled_ago=3))
+    state = a_job_state(ActiveRun(run, alive(attempt)), intents=(an_intent("stop", force=True),))
+    [effect] = planned(None, state).effects
+    assert isinstance(effect, Signal)
+    assert effect.is_kill
+
+
+# --- restart ---
+
+
+@pytest.mark.parametrize("job", [JOB, SERVICE], ids=["manual", "continuous"])
+def test_a_restart_stops_first(job: JobSpec) -> None:
+    run = continuous_run() if job is SERVICE else a_run("running")
+    intent = an_intent("restart")
+    found = planned(job, a_job_state(with_process(run, job), intents=(intent,)))
+    ordered = an_attempt(run, job, stop=an_order(Reason.RESTART_REQUESTED))
+    assert found == Plan(
+        writes=(run._replace(ending=Reason.RESTART_REQUESTED), ordered, intent._replace(state=IntentState.ACCEPTED)),
+        effects=(Signal(ordered, None, TERM, is_kill=False, reason=Reason.RESTART_REQUESTED),),
+        waits=(a_wait(Reason.STOPPING, run, "restart_requested", NOW, later(60)),),
+        wake_at=later(60),
+    )
+
+
+@pytest.mark.parametrize("job", [JOB, SERVICE], ids=["manual", "continuous"])
+def test_a_restart_starts_a_new_run_once_nothing_is_left_of_the_old(job: JobSpec) -> None:
+    old = continuous_run() if job is SERVICE else a_run("running", occasion="intent:9")
+    old = old._replace(ending=Reason.RESTART_REQUESTED, failures=3, restarts=3)
+    attempt = an_attempt(old, job, stop=an_order(Reason.RESTART_REQUESTED, 3, signalled_ago=3))
+    new = of_intent(job=job)
+    assert planned(job, a_job_state(ActiveRun(old, exited(attempt, 143)), intents=(accepted("restart"),))) == Plan(
+        writes=(
+            over(old, "stopped", Reason.RESTART_REQUESTED, exit_code=143),
+            started(new, job),
+            ended(attempt, Reason.RESTART_REQUESTED, 143),
+            accepted("restart", run_id=new.id),
+        ),
+        effects=(a_start(new, job, _why(job)),),
+        wake_at=NOW,
+    )
+
+
+@pytest.mark.parametrize(
+    ("job", "state"),
+    [
+        (JOB, a_job_state()),
+        (SERVICE, a_job_state(newest_finished=continuous_run("failed"))),
+        (changed(SERVICE, enabled=False), a_job_state()),
+    ],
+    ids=["at rest", "failed", "disabled"],
+)
+def test_a_restart_of_what_does_not_run_is_a_start(job: JobSpec, state: JobState) -> None:
+    assert planned(job, state._replace(intents=(an_intent("restart"),))) == started_by(an_intent("restart"), job)
+
+
+def test_a_restart_clears_a_stop() -> None:
+    state = a_job_state(holds=(a_hold("stop"),), intents=(an_intent("restart"),))
+    lifted = HoldLifted("job", HoldKind.STOP)
+    assert planned(SERVICE, state) == started_by(an_intent("restart"), SERVICE, lifted)
+
+
+def test_a_restart_of_what_waits_to_retry_starts_at_once_and_counts_afresh() -> None:
+    old = continuous_run("retrying", failures=4, restarts=4, not_before_at=later(900))
+    found = planned(SERVICE, a_job_state(waiting(old), intents=(an_intent("restart"),)))
+    fresh = started_by(an_intent("restart"), SERVICE)
+    gone = over(old, "stopped", Reason.RESTART_REQUESTED, ending=Reason.RESTART_REQUESTED)
+    assert found == replace(fresh, writes=(gone, *fresh.writes))
+
+
+def test_all_who_restart_a_job_meanwhile_get_the_same_run() -> None:
+    old = continuous_run(ending=Reason.RESTART_REQUESTED)
+    attempt = an_attempt(old, SERVICE, stop=an_order(Reason.RESTART_REQUESTED, 3, signalled_ago=3))
+    intents = (accepted("restart", 1), accepted("restart", 2), accepted("start", 3))
+    found = planned(SERVICE, a_job_state(ActiveRun(old, exited(attempt, 0)), intents=intents))
+    new = of_intent(1, SERVICE)
+    assert [write for write in found.writes if isinstance(write, Intent)] == [
+        intent._replace(run_id=new.id) for intent in intents
+    ]
+    assert len(found.effects) == 1
+
+
+# --- one after the other ---
+
+
+def test_a_start_while_it_is_being_stopped_waits_for_that_and_then_starts() -> None:
+    old = continuous_run(ending=Reason.STOP_REQUESTED)
+    attempt = an_attempt(old, SERVICE, stop=an_order(asked_ago=3, signalled_ago=3))
+    intents = (accepted("stop", 1), an_intent("start", 2))
+    waits_for = planned(SERVICE, a_job_state(ActiveRun(old, alive(attempt)), holds=(a_hold("stop"),), intents=intents))
+    assert waits_for.writes == (HoldLifted("job", HoldKind.STOP), accepted("start", 2))
+    gone = planned(
+        SERVICE,
+        a_job_state(ActiveRun(old, exited(attempt, 143)), intents=(accepted("stop", 1), accepted("start", 2))),
+    )
+    new = of_intent(2, SERVICE)
+    assert gone.writes[-2:] == (done(accepted("stop", 1), "stopped"), accepted("start", 2, run_id=new.id))
+    assert gone.effects == (a_start(new, SERVICE, "wanted running"),)
+
+
+@pytest.mark.parametrize("kind", ["start", "restart"])
+def test_the_last_word_counts_a_stop_cancels_a_start_that_still_waits(kind: str) -> None:
+    old = continuous_run(ending=Reason.RESTART_REQUESTED)
+    attempt = an_attempt(old, SERVICE, stop=an_order(Reason.RESTART_REQUESTED, 3, signalled_ago=3))
+    intents = (accepted(kind, 1), an_intent("stop", 2, requested_by="bob"))
+    found = planned(SERVICE, a_job_state(ActiveRun(old, alive(attempt)), intents=intents))
+    assert found.writes == (
+        a_hold("stop", NOW, "bob"),
+        refused(accepted(kind, 1), f'cannot {kind} "job": stopped by bob meanwhile'),
+        accepted("stop", 2, requested_by="bob"),
+    )
+
+
+def test_a_stop_right_after_a_restart_leaves_a_manual_job_stopped() -> None:
+    old = a_run("running", occasion="intent:9")
+    intents = (an_intent("restart", 1), an_intent("stop", 2))
+    state = a_state(a_job_state(with_process(old), intents=intents))
+    found = planned(JOB, state.jobs["job"])
+    after = carried_out(state, found, NOW).jobs["job"]
+    live = after.active[0].live
+    assert live is not None
+    assert after.intents == (accepted("stop", 2),)
+    gone = planned(JOB, after._replace(active=(ActiveRun(after.active[0].run, exited(live.attempt, 143)),)))
+    assert gone.effects == ()
+    assert gone.writes[-1] == done(accepted("stop", 2), "stopped")
+
+
+def test_a_start_right_after_a_stop_of_what_waits_starts_in_the_same_plan() -> None:
+    old = continuous_run("retrying", failures=2, not_before_at=later(30))
+    found = planned(SERVICE, a_job_state(waiting(old), intents=(an_intent("stop", 1), an_intent("start", 2))))
+    new = of_intent(2, SERVICE)
+    assert found.effects == (a_start(new, SERVICE, "wanted running"),)
+    assert accepted("start", 2, run_id=new.id) in found.writes
+    assert done(an_intent("stop", 1), "stopped") in found.writes
+
+
+# --- pause and resume ---
+
+
+def test_a_pause_leaves_what_runs_alone() -> None:
+    state = a_job_state(with_process(a_run("running")), intents=(an_intent("pause"),))
+    told = done(an_intent("pause"), "paused: what runs goes on, nothing new starts")
+    assert planned(JOB, state) == Plan(writes=(a_hold("pause", NOW), told))
+
+
+def test_a_pause_makes_a_retry_wait() -> None:
+    run = a_run("retrying", not_before_at=ago(1))
+    told = done(an_intent("pause"), "paused: what runs goes on, nothing new starts")
+    assert planned(JOB, a_job_state(waiting(run), intents=(an_intent("pause"),))) == Plan(
+        writes=(a_hold("pause", NOW), told), waits=(a_wait(Reason.PAUSED, run, "by alice", NOW),)
+    )
+
+
+def test_a_resume_lets_what_waits_start_in_the_same_plan() -> None:
+    run = a_run("retrying", not_before_at=ago(1))
+    state = a_job_state(waiting(run), holds=(a_hold("pause"),), intents=(an_intent("resume"),))
+    assert planned(JOB, state) == Plan(
+        writes=(started(run), HoldLifted("job", HoldKind.PAUSE), done(an_intent("resume"), "resumed")),
+        effects=(a_start(run, JOB, "attempt 2 after 1 failed", 2),),
+    )
+
+
+def test_a_resume_does_not_lift_a_stop() -> None:
+    state = a_job_state(holds=(a_hold("pause"), a_hold("stop")), intents=(an_intent("resume"),))
+    assert planned(SERVICE, state) == Plan(
+        writes=(HoldLifted("job", HoldKind.PAUSE), done(an_intent("resume"), "resumed")),
+        waits=(a_wait(Reason.STOPPED, None, "by alice", HOUR_AGO),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "holds", "message"),
+    [("pause", (a_hold("pause"),), "already paused"), ("resume", (), "was not paused")],
+)
+def test_pausing_or_resuming_twice_succeeds_and_says_so(kind: str, holds: tuple[Any, ...], message: str) -> None:
+    state = a_job_state(holds=holds, intents=(an_intent(kind),))
+    assert planned(JOB, state) == Plan(writes=(done(an_intent(kind), message),))
+
+
+@pytest.mark.parametrize("kind", ["hold_home", "release_home"])
+def test_what_concerns_the_home_is_refused_for_a_job(kind: str) -> None:
+    found = planned(JOB, a_job_state(intents=(an_intent(kind),)))
+    assert found == Plan(writes=(refused(an_intent(kind), f"{kind} does not concern a job"),))
