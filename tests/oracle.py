@@ -129,7 +129,9 @@ class Oracle:
         self._starts: dict[tuple[str, int], str] = {}
         self._slot_runs: dict[tuple[str, str], str] = {}
         self._forgiven: set[str] = set()
-        """Runs that an older database still took for unfinished: it may start them again."""
+        """Runs that an older database still took for unfinished: it may start them again. Once an older one was put back,
+        a continuous job begins anew as well; only a slot never does."""
+        self._has_gone_back = False
         machine.on_launch = self.on_launch
         machine.on_signal = self.on_signal
 
@@ -152,8 +154,10 @@ class Oracle:
         if life.has_begun:
             raise Violation(1, f"{life}: its process was started a second time under one mark")
         mark = self._starts.setdefault((life.run_id, life.number), life.mark)
-        if mark != life.mark and life.run_id not in self._forgiven:
-            raise Violation(1, f"{life} was started twice, under the marks {mark[:6]} and {life.mark[:6]}")
+        is_forgiven = life.run_id in self._forgiven or (self._has_gone_back and life.slot is None)
+        if mark != life.mark and not is_forgiven:
+            slot = life.slot or "no slot"
+            raise Violation(1, f"{life} ({slot}) was started twice, under the marks {mark[:6]} and {life.mark[:6]}")
         self._starts[life.run_id, life.number] = life.mark
         if life.slot is not None:
             run_id = self._slot_runs.setdefault((life.job_id, life.slot), life.run_id)
@@ -282,6 +286,8 @@ class Oracle:
     def _check_slots(self, row: Slots) -> None:
         if row.outcome is SlotOutcome.RAN and not self._looked(f"SELECT 1 FROM runs WHERE id = '{row.run_id}'"):
             raise Violation(3, f"the ledger names a run that does not exist: {row}")
+        if row.run_id is not None and row.outcome is SlotOutcome.SKIPPED:
+            return  # of a run that ended before it began; the slot itself was checked when it was recorded
         tables = [table for table, _ in self.accounts.epochs.get(row.job_id, ())]
         first, last = row.first_due_at - timedelta(microseconds=1), row.last_due_at
         for table in tables:
@@ -369,6 +375,7 @@ class Oracle:
 
     def go_back(self, accounts: Accounts) -> None:
         self.accounts = copy.deepcopy(accounts)
+        self._has_gone_back = True
         self._forgiven |= {run_id for run_id, state in accounts.runs.items() if state in _NEXT_STATES}
         for life in self._machine.lives.values():
             life.facts.pop("ended", None)
@@ -418,7 +425,7 @@ class Oracle:
         ending = [run for run in active if run[3] is not None]
         if ending:
             raise Violation(10, f"{job_id}: runs never ended: {ending}")
-        may_wait = HoldKind.PAUSE in held or len(alive) >= limit
+        may_wait = HoldKind.PAUSE in held or len(alive) >= limit or not job["enabled"]
         for state, not_before_at, *rest in active:
             is_later = from_microseconds(not_before_at) > now
             if state == "queued" and not (is_later or may_wait):
@@ -442,7 +449,7 @@ class Oracle:
             return
         newest = self._looked(
             "SELECT state, process_hash, reason FROM runs WHERE "
-            f"job_id = '{job_id}' AND finished_at IS NOT NULL ORDER BY finished_at DESC, rowid DESC LIMIT 1"
+            f"job_id = '{job_id}' AND finished_at IS NOT NULL ORDER BY rowid DESC LIMIT 1"
         )
         if newest and newest[0][0] in ("failed", "succeeded") and newest[0][1] == job["process_hash"]:
             return

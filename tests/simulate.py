@@ -133,6 +133,8 @@ class Daemon(Manager):
         self._next_full_at = scene.clock.now()
         self._fingerprint = ""
         self.resyncs = True
+        self.is_woken = False
+        """Somebody has made a request and told us."""
 
     def wake_at(self) -> datetime:
         return min((self._next_full_at, *self._wakes.values()))
@@ -170,10 +172,14 @@ class Daemon(Manager):
         exited = {shim for shim in self._watched if not scene.machine.is_running(shim.pid, shim.start_ticks)}
         self._watched -= exited
         jobs = {shim.job_id for shim in exited} | {job_id for job_id, at in self._wakes.items() if at <= now}
-        jobs |= set(self.store.jobs_with_intents())
         fingerprint = scene.files.fingerprint().text
-        has_changed, self._fingerprint = fingerprint != self._fingerprint, fingerprint
-        return None if HOME in jobs or has_changed or now >= self._next_full_at else frozenset(jobs)
+        must_see_all = fingerprint != self._fingerprint or now >= self._next_full_at
+        self._fingerprint = fingerprint
+        if not (jobs or must_see_all or self.is_woken):
+            return frozenset()
+        self.is_woken = False
+        jobs |= set(self.store.jobs_with_intents())
+        return None if HOME in jobs or must_see_all else frozenset(jobs)
 
 
 class Scene:
@@ -411,6 +417,8 @@ class Scene:
         intent = Intent(0, job_id, kind, force, self.clock.now(), "simulated")
         intent = intent._replace(id=self._asker.add_intent(intent))
         self.oracle.on_request(intent)
+        if self._daemon is not None:
+            self._daemon.is_woken = True
         self.trace.met[f"asked {kind}"] += 1
         self.trace.say(f"request {intent.id}: {kind} {job_id}{' --force' if force else ''}")
 
@@ -521,7 +529,7 @@ class Scene:
 
     def _draw_job(self, name: str) -> Document:
         rng = self.rng
-        given = dict(TEMPLATES[name])
+        given: dict[str, Any] = dict(TEMPLATES[name])
         given["retry"] = {
             "enabled": rng.random() < 0.85,
             "delays": rng.choice(([0], [1, 5], [2], [0, 30])),
@@ -563,7 +571,7 @@ class Scene:
 
     def _edit(self) -> None:
         """One edit, as a person makes one."""
-        jobs = dict(self.files.jobs)
+        jobs: dict[str, Any] = dict(self.files.jobs)
         name = self.rng.choice(sorted(TEMPLATES))
         if name not in jobs:
             jobs[name] = self._draw_job(name)
@@ -654,7 +662,8 @@ class Scene:
         self.trace.say("---- faults cease ----")
         self._crash = None
         self._fates.clear()
-        self.machine.refuses_next = None
+        # That somebody else just holds a record is no fault, so it may well happen now.
+        self.machine.refuses_next = self.rng.choice((None, None, "undecided"))
         if self.files.is_broken or self.rng.random() < 0.3:
             self.files.write(self.files.jobs)
         if self.rng.random() < 0.7:

@@ -142,10 +142,12 @@ class Life:
         self.wait(self.is_settled)
         assert self.faults() == []
         self.wait(lambda: not list(self.strangers()))
-        for job_id in RUNNING_AT_THE_END:
-            driver.request(IntentKind.STOP, job_id)
         driver.declare({**JOBS, "ticks": {**JOBS["ticks"], "enabled": False}})
-        self.wait(lambda: not driver.opened.store.live_attempts() and driver.job("ticks")["next_run"] is None)
+        self.wait(lambda: driver.opened.store.job_states(["ticks"])["ticks"].cursor.next_due_at is None)
+        # A tick that was decided and not yet started would wait for the job to be enabled again.
+        for job_id in (*RUNNING_AT_THE_END, "ticks"):
+            driver.request(IntentKind.STOP, job_id)
+        self.wait(lambda: not driver.opened.store.live_attempts())
         self.wait(lambda: not driver.records())
         os.kill(self.pid, signal.SIGKILL)
         self.nursery.last_code()

@@ -172,6 +172,7 @@ CALENDAR = [
     row("the year's last minute", "2026-01-01T00:00", "59 23 31 12 *", "UTC", "2026-12-31T23:59", "2027-12-31T23:59"),
     row("over the year's end", "2026-12-31T23:58", "* * * * *", "UTC", "2026-12-31T23:59", "2027-01-01T00:00"),
     row("second Fridays", "2026-01-01T00:00", "0 0 * * 5#2", "UTC", "2026-01-09T00:00", "2026-02-13T00:00"),
+    row("second Wednesday, the 14th", "2026-01-01T00:00", "0 0 * * wed#2", "UTC", "2026-01-14T00:00"),
     row("last Fridays", "2026-01-01T00:00", "0 0 * * L5", "UTC", "2026-01-30T00:00", "2026-02-27T00:00"),
     row("fifth Mondays", "2026-01-01T00:00", "0 0 * * mon#5", "UTC", "2026-03-30T00:00", "2026-06-29T00:00"),
     row("Sunday as 7", "2026-01-01T00:00", "0 0 * * 7", "UTC", "2026-01-04T00:00", "2026-01-11T00:00"),
@@ -186,6 +187,7 @@ CALENDAR = [
     row(
         "a step from the last value", "2026-01-01T00:00", "59/15 * * * *", "UTC", "2026-01-01T00:59", "2026-01-01T01:59"
     ),
+    row("a step from a value", "2026-01-01T00:30", "5/20 * * * *", "UTC", "2026-01-01T00:45", "2026-01-01T01:05"),
     row("a range of one", "2026-01-01T00:00", "5-5 * * * *", "UTC", "2026-01-01T00:05", "2026-01-01T01:05"),
     row("within a second", "2026-01-01T00:00:00.5", "0 0 * * *", "UTC", "2026-01-02T00:00"),
     row("just before", "2025-12-31T23:59:59.999999", "0 0 * * *", "UTC", "2026-01-01T00:00"),
@@ -268,6 +270,13 @@ def test_only_as_many_of_the_latest_are_kept_as_asked_for() -> None:
         map(utc, ("2026-01-01T23:00", "2026-01-01T23:30", "2026-01-02"))
     )
     assert len(due_between(schedule, *span, 100).latest) == 48
+
+
+def test_what_is_due_in_a_gap_and_at_its_end_counts_once() -> None:
+    span = (utc("2026-03-08T06:00"), utc("2026-03-08T07:10"))
+    wanted = (utc("2026-03-08T07:00"),)
+    assert due_between(parse(("0,30 2-3 * * *",), NEW_YORK), *span, 9) == Due(1, *wanted, wanted)
+    assert due_between(parse(("30 2 * * *", "@every 1h"), NEW_YORK), *span, 9) == Due(1, *wanted, wanted)
 
 
 @pytest.mark.parametrize(

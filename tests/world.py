@@ -692,10 +692,6 @@ class Files:
     def content_hash(self) -> str:
         return "broken" if self.is_broken else document_hash(document_of(self.jobs, keep_runs=5))
 
-    def content_hash(self) -> str:
-        self._machine.reach("look")
-        return document_hash([self.jobs, self.is_broken])
-
     def load(self) -> Loaded:
         self._machine.reach("look")
         if self.is_broken:

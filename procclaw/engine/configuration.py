@@ -1,8 +1,9 @@
 """Which configuration is in force: the files' if they are good, else the last good one, kept in the database.
 
-Additions and changes apply at once. What has disappeared, a job or procclaw.yaml itself, stays as it was until the files
-have been left alone for five seconds and still parse, because editors truncate or remove a file before they write it. With no good configuration ever
-seen there is none in force, and nothing is decided: an empty one would end every job there is.
+Additions and changes apply at once. What has disappeared, a job or procclaw.yaml itself, stays as it was until the
+files have been left alone for five seconds and still parse, because editors truncate or remove a file before they write
+it. With no good configuration ever seen there is none in force, and nothing is decided: an empty one would end every
+job there is.
 
 Files are read only when their directory entries or, where those prove nothing yet, their bytes have changed; they are
 parsed only when their bytes have.
@@ -93,9 +94,7 @@ class Configuration:
             return None if in_force is None else InForce(in_force, None, is_new=False)
         return self._put_in_force(loaded, fingerprint, in_force, now)
 
-    def _put_in_force(
-        self, loaded: Loaded, fingerprint: Fingerprint, in_force: Spec | None, now: datetime
-    ) -> InForce:
+    def _put_in_force(self, loaded: Loaded, fingerprint: Fingerprint, in_force: Spec | None, now: datetime) -> InForce:
         document = self._with_departing(loaded.document, fingerprint, now)
         document_is = document_hash(document)
         is_new = in_force is None or in_force.hash != document_is
@@ -118,7 +117,9 @@ class Configuration:
             self._store.set_problems(Problems(now, problems))
 
     def _remember(self, fingerprint: Fingerprint, now: datetime) -> None:
-        """From now on the directory entries alone tell that nothing has changed, unless the files are too young for that."""
+        """From now on the directory entries alone tell that nothing has changed, unless the files are too young for
+        that.
+        """
         is_proof = fingerprint.newest_at is not None and after(fingerprint.newest_at, RACY_SECONDS) <= now
         self._store.set_meta("fingerprint", fingerprint.text if is_proof else None)
 

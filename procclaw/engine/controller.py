@@ -1,4 +1,5 @@
-"""One cycle: observe, plan, act. The daemon, a single `reconcile`, a request without a daemon and the simulator all run this.
+"""One cycle: observe, plan, act. The daemon, a single `reconcile`, a request without a daemon and the simulator all run
+this.
 
 Only the holder of the home's lock runs cycles. A cycle commits twice: first what was seen and what is about to be done,
 then what came of it. Between any two effects stands what the next cycle sees if we die there; each is harmless, because
@@ -9,7 +10,7 @@ back and is tried again, and no job is blamed for it.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple, Protocol, assert_never
 
@@ -96,7 +97,10 @@ class _Acted:
         self.events: list[Event] = []
         self.lack: Lack | None = None
         self.launched: list[Attempt] = []
+        self.look_again: list[tuple[str, float]] = []
+        """Jobs to look at again, and in how many seconds."""
         self.must_look_again = False
+        """At all jobs, at once."""
 
     def rows(self) -> list[Row]:
         return [*self.attempts.values(), *self.events]
@@ -149,17 +153,25 @@ class Controller:
         by_job = plans(spec, state, now, judges_slots=judges_slots)
         decided = merged(by_job.values())
         acted = self._act(spec, state, decided, adopted_rows, now)
-        again_at = now if acted.must_look_again else None
-        lack_until = None if self._lack is None else self._lack.retry_at
-        wakes = [at for at in (decided.wake_at, in_force.settles_at, lack_until, again_at) if at is not None]
+        wakes = self._wakes(by_job, acted, in_force.settles_at, now)
         live = self._live(state, acted.launched)
-        due = {job_id: one.wake_at for job_id, one in by_job.items() if one.wake_at is not None}
-        confirm_at = after(now, CONFIRM_SECONDS)
-        for attempt in acted.attempts.values():
-            if attempt.job_pid is None and attempt.stop is None:
-                due[attempt.job_id] = min(due.get(attempt.job_id, confirm_at), confirm_at)
-                wakes.append(confirm_at)
-        return Cycle(now, jobs, decided, min(wakes, default=None), spec, due, live, has_acted=not decided.is_idle)
+        wake_at = min(wakes.values(), default=None)
+        return Cycle(now, jobs, decided, wake_at, spec, wakes, live, has_acted=not decided.is_idle)
+
+    def _wakes(
+        self, by_job: Mapping[str, Plan], acted: _Acted, settles_at: datetime | None, now: datetime
+    ) -> dict[str, datetime]:
+        """By job the next moment worth looking at it; what concerns all of them stands under the home."""
+        lack_until = None if self._lack is None else self._lack.retry_at
+        again_at = now if acted.must_look_again else None
+        moments = [(HOME, at) for at in (settles_at, lack_until, again_at)]
+        moments += [(job_id, one.wake_at) for job_id, one in by_job.items()]
+        moments += [(job_id, after(now, seconds)) for job_id, seconds in acted.look_again]
+        wakes: dict[str, datetime] = {}
+        for name, at in moments:
+            if at is not None:
+                wakes[name] = min(at, wakes.get(name, at))
+        return wakes
 
     def _tell(self, event: Event) -> None:
         """Leave word of something that no row of a plan stands for."""
@@ -214,7 +226,7 @@ class Controller:
         states: dict[str, JobState] = {}
         for name in names:
             job = recorded.get(name) or JobState(name)
-            active = tuple(self._with_sight(run, sights, members, now, rows) for run in job.active)
+            active = tuple(self._with_sight(run, sights, members, rows) for run in job.active)
             states[name] = job._replace(active=active)
         home = states.get(HOME)
         lack = self._lack or self._store.lack()
@@ -247,7 +259,6 @@ class Controller:
         active: ActiveRun,
         sights: dict[str, Sight],
         members: dict[str, tuple[Process, ...]],
-        now: datetime,
         rows: list[Row],
     ) -> ActiveRun:
         if active.live is None:
@@ -266,7 +277,9 @@ class Controller:
         return active._replace(live=Observed(attempt, sight, members.get(attempt.id)))
 
     def _take_in_strays(self, spec: Spec, now: datetime) -> None:
-        """Records that no live attempt in the database knows: of an attempt that is over, or of a database restored since."""
+        """Records that no live attempt in the database knows: of an attempt that is over, or of a database restored
+        since.
+        """
         known = {attempt.record for attempt in self._store.live_attempts()}
         for record in self._processes.records():
             if record in known:
@@ -292,7 +305,7 @@ class Controller:
         runs = {run.run.id: run.run for job in state.jobs.values() for run in job.active}
         runs |= {write.id: write for write in decided.writes if isinstance(write, Run)}
         acted = _Acted()
-        created = self._create(decided, runs, now, acted)
+        created = self._create(decided, now, acted)
         is_committed = acted.lack is None and self._commit_decisions(decided, seen, created, now, acted)
         for effect in decided.effects:
             match effect:
@@ -321,9 +334,7 @@ class Controller:
         self._settle_lack(acted, now)
         return acted
 
-    def _create(
-        self, decided: Plan, runs: dict[str, Run], now: datetime, acted: _Acted
-    ) -> dict[str, Attempt]:
+    def _create(self, decided: Plan, now: datetime, acted: _Acted) -> dict[str, Attempt]:
         """Blank records for all attempts that shall start: the disk space an exit code needs is there before the start."""
         created: dict[str, Attempt] = {}
         boot_id = self._processes.boot_id()
@@ -402,7 +413,7 @@ class Controller:
         try:
             launch = launch_of(job, spec.config, run, attempt, self._home, logs)
         except ProcclawError as error:
-            self._fail_start(attempt, Reason.ENVIRONMENT, str(error), now, acted)
+            self._fail_start(attempt, Reason.ENVIRONMENT, str(error), acted)
             return
         self._rotate(job, attempt, is_in_use=False)
         match self._processes.launch(launch):
@@ -411,18 +422,22 @@ class Controller:
                 acted.attempts[attempt.id] = started
                 acted.events.append(journal.attempt_started(started, now))
                 acted.launched.append(started)
+                acted.look_again.append((attempt.job_id, CONFIRM_SECONDS))
             case LaunchRefused(reason=reason, detail=detail, is_ours=is_ours):
                 if is_ours:
                     acted.lack = Lack(reason, detail, after(now, RETRY_LACK_SECONDS))
                 else:
-                    self._fail_start(attempt, reason, detail, now, acted)
+                    self._fail_start(attempt, reason, detail, acted)
             case LaunchUndecided():
-                pass
+                # Somebody removed its record, or holds it: nothing else would wake us for that.
+                acted.look_again.append((attempt.job_id, CONFIRM_SECONDS))
 
-    def _fail_start(self, attempt: Attempt, reason: Reason, detail: str, now: datetime, acted: _Acted) -> None:
-        """The attempt cannot be started as it stands: a failure of the job's, which the next cycle judges like any other."""
+    def _fail_start(self, attempt: Attempt, reason: Reason, detail: str, acted: _Acted) -> None:
+        """The attempt cannot be started as it stands: a failure of the job's, which the next cycle judges like any
+        other.
+        """
         acted.attempts[attempt.id] = attempt._replace(refusal=reason, detail=detail)
-        acted.must_look_again = True
+        acted.look_again.append((attempt.job_id, 0.0))
         self._log.line("warning", "attempt not started", job=attempt.job_id, run=attempt.run_id, detail=detail)
 
     def _signal(self, effect: Signal, now: datetime, acted: _Acted) -> None:
@@ -455,7 +470,9 @@ class Controller:
                 self._store.set_lack(acted.lack)
         elif self._lack is not None and (acted.launched or self._lack.retry_at <= now):
             self._lack = None
-            self._store.set_lack(None)
+            # One that stays in the database has had its time and holds nothing back.
+            with contextlib.suppress(DiskFull):
+                self._store.set_lack(None)
 
     # --- upkeep ---
 
@@ -481,5 +498,3 @@ class Controller:
             except (ProcclawError, OSError) as error:
                 # A log that cannot be rotated is no reason not to run the job.
                 self._log.line("warning", "log not rotated", job=job.id, file=opened.file, detail=error)
-
-

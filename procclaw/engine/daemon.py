@@ -1,9 +1,9 @@
 """When to run a cycle: at once when something may have happened, and otherwise when the plan says.
 
 An exit, a saved file, a request or a signal only says *look now*, at the jobs concerned where that is known; what to do
-is decided by the cycle, from everything. So nothing is lost with a wake-up that gets lost, it only comes later: all jobs
-are looked at every `daemon.resync` seconds, and the wall clock is compared every 30 s, because timers stand still while
-the machine sleeps.
+is decided by the cycle, from everything. So nothing is lost with a wake-up that gets lost, it only comes later: all
+jobs are looked at every `daemon.resync` seconds, and the wall clock is compared every 30 s, because timers stand still
+while the machine sleeps.
 """
 
 import os
@@ -101,7 +101,8 @@ class Daemon:
         state = self._home.store.job_states([HOME])[HOME]
         if state.holds:
             now = self._clock.now()
-            self._home.store.add_intent(Intent(0, HOME, IntentKind.RELEASE_HOME, False, now, "daemon start"))
+            asked = Intent(0, HOME, IntentKind.RELEASE_HOME, force=False, requested_at=now, requested_by="daemon start")
+            self._home.store.add_intent(asked)
 
     def _write_pid(self) -> None:
         path = self._home.paths.pid
@@ -129,7 +130,7 @@ class Daemon:
                 return 1
             cycle = self._cycle(controller, scope)
             if cycle is not None:
-                self._take_note(cycle, scope, processes, watcher)
+                self._take_note(cycle, processes, watcher)
             if scope is None:
                 next_full_at = after(self._clock.now(), self._resync_seconds)
             if self._clock.monotonic() >= upkeep_at:
@@ -157,13 +158,14 @@ class Daemon:
         except Exception as error:  # noqa: BLE001 (the boundary)
             import traceback
 
-            self._log.line("error", "cycle failed, a bug in ProcClaw", detail="".join(traceback.format_exception(error)))
-        self._wakes[HOME] = after(self._clock.now(), LOOK_AGAIN_SECONDS)
+            detail = "".join(traceback.format_exception(error))
+            self._log.line("error", "cycle failed, a bug in ProcClaw", detail=detail)
+        # What is overdue stays overdue; without this the loop would try again at once, and again.
+        again_at = after(self._clock.now(), LOOK_AGAIN_SECONDS)
+        self._wakes = {job_id: max(at, again_at) for job_id, at in self._wakes.items()} | {HOME: again_at}
         return None
 
-    def _take_note(
-        self, cycle: Cycle, scope: frozenset[str] | None, processes: Processes, watcher: Watcher
-    ) -> None:
+    def _take_note(self, cycle: Cycle, processes: Processes, watcher: Watcher) -> None:
         """Remember when to look at which job, and watch the shims that live."""
         if cycle.scope is None:
             self._wakes = dict(cycle.wakes)

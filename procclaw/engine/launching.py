@@ -1,10 +1,12 @@
 """What a job finds when it starts: argv, directory, environment, computed afresh each time from declared sources.
 
 The base is the same whoever starts the job: the account, `env` of procclaw.yaml, the names in `daemon.pass_env`. Then
-`env_file`, then `env`, then what ProcClaw says about the run. Nothing of the starter's own environment gets in otherwise.
+`env_file`, then `env`, then what ProcClaw says about the run. Nothing of the starter's own environment gets in
+otherwise.
 """
 
 import os
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from procclaw.model.clock import iso
@@ -30,15 +32,18 @@ def environment(spec: JobSpec, config: Config) -> tuple[Variable, ...]:
     """Every variable the job's own declarations give it, by name. Raises ProcclawError for what cannot be had."""
     account = own_account()
     variables = {each.name: each for each in _base(account, config)}
-    base = {name: variable.value for name, variable in variables.items()}
     if spec.env_file is not None:
-        path = _resolved(spec.env_file, spec, account)
+        path = _absolute(spec.env_file, working_directory(spec, account), account)
         variables |= {name: Variable(name, value, path) for name, value in read_env_file(path)}
+    # Of what stands before `env`, so that PATH: /opt/bin:${env:PATH} adds to the PATH there is.
+    before = _values(variables.values())
     for name, text in spec.env:
-        variables[name] = Variable(name, replaced(text, lambda each: _value(each, base)), f"{spec.source} env")
+        variables[name] = Variable(name, replaced(text, lambda each: _value(each, before)), f"{spec.source} env")
     if isinstance(spec.cmd, str):
+        values = _values(variables.values())
         for reference in references_in(spec.cmd):
-            variables[reference.variable] = Variable(reference.variable, _value(reference, base), f"{spec.source} cmd")
+            value = _value(reference, values)
+            variables[reference.variable] = Variable(reference.variable, value, f"{spec.source} cmd")
     return tuple(variables[name] for name in sorted(variables))
 
 
@@ -51,7 +56,7 @@ def _base(account: Account, config: Config) -> list[Variable]:
         Variable("SHELL", account.shell, whose),
         Variable("PATH", "/usr/local/bin:/usr/bin:/bin", "built in"),
     ]
-    so_far = {variable.name: variable.value for variable in base}
+    so_far = _values(base)
     base += [
         Variable(name, replaced(text, lambda each: _value(each, so_far)), "procclaw.yaml env")
         for name, text in config.env
@@ -61,25 +66,26 @@ def _base(account: Account, config: Config) -> list[Variable]:
     return base
 
 
-def _value(reference: Reference, base: dict[str, str]) -> str:
-    if reference.kind == "env" and reference.name in base:
-        return base[reference.name]
+def _values(variables: Iterable[Variable]) -> dict[str, str]:
+    return {variable.name: variable.value for variable in variables}
+
+
+def _value(reference: Reference, values: Mapping[str, str]) -> str:
+    if reference.kind == "env" and reference.name in values:
+        return values[reference.name]
     raise ProcclawError(f"${{{reference.kind}:{reference.name}}} is not set")
 
 
-def _resolved(path: str, spec: JobSpec, account: Account) -> str:
-    """Absolute: `~` is the account's home, and a relative path is taken from the job's directory."""
+def _absolute(path: str, directory: str, account: Account) -> str:
+    """`~` is the account's home; a relative path is taken from `directory`."""
     if path == "~" or path.startswith("~/"):
         path = account.home + path[1:]
-    if os.path.isabs(path):
-        return path
-    return os.path.join(account.home if spec.cwd is None else _resolved(spec.cwd, spec._replace(cwd=None), account), path)
+    return os.path.join(directory, path)
 
 
-def working_directory(spec: JobSpec) -> str:
-    """The job's `cwd`; the account's home when it names none."""
-    account = own_account()
-    return account.home if spec.cwd is None else _resolved(spec.cwd, spec._replace(cwd=None), account)
+def working_directory(spec: JobSpec, account: Account) -> str:
+    """The job's `cwd`, from the account's home; that home itself when it names none."""
+    return account.home if spec.cwd is None else _absolute(spec.cwd, account.home, account)
 
 
 def _about(run: Run, attempt: Attempt, home: str) -> dict[str, str]:
@@ -95,24 +101,21 @@ def _about(run: Run, attempt: Attempt, home: str) -> dict[str, str]:
     return about
 
 
-def launch_of(
-    spec: JobSpec, config: Config, run: Run, attempt: Attempt, home: str, logs: tuple[str, str]
-) -> Launch:
+def launch_of(spec: JobSpec, config: Config, run: Run, attempt: Attempt, home: str, logs: tuple[str, str]) -> Launch:
     """All that starting this attempt takes. Raises ProcclawError when its environment cannot be made."""
-    variables = environment(spec, config)
-    base = {variable.name: variable.value for variable in _base(own_account(), config)}
+    values = _values(environment(spec, config))
     if isinstance(spec.cmd, str):
         argv = shell_argv(as_shell_variables(spec.cmd))
     else:
-        argv = tuple(replaced(word, lambda each: _value(each, base)) for word in spec.cmd)
-    env = {variable.name: variable.value for variable in variables} | _about(run, attempt, home)
+        argv = tuple(replaced(word, lambda each: _value(each, values)) for word in spec.cmd)
+    env = values | _about(run, attempt, home)
     for name, text in (*env.items(), *(("cmd", word) for word in argv)):
         if len(name) + len(os.fsencode(text)) + 2 > MAX_ARGUMENT_BYTES:
             raise ProcclawError(f"{name} is longer than the 128 KiB the system allows; put it into a file")
     return Launch(
         record=attempt.record,
         argv=argv,
-        cwd=working_directory(spec),
+        cwd=working_directory(spec, own_account()),
         env=tuple(env.items()),
         stdout=logs[0],
         stderr=logs[1],

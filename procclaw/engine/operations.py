@@ -119,9 +119,7 @@ class Operations:
         job = self._named(spec, job_id)
         return next(self._views(self._store.job_states([job_id, HOME]), [job]))
 
-    def _views(
-        self, states: dict[str, JobState], jobs: Iterable[JobSpec]
-    ) -> Iterator[views.View]:
+    def _views(self, states: dict[str, JobState], jobs: Iterable[JobSpec]) -> Iterator[views.View]:
         home = states.get(HOME)
         holds = home.holds if home else ()
         lack, now = self._store.lack(), self._clock.now()
@@ -185,7 +183,8 @@ class Operations:
         seconds: float | None = None,
         on_wait: OnWait | None = None,
     ) -> list[Intent]:
-        """Ask for something to be done with these jobs and wait for the answers, at most `seconds` (None: however long).
+        """Ask for something to be done with these jobs and wait for the answers, at most `seconds` (None: however
+        long).
 
         One that is not answered by then comes back unanswered and goes on being acted upon by whoever reconciles next.
         """

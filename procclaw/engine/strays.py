@@ -1,7 +1,7 @@
 """Records that the database does not know: what an older, restored database has forgotten, or what a crash left over.
 
-A job's process must never run uncounted, so a record that speaks of a start gets its run and attempt rows back; the next
-decision treats them like any others. A blank one belongs to nothing and goes.
+A job's process must never run uncounted, so a record that speaks of a start gets its run and attempt rows back; the
+next decision treats them like any others. A blank one belongs to nothing and goes.
 """
 
 from datetime import datetime
@@ -31,11 +31,8 @@ def adopted(store: Store, spec: Spec, record: str, sight: Sight, boot_id: str, n
     earlier = store.attempts(name.run_id)
     if any(attempt.mark == name.mark and attempt.ended_at is not None for attempt in earlier):
         return []  # its end is recorded; only the deletion is outstanding
-    rows: list[Row] = []
-    for attempt in earlier:
-        if attempt.ended_at is None:
-            # A run has one live attempt: what the older database took for it has ended since.
-            rows.append(attempt._replace(ended_at=now, reason=Reason.LOST))
+    # A run has one live attempt: what the older database took for it has ended since.
+    rows: list[Row] = [each._replace(ended_at=now, reason=Reason.LOST) for each in earlier if each.ended_at is None]
     job = spec.jobs.get(name.job_id)
     is_continuous = job is not None and job.type is JobType.CONTINUOUS
     if run is None:

@@ -1,7 +1,7 @@
 """What a cycle asks of the machine: the seam between the engine and everything outside.
 
-`system/processes` and `system/output` fulfil these on a real machine, `tests/world.py` in a simulated one; both pass the same contract
-tests. A method does what it is told or reports what it sees; none of them decides.
+`system/processes` and `system/output` fulfil these on a real machine, `tests/world.py` in a simulated one; both pass
+the same contract tests. A method does what it is told or reports what it sees; none of them decides.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,9 @@ class Processes(Protocol):
         """Delete it; none there is fine."""
 
     def note_commit(self, at: datetime) -> None:
-        """Leave the time of the reconciler's newest commit beside the records, where a restored database does not reach."""
+        """Leave the time of the reconciler's newest commit beside the records, where a restored database does not
+        reach.
+        """
 
     def noted_commit(self) -> datetime | None:
         """The time so noted; None when there is none or it cannot be read."""

@@ -1,23 +1,24 @@
 """The command line: finds the command, carries it out, and turns what went wrong into words and an exit code.
 
-Exit codes: 0 done; 1 refused or failed as told; 2 usage or bad configuration; 3 a bug in ProcClaw; 4 a daemon was needed
-and none runs; 130 interrupted. This is the only place that catches everything.
+Exit codes: 0 done; 1 refused or failed as told; 2 usage or bad configuration; 3 a bug in ProcClaw; 4 a daemon was
+needed and none runs; 130 interrupted. This is the only place that catches everything.
 """
 
 import os
 import sys
 
 from procclaw import __version__
-from procclaw.engine.home import Home
 from procclaw.interface import commands
-from procclaw.interface.console import Console
+from procclaw.interface.console import Console, Unwritten
 from procclaw.model.errors import ProcclawError
 from procclaw.model.paths import chosen_home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from procclaw.engine.home import Home
     from procclaw.engine.operations import Operations
 
+USAGE = 2
 BUG = 3
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -33,8 +34,10 @@ class Context:
         self._operations: Operations | None = None
 
     @property
-    def home(self) -> Home:
+    def home(self) -> "Home":
         if self._home is None:
+            from procclaw.engine.home import Home
+
             self._home = Home(self.home_path)
         return self._home
 
@@ -65,23 +68,39 @@ def main(argv: list[str] | None = None) -> int:
     os.umask(0o077)
     try:
         code = _main(words)
-        sys.stdout.flush()
+        Console().flush()
     except BrokenPipeError:
-        # Whoever read our output has enough; without this the interpreter complains at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has enough.
+        _let_go_of_output()
         return BROKEN_PIPE
+    except Unwritten as error:
+        Console().complain(f"procclaw: {error}")
+        _let_go_of_output()
+        return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     return code
 
 
+def _let_go_of_output() -> None:
+    """What is still buffered goes nowhere; the interpreter would try to write it once more, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _main(words: list[str]) -> int:
     before, words = _global_options(words)
-    if not words or words[0] in ("-h", "--help"):
-        print(commands.overview())
-        return 0 if words else 2
+    if before[-1:] == ["--home"]:
+        return _misused("--home needs a directory")
+    if not words:
+        Console().complain(commands.overview())
+        return USAGE
+    if words[0] == "help":
+        words = [*words[1:], "--help"]
+    if words[0] in ("-h", "--help"):
+        Console().say(commands.overview())
+        return 0
     if words[0] in ("-V", "--version"):
-        words = ["version"]
+        words = ["version", *words[1:]]
     found = commands.find(words)
     if found is None:
         return _unknown(words)
@@ -89,7 +108,9 @@ def _main(words: list[str]) -> int:
     try:
         options = commands.parser_of(command).parse_args([*before, *words[length:]])
     except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 2
+        return leaving.code if isinstance(leaving.code, int) else USAGE
+    if options.home == "":
+        return _misused("--home is empty")
     context = Context(chosen_home(options.home, os.environ.get("PROCCLAW_HOME")), Console(is_json=options.json))
     try:
         return _carry_out(context, command, options)
@@ -109,17 +130,24 @@ def _global_options(words: list[str]) -> tuple[list[str], list[str]]:
     return before, rest
 
 
+def _misused(complaint: str) -> int:
+    Console().complain(f"procclaw: {complaint}")
+    return USAGE
+
+
 def _unknown(words: list[str]) -> int:
     from difflib import get_close_matches
 
-    if words[0] in commands.FAMILIES:
+    if words[0].startswith("-"):
+        return _misused(f'no option "{words[0]}" (procclaw --help lists what there is)')
+    is_family = words[0] in commands.FAMILIES
+    named = [word for word in words[: 2 if is_family else 1] if not word.startswith("-")]
+    if is_family and len(named) == 1:
         members = ", ".join(name.split()[1] for name in commands.names() if name.startswith(words[0] + " "))
-        print(f"procclaw {words[0]}: one of {members} must follow", file=sys.stderr)
-        return 2
-    close = get_close_matches(words[0], commands.names(), n=1)
+        return _misused(f"{words[0]}: one of {members} must follow")
+    close = get_close_matches(" ".join(named), commands.names(), n=1)
     hint = f'; did you mean "{close[0]}"?' if close else ""
-    print(f'procclaw: no command "{words[0]}"{hint} (procclaw --help lists them)', file=sys.stderr)
-    return 2
+    return _misused(f'no command "{" ".join(named)}"{hint} (procclaw --help lists them)')
 
 
 def _carry_out(context: Context, command: commands.Command, options: object) -> int:
@@ -128,11 +156,11 @@ def _carry_out(context: Context, command: commands.Command, options: object) -> 
     function = getattr(import_module(f"procclaw.interface.{command.module}"), command.function)
     try:
         return int(function(context, options))
+    except (KeyboardInterrupt, BrokenPipeError, Unwritten):
+        raise
     except ProcclawError as error:
         _tell(context.console, error)
         return error.exit_code
-    except (KeyboardInterrupt, BrokenPipeError):
-        raise
     except Exception as error:  # noqa: BLE001 (the boundary)
         return _report_bug(context, command, error)
 
@@ -158,7 +186,8 @@ def _report_bug(context: Context, command: commands.Command, error: Exception) -
             file.write(report)
     except OSError:
         path = "(it could not be written)\n" + report
-    context.console.complain(f"procclaw: a bug in ProcClaw: {type(error).__name__}: {error}\nreport: {path}")
+    message = f"a bug in ProcClaw: {type(error).__name__}: {error}"
+    if context.console.is_json:
+        context.console.json({"error": {"code": "bug", "message": message, "report": path}})
+    context.console.complain(f"procclaw: {message}\nreport: {path}")
     return BUG
-
-

@@ -3,7 +3,7 @@
 Only the one that is called gets a parser and has its module imported, so `procclaw list` pays for `list` alone.
 """
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,20 +34,45 @@ def _argument(*names: str, **options: object) -> Argument:
     return Argument(names, options)
 
 
+def _at_least(least: int) -> "Callable[[str], int]":
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise ArgumentTypeError(f'"{text}" is not a whole number from {least} on')
+        return int(text)
+
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ArgumentTypeError(f'"{text}" is not a number of seconds')
+    return seconds
+
+
 _JOB = _argument("job", metavar="JOB", help="id of a job")
 _JOBS = _argument("jobs", metavar="JOB", nargs="+", help="ids of jobs")
 _FOLLOW = _argument("-f", "--follow", action="store_true", help="go on printing what comes")
-_LIMIT = _argument("-n", "--limit", type=int, default=50, metavar="N", help="at most this many (default 50)")
+_LINES = _argument("-n", "--lines", type=_at_least(0), default=100, metavar="N", help="the last N lines (default 100)")
+_RUN = _argument("run", metavar="RUN", help="id of a run, or the beginning of one")
+_LIMIT = _argument("-n", "--limit", type=_at_least(1), default=50, metavar="N", help="at most this many (default 50)")
 _TYPES = ("manual", "continuous", "scheduled", "oneshot")
 _FILTERS = (
     _argument("--status", help="only jobs in this status"),
     _argument("--type", choices=_TYPES, help="only jobs of this type"),
-    _argument("--tag", action="append", default=[], metavar="TAG", help="only jobs with this tag (again: and this one)"),
+    _argument(
+        "--tag", action="append", default=[], metavar="TAG", help="only jobs with this tag; again: and with this one"
+    ),
     _argument("--enabled", action="store_true", default=None, help="only enabled jobs"),
     _argument("-q", "--query", metavar="TEXT", help="only jobs with this text in id, name, description or a tag"),
 )
 _WAIT = (
-    _argument("--timeout", type=float, metavar="SECONDS", help="wait at most this long (default: as long as it takes)"),
+    _argument(
+        "--timeout", type=_seconds, metavar="SECONDS", help="wait at most this long (default: as long as it takes)"
+    ),
 )
 
 COMMANDS = (
@@ -82,7 +107,7 @@ COMMANDS = (
             _argument("expression", metavar="EXPRESSION|JOB", help='such as "30 2 * * *", "@every 90s", or a job id'),
             _argument("--tz", metavar="ZONE", help="time zone, such as Europe/Berlin"),
             _argument("--after", metavar="ISO", help="count from this moment (default: now)"),
-            _argument("-n", "--count", type=int, default=5, metavar="N", help="how many (default 5)"),
+            _argument("-n", "--count", type=_at_least(1), default=5, metavar="N", help="how many (default 5)"),
         ),
         'procclaw next "30 2 * * *" --tz America/New_York -n 3',
     ),
@@ -96,7 +121,9 @@ COMMANDS = (
         "procclaw search report",
     ),
     Command("status", "show everything about a job", "jobs", "status", (_JOB,), "procclaw status api"),
-    Command("why", "show what keeps a job from starting, and what would free it", "jobs", "why", (_JOB,), "procclaw why api"),
+    Command(
+        "why", "show what keeps a job from starting, and what would free it", "jobs", "why", (_JOB,), "procclaw why api"
+    ),
     Command("start", "start jobs", "asking", "start", (_JOBS, *_WAIT), "procclaw start api"),
     Command(
         "stop",
@@ -149,11 +176,18 @@ COMMANDS = (
         ),
         "procclaw runs backup -n 10",
     ),
-    Command("runs list", "list the newest runs", "history", "runs", (
-        _argument("job", metavar="JOB", nargs="?", help="only of this job"),
-        _argument("--state", help="only runs in this state"),
-        _LIMIT,
-    ), "procclaw runs list backup"),
+    Command(
+        "runs list",
+        "list the newest runs",
+        "history",
+        "runs",
+        (
+            _argument("job", metavar="JOB", nargs="?", help="only of this job"),
+            _argument("--state", help="only runs in this state"),
+            _LIMIT,
+        ),
+        "procclaw runs list backup",
+    ),
     Command(
         "runs show",
         "show a run and its attempts",

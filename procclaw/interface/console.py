@@ -1,14 +1,19 @@
 """What is printed and how: tables and colour on a terminal, plain columns in a pipe, JSON when asked for.
 
-Nothing a job can influence is sent to a terminal as it is: control characters in names and log lines are shown, not obeyed.
+Nothing a job can influence is sent to a terminal as it is: control characters in names and log lines are shown, not
+obeyed.
 """
 
+import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TextIO
+
+from procclaw.model.errors import ProcclawError
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "grey": "90", "bold": "1"}
 _OF_STATUS = {
@@ -34,47 +39,90 @@ _OF_STATUS = {
 _COLOURED = frozenset({"STATUS", "STATE", "OUTCOME"})
 """Columns of one word each, which gets the colour of what it says."""
 
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(10, 32), 127, *range(0x80, 0xA0))}
+_TURNING = (0x61C, *range(0x200E, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+"""Line ends that do not look like one, and what changes the direction of the text around it."""
+_IN_LINE = {code: f"\\x{code:02x}" for code in (*range(9), *range(10, 32), 127, *range(0x80, 0xA0))}
+_IN_LINE |= {code: f"\\u{code:04x}" for code in _TURNING}
+_IN_CELL = {9: "\\x09", **_IN_LINE}
+"""A tab is what separates the cells in a pipe."""
+
+_NOTHING = "-"
+_NARROWEST = 12
+"""No column is cut shorter than this, however narrow the terminal."""
+_USUAL_COLUMNS = 80
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
+
+
+class Unwritten(ProcclawError):
+    """Our own output could not be written: a full disk, a terminal that is gone."""
 
 
 class Console:
     def __init__(self, *, is_json: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
-        self._out = out or sys.stdout
-        self._err = err or sys.stderr
+        # Python has None for a stream that was closed before it began; that takes nothing, like /dev/null.
+        self._out: TextIO | None = out or sys.stdout
+        self._err: TextIO | None = err or sys.stderr
+        if isinstance(self._out, io.TextIOWrapper):
+            # A terminal of another encoding shows what it cannot say as an escape.
+            self._out.reconfigure(errors="backslashreplace")
         self.is_json = is_json
-        self.is_terminal = self._out.isatty()
+        self.is_terminal = _is_terminal(self._out)
         self._has_colour = self.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        self._shows_progress = self._err.isatty() and not is_json
+        self._shows_progress = _is_terminal(self._err) and not is_json
         self._progress = ""
 
     def say(self, text: str = "") -> None:
-        print(text, file=self._out)
-
-    def write(self, text: str) -> None:
-        self._out.write(text)
+        """A line as it stands: what a job can influence in it has been through `shown` or `printable`."""
+        self._to_out(text + "\n")
 
     def flush(self) -> None:
-        self._out.flush()
+        self._to_out("", is_end=True)
+
+    def _to_out(self, text: str, *, is_end: bool = False) -> None:
+        if self._out is None:
+            return
+        try:
+            self._out.write(text)
+            if is_end:
+                self._out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise Unwritten(f"the output could not be written: {error.strerror}") from error
 
     def complain(self, text: str) -> None:
+        """To stderr, line by line, without anything that would drive the terminal."""
         self.end_progress()
-        print(text, file=self._err)
+        self._to_err("".join(f"{printable(line)}\n" for line in text.split("\n")))
+
+    def _to_err(self, text: str) -> None:
+        if self._err is None:
+            return
+        try:
+            self._err.write(text)
+            self._err.flush()
+        except OSError:
+            # There is nobody left to tell.
+            self._err = None
 
     def json(self, value: object) -> None:
-        print(json.dumps(value, indent=2 if self.is_terminal else None, ensure_ascii=False), file=self._out)
+        is_ascii = self._out is None or (self._out.encoding or "").lower() != "utf-8"
+        self.say(json.dumps(value, indent=2 if self.is_terminal else None, ensure_ascii=is_ascii))
 
     def progress(self, text: str) -> None:
         """One line on a terminal that the next one replaces; nothing elsewhere."""
-        if self._shows_progress:
-            clear = " " * max(0, len(self._progress) - len(text))
-            self._err.write(f"\r{text}{clear}")
-            self._err.flush()
+        if not self._shows_progress or self._err is None:
+            return
+        # What wraps could not be taken back.
+        text = _shortened(shown(text), _columns(self._err) - 1)
+        if text != self._progress:
+            clear = " " * max(0, _width(self._progress) - _width(text))
+            self._to_err(f"\r{text}{clear}")
             self._progress = text
 
     def end_progress(self) -> None:
         if self._progress:
-            self._err.write("\r" + " " * len(self._progress) + "\r")
-            self._err.flush()
+            self._to_err("\r" + " " * _width(self._progress) + "\r")
             self._progress = ""
 
     def paint(self, text: str, colour: str | None) -> str:
@@ -83,49 +131,96 @@ class Console:
     def status(self, word: str) -> str:
         return self.paint(word, _OF_STATUS.get(word))
 
-    def table(self, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Aligned under a header on a terminal; tab-separated without one in a pipe."""
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[object]], *, cut: str = "") -> None:
+        """In a pipe tab-separated without a header. On a terminal aligned under one, less the columns in which no row
+        says anything; where that is wider than the terminal, the column named `cut` is cut short."""
         cells = [[shown(cell) for cell in row] for row in rows]
-        if not self.is_terminal:
+        if not self.is_terminal or self._out is None:
             for row in cells:
                 self.say("\t".join(row))
             return
-        if not cells:
-            return
-        widths = [max(len(line[column]) for line in (header, *cells)) for column in range(len(header))]
-        self.say(self.paint("  ".join(name.ljust(width) for name, width in zip(header, widths, strict=True)), "bold"))
-        for row in cells:
-            painted = [self.status(text) if name in _COLOURED else text for name, text in zip(header, row, strict=True)]
-            gaps = [" " * (width - len(text)) for text, width in zip(row, widths, strict=True)]
-            self.say("  ".join(text + gap for text, gap in zip(painted, gaps, strict=True)).rstrip())
+        columns = [column for column in range(len(header)) if any(row[column] != _NOTHING for row in cells)]
+        names = [header[column] for column in columns]
+        lines = _fitted([names, *([row[column] for column in columns] for row in cells)], cut, _columns(self._out))
+        widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+        for number, line in enumerate(lines if cells else []):
+            painted = [
+                (self.paint(text, "bold") if number == 0 else self._cell(name, text)) + " " * (width - _width(text))
+                for name, text, width in zip(names, line, widths, strict=True)
+            ]
+            self.say("  ".join(painted).rstrip())
 
     def fields(self, pairs: Iterable[tuple[str, object]]) -> None:
         """One `name  value` line each, without those that have no value."""
         present = [(name, shown(value)) for name, value in pairs if value not in (None, "", [], ())]
         width = max((len(name) for name, _ in present), default=0)
         for name, value in present:
-            painted = self.status(value) if name.upper() in _COLOURED else value
-            self.say(f"{self.paint(name.ljust(width), 'grey')}  {painted}")
+            self.say(f"{self.paint(name.ljust(width), 'grey')}  {self._cell(name.upper(), value)}")
+
+    def _cell(self, name: str, text: str) -> str:
+        return self.status(text) if name in _COLOURED else text
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _columns(terminal: TextIO) -> int:
+    wanted = os.environ.get("COLUMNS", "")
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or _USUAL_COLUMNS
+    except OSError:
+        return _USUAL_COLUMNS
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
+
+
+def _fitted(lines: list[list[str]], cut: str, room: int) -> list[list[str]]:
+    """The table, header first, with the column named `cut` shortened as far as it takes."""
+    if cut not in lines[0]:
+        return lines
+    column = lines[0].index(cut)
+    others = sum(2 + max(map(_width, texts)) for texts in zip(*lines, strict=True)) - 2
+    others -= max(_width(line[column]) for line in lines)
+    left = max(_NARROWEST, room - others)
+    return [[*line[:column], _shortened(line[column], left), *line[column + 1 :]] for line in lines]
+
+
+def _shortened(text: str, room: int) -> str:
+    if _width(text) <= room:
+        return text
+    while _width(text) > room - 1:
+        text = text[:-1]
+    return text + "…"
 
 
 def shown(value: object) -> str:
     """For a cell: nothing as `-`, control characters made visible."""
-    if value is None or value == "":
-        return "-"
     if isinstance(value, (list, tuple)):
-        return ", ".join(str(each) for each in value).translate(_CONTROL) or "-"
-    return str(value).translate(_CONTROL)
+        value = ", ".join(str(each) for each in value)
+    return _NOTHING if value is None or value == "" else str(value).translate(_IN_CELL)
 
 
 def printable(line: str) -> str:
     """A log line that cannot drive the terminal; colours a job prints are shown as text too."""
-    return line.translate(_CONTROL)
+    return line.translate(_IN_LINE)
 
 
 def duration(seconds: float | None) -> str | None:
-    """Two units at most: `41s`, `5m 12s`, `3h 05m`, `2d 04h`."""
+    """Two units at most: `0.4s`, `41s`, `5m 12s`, `3h 05m`, `2d 04h`."""
     if seconds is None:
         return None
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -150,3 +245,8 @@ def coming(text: str | None, now: datetime) -> str | None:
     seconds = (datetime.fromisoformat(text).astimezone(UTC) - now).total_seconds()
     when = f"in {duration(seconds)}" if seconds >= 0 else f"{duration(-seconds)} ago"
     return f"{local(text)} ({when})"
+
+
+def with_local_times(text: str | None) -> str | None:
+    """A sentence of the engine's, which speaks UTC, on the reader's own wall clock."""
+    return None if text is None else _MOMENT.sub(lambda found: local(found[0]) or "", text)

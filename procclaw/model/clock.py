@@ -1,7 +1,8 @@
 """Time: the only module that reads a clock, and the one form in which times are kept and shown.
 
-A moment is an aware `datetime` in UTC. The database keeps it as whole microseconds since the epoch, so a moment survives
-the round trip exactly. Wall clock time decides what is due; monotonic time is only for waiting inside one process.
+A moment is an aware `datetime` in UTC. The database keeps it as whole microseconds since the epoch, so a moment
+survives the round trip exactly. Wall clock time decides what is due; monotonic time is only for waiting inside one
+process.
 """
 
 import time

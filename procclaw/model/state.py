@@ -267,7 +267,8 @@ class Cursor(NamedTuple):
 
     job_id: str
     schedule_key: str
-    """Schedule, zone and run_at in one text; another one is another schedule, judged from its first sight. Empty: none."""
+    """Schedule, zone and run_at in one text; another one is another schedule, judged from its first sight. Empty: none.
+    """
     judged_until: datetime
     """Every slot up to and including this moment is in the ledger; moves on only when slots are judged."""
     next_due_at: datetime | None

@@ -1,7 +1,7 @@
 """What is done about attempts: ends are recorded, stops pressed on, unfinished launches repeated.
 
-A stop is one order that is carried on from cycle to cycle: asked, signalled, killed when the grace is over, and not done
-until nothing of the attempt is left. What a process left behind when it ended by itself is stopped the same way.
+A stop is one order that is carried on from cycle to cycle: asked, signalled, killed when the grace is over, and not
+done until nothing of the attempt is left. What a process left behind when it ended by itself is stopped the same way.
 """
 
 from datetime import datetime
@@ -19,13 +19,17 @@ SWEEP_SECONDS = 0.05
 
 KILL_AGAIN_SECONDS = 0.5
 UNKILLABLE_AFTER_SECONDS = 10.0
-"""Killed this long ago and still there (stuck in the kernel, say): whoever asked is told so, and there is no hurry left."""
+"""Killed this long ago and still there (stuck in the kernel, say): whoever asked is told so, and there is no hurry
+left.
+"""
 
 PATIENT_SECONDS = 5.0
 """Between kills of what has proved unkillable; each takes a look at the whole process table."""
 
 DRAINED_AFTER_SECONDS = 10.0
-"""What still holds a relay's pipe this long after the end escaped from the attempt; it must not hold the job up as well."""
+"""What still holds a relay's pipe this long after the end escaped from the attempt; it must not hold the job up as
+well.
+"""
 
 
 def settle(draft: Draft) -> None:

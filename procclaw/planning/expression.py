@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LONGEST_WAIT = timedelta(days=40 * 366)
 """Nothing that is ever due takes longer: 29 February on a given weekday returns within 28 years, and 40 near 2100."""
@@ -38,6 +38,8 @@ _FIELDS = (
 )
 _DAY_OF_MONTH, _DAY_OF_WEEK = _FIELDS[2], _FIELDS[4]
 _SATURDAY, _SUNDAY_AT_THE_END = 6, 7
+_EVERY_KIND_OF_DAY = range(date(2001, 1, 1).toordinal(), date(2029, 1, 1).toordinal())
+"""28 years of one century hold each date on each weekday it can fall on."""
 _SHORTEST = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 _ALIASES = {
@@ -87,8 +89,8 @@ class Cron:
             (weekday, _LAST) in self._weekdays and (day + timedelta(days=7)).month != day.month
         )
 
-    def day_no_month_has(self) -> int | None:
-        """Its first day of the month, if a month of it may lack all of its days and nothing else makes up for that."""
+    def day_some_months_lack(self) -> int | None:
+        """The first of its days of the month, if one of its months may be too short for it; None if all have it."""
         first = min(self._month_days)
         return first if not self._either and first > min(_SHORTEST[month - 1] for month in self.months) else None
 
@@ -124,15 +126,11 @@ def read_cron(expression: str) -> Cron:
     """Raises ValueError with a message for the person who wrote it, also when no date ever fits."""
     fields = _fields(expression)
     cron = Cron(fields)
-    # Any 28 years of this century hold every combination of weekday and leap year.
-    if not any(cron.falls_on(date.fromordinal(day)) for day in range(_FIRST_DAY, _FIRST_DAY + 28 * 366)):
+    if not any(cron.falls_on(date.fromordinal(day)) for day in _EVERY_KIND_OF_DAY):
         _, _, month_day, month, weekday = fields
         on_weekday = "" if weekday == "*" else f" and day of week {weekday}"
         raise ValueError(f'"{expression}" is never due: no date is day {month_day} of month {month}{on_weekday}')
     return cron
-
-
-_FIRST_DAY = date(2001, 1, 1).toordinal()
 
 
 def lint(expression: str) -> tuple[str, ...]:
@@ -156,7 +154,7 @@ def _surprises(fields: Sequence[str], cron: Cron) -> Iterator[str]:
         else:
             how = "are alternatives: days that match either will do"
         yield f"day of month {month_day} and day of week {weekday} {how}"
-    if day := cron.day_no_month_has():
+    if day := cron.day_some_months_lack():
         yield f'a month without day {day} is passed over; the last day of every month is "L"'
 
 
@@ -264,9 +262,17 @@ def _is_fixed(fields: Sequence[str]) -> bool:
 
 
 Values = list[int | str]
+Occurrences = Mapping[int | str, set[int | str]]
 
 
-def _expand(text: str) -> tuple[list[Values], Mapping[int | str, set[int | str]]]:
+def _expand(text: str) -> tuple[list[Values], Occurrences]:
+    """Each field's values, and for counted weekdays which of them in a month."""
+    expanded: tuple[list[Values], Occurrences] = _croniter().expand(text)
+    return expanded
+
+
+@lru_cache(maxsize=1)
+def _croniter() -> Any:
     import platform
 
     # While it is imported, croniter asks for the platform's architecture, which is found out by running `file` on the
@@ -277,8 +283,7 @@ def _expand(text: str) -> tuple[list[Values], Mapping[int | str, set[int | str]]
         from croniter import croniter
     finally:
         platform.architecture = asked
-    expanded: tuple[list[Values], Mapping[int | str, set[int | str]]] = croniter.expand(text)
-    return expanded
+    return croniter
 
 
 def _values(field: _Field, expanded: Values) -> tuple[int, ...]:

@@ -52,7 +52,9 @@ def slots_held(job: JobState, home_holds: tuple[Hold, ...], spec: JobSpec) -> Re
 
 
 def enabled_gate(spec: JobSpec, run: Run) -> Gate:
-    """A disabled job does nothing of its own accord, be it a slot that waits or a retry; what a person wants goes ahead."""
+    """A disabled job does nothing of its own accord, be it a slot that waits or a retry; what a person wants goes
+    ahead.
+    """
     if spec.enabled or run.trigger in (Trigger.MANUAL, Trigger.CONTINUOUS):
         return Gate("enabled")
     return Gate("enabled", Reason.DISABLED, "disabled in jobs.yaml", unblock=f"enabled: true at {spec.source}")

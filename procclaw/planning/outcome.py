@@ -1,8 +1,8 @@
 """How an attempt ended, and what that means for its run.
 
 Three questions, asked in this order: is there an end to speak of (`natural_end`), was it a success (`is_success`), and
-what follows for the run (`after_attempt`). An end that was ordered (a stop, a timeout) keeps the order's reason; what the
-process did by itself gets the reason that the exit code tells.
+what follows for the run (`after_attempt`). An end that was ordered (a stop, a timeout) keeps the order's reason; what
+the process did by itself gets the reason that the exit code tells.
 """
 
 from datetime import datetime

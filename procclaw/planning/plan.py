@@ -1,7 +1,7 @@
 """The decision: what is to be done now, given what is wanted, what is recorded and what was seen.
 
-Pure: the same spec, state and moment give the same plan, and once its writes are recorded a plan asks for nothing twice.
-For each job, in this order:
+Pure: the same spec, state and moment give the same plan, and once its writes are recorded a plan asks for nothing
+twice. For each job, in this order:
 
 1. attempts    an end that was seen is recorded
 2. requests    what people asked for, in the order of asking

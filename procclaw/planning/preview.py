@@ -47,7 +47,8 @@ def _of_write(write: Write) -> View | None:
         case Run() if write.state is RunState.RETRYING:
             return {"job_id": write.job_id, "action": "retry", "because": f"at {iso(write.not_before_at)}"}
         case Slots():
-            because = f"{write.total} due from {iso(write.first_due_at)}" + (f": {write.reason}" if write.reason else "")
+            why = f": {write.reason}" if write.reason else ""
+            because = f"{write.total} due from {iso(write.first_due_at)}{why}"
             return {"job_id": write.job_id, "action": f"record slots as {write.outcome}", "because": because}
         case _:
             return None

@@ -1,7 +1,7 @@
 """The ledger: what becomes of every due slot of a schedule.
 
-`judge` looks at all slots since the last judgement at once and gives each exactly one row: it runs, it was skipped, or it
-was missed, and why. Slots of one outcome share a row, so an outage of a year costs one pass and a handful of rows.
+`judge` looks at all slots since the last judgement at once and gives each exactly one row: it runs, it was skipped, or
+it was missed, and why. Slots of one outcome share a row, so an outage of a year costs one pass and a handful of rows.
 Which runs a due slot may start beside others of its job is decided by `plan`, through `admit`.
 """
 

@@ -1,7 +1,7 @@
 """A job's schedule as one text, its `schedule_key`: the form in which a cursor remembers what it has been following.
 
-Two jobs, or one job before and after an edit, have the same slots exactly if their keys are equal; so an edit is noticed
-by comparing, and what came due before it was noticed can still be told.
+Two jobs, or one job before and after an edit, have the same slots exactly if their keys are equal; so an edit is
+noticed by comparing, and what came due before it was noticed can still be told.
 """
 
 from datetime import datetime

@@ -75,4 +75,3 @@ def why_view(spec: JobSpec, found: tuple[Gate, ...]) -> View:
         "earliest_start": moment(earliest),
         "gates": [gate_view(gate) for gate in found],
     }
-

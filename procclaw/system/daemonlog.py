@@ -1,7 +1,7 @@
 """`logs/daemon.log`, what the reconciler did, and `logs/daemon.audit.log`, who asked for what, as JSON lines.
 
-A line is a constant sentence and key=value pairs, so both can be searched. Each is appended with one write, so lines of a
-daemon and of commands beside it do not mix. A log that cannot be written (full disk) is given up for that line: the
+A line is a constant sentence and key=value pairs, so both can be searched. Each is appended with one write, so lines of
+a daemon and of commands beside it do not mix. A log that cannot be written (full disk) is given up for that line: the
 database has the events.
 """
 

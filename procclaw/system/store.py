@@ -2,8 +2,8 @@
 
 Every public method is one transaction. What is about to be done is written before it is done, so after a crash the next
 cycle can tell "planned" from "done". Any process may read and add requests; all else is written only by whoever holds
-the home's lock. Moments are whole microseconds since the epoch. A newer or damaged file is refused with what to do about
-it and is never emptied or replaced.
+the home's lock. Moments are whole microseconds since the epoch. A newer or damaged file is refused with what to do
+about it and is never emptied or replaced.
 
 Writers say BEGIN IMMEDIATE: a transaction that begins by reading and writes later fails at once, whatever the busy
 timeout, when another writer came between.
@@ -80,9 +80,9 @@ CREATE INDEX runs_by_time ON runs (queued_at);
 CREATE TABLE attempts (
     id TEXT PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, job_id TEXT NOT NULL,
     number INTEGER NOT NULL, mark TEXT NOT NULL, boot_id TEXT NOT NULL, created_at INTEGER NOT NULL,
-    terms TEXT NOT NULL, instance INTEGER NOT NULL, pid INTEGER, start_ticks INTEGER, job_pid INTEGER, started_at INTEGER,
-    blank_launches INTEGER NOT NULL, refusal TEXT, stop TEXT, exited_at INTEGER, exit_code INTEGER, ended_at INTEGER, reason TEXT,
-    detail TEXT NOT NULL, cpu_seconds REAL, max_rss_mb REAL, stdout TEXT, stderr TEXT,
+    terms TEXT NOT NULL, instance INTEGER NOT NULL, pid INTEGER, start_ticks INTEGER, job_pid INTEGER,
+    started_at INTEGER, blank_launches INTEGER NOT NULL, refusal TEXT, stop TEXT, exited_at INTEGER, exit_code INTEGER,
+    ended_at INTEGER, reason TEXT, detail TEXT NOT NULL, cpu_seconds REAL, max_rss_mb REAL, stdout TEXT, stderr TEXT,
     UNIQUE (run_id, number)
 );
 CREATE INDEX attempts_live ON attempts (job_id) WHERE ended_at IS NULL;
@@ -248,7 +248,10 @@ class Store:
     """One connection to the home's database. Not shared between threads."""
 
     def __init__(self, path: str, reserve: str | None = None) -> None:
-        """Open or create. Raises StoreError for a file that is newer, damaged or not ours; DiskFull if there is no room."""
+        """Open or create.
+
+        Raises StoreError for a file that is newer, damaged or not ours; DiskFull if there is no room.
+        """
         self._path = path
         self._reserve = reserve
         try:
@@ -667,7 +670,8 @@ class Store:
             conditions.append("state = ?")
             parameters.append(state)
         rows = self._read(
-            f"SELECT {_RUNS.columns} FROM runs WHERE {' AND '.join(conditions)} ORDER BY queued_at DESC, rowid DESC LIMIT ?",
+            f"SELECT {_RUNS.columns} FROM runs WHERE {' AND '.join(conditions)} "
+            "ORDER BY queued_at DESC, rowid DESC LIMIT ?",
             [*parameters, limit],
         )
         return tuple(_RUNS.read(row) for row in rows)
@@ -725,10 +729,10 @@ class Store:
     # --- retention ---
 
     def purge(self, keep_runs: int, before: datetime, limit: int) -> int:
-        """Remove up to `limit` finished runs of the jobs that have more than `keep_runs` or older ones; returns how many.
+        """Remove up to `limit` finished runs of jobs that have more than `keep_runs`, or older ones; returns how many.
 
-        A job's newest finished run stays whatever its age; so do rows of the ledger younger than `before`, and every row
-        that could still make a slot unique (at or after the job's cursor).
+        A job's newest finished run stays whatever its age; so do rows of the ledger younger than `before`, and every
+        row that could still make a slot unique (at or after the job's cursor).
         """
         oldest = to_microseconds(before)
 

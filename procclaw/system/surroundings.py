@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from procclaw.model.errors import ProcclawError
 
-_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*$")
+_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\", "$": "$", "`": "`"}
 
 
@@ -36,12 +36,13 @@ def own_variable(name: str) -> str | None:
 def read_env_file(path: str) -> tuple[tuple[str, str], ...]:
     """The NAME=VALUE lines of a file, in order. Raises ProcclawError with file and line.
 
-    `export `, comments, blank lines and quotes as in a shell: nothing is special in single quotes, `\\n`, `\\t`, `\\"` and
-    `\\\\` are in double quotes, and an unquoted value ends before ` #`. Nothing is expanded: a file is data.
+    `export `, comments, blank lines and quotes as in a shell: nothing is special in single quotes, `\\n`, `\\t`, `\\"`
+    and `\\\\` are in double quotes, and an unquoted value ends before ` #`. Nothing is expanded: a file is data.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
+        # The signature that some editors put first is no part of a name; a form feed or U+2028 ends no line.
+        with open(path, encoding="utf-8-sig") as file:
+            lines = file.read().split("\n")
     except OSError as error:
         raise ProcclawError(f"env_file {path}: {(error.strerror or str(error)).lower()}") from error
     except UnicodeDecodeError as error:
@@ -58,11 +59,11 @@ def _parse_line(path: str, number: int, line: str) -> tuple[str, str]:
     found = _LINE.match(line)
     if found is None:
         raise ProcclawError(f"env_file {path}:{number}: not NAME=VALUE")
-    name, raw = found[1], found[2]
+    name, raw = found[1], found[2].strip()
     if "\0" in raw:
         raise ProcclawError(f"env_file {path}:{number}: {name} holds a NUL character")
     if raw[:1] not in ("'", '"'):
-        return name, re.split(r"\s#", raw, maxsplit=1)[0].rstrip()
+        return name, re.split(r"\s#", found[2], maxsplit=1)[0].strip()
     quote = raw[0]
     body = re.match(r"'([^']*)'" if quote == "'" else r'"((?:[^"\\]|\\.)*)"', raw)
     if body is None or not re.fullmatch(r"\s*(#.*)?", raw[body.end() :]):

@@ -1,0 +1,210 @@
+"""What stands between a job and its start, and what people are told of it."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from procclaw.model.spec import JobSpec
+from procclaw.model.state import Hold, Lack, Reason, Run
+from procclaw.planning.gates import (
+    Gate,
+    enabled_gate,
+    expires_at,
+    resource_gate,
+    rests,
+    run_gates,
+    slots_held,
+    standing_gates,
+)
+from tests.builders import (
+    HOME_HELD,
+    NOW,
+    a_hold,
+    a_job,
+    a_job_state,
+    a_run,
+    ago,
+    changed,
+    continuous_run,
+    later,
+)
+
+HOUR_AGO = ago(3600)
+SERVICE = a_job("continuous")
+
+
+def standing(job: JobSpec, *holds: Hold, **fields: Any) -> list[Gate]:
+    return list(standing_gates(job, a_job_state(holds=holds), fields.get("home_holds", ())))
+
+
+def test_every_standing_gate_is_listed_in_one_order_open_or_not() -> None:
+    names = ["revoked", "paused", "stopped", "home", "built"]
+    assert standing(SERVICE) == [Gate(name) for name in names]
+    everything = standing(
+        changed(SERVICE, not_built=("user",)),
+        a_hold("stop"),
+        a_hold("pause"),
+        a_hold("revoke"),
+        home_holds=HOME_HELD,
+    )
+    assert [(gate.gate, gate.reason is None) for gate in everything] == [(name, False) for name in names]
+
+
+def test_each_closed_gate_says_who_since_when_and_what_opens_it() -> None:
+    found = standing(
+        changed(SERVICE, not_built=("user", "lock")),
+        a_hold("stop"),
+        a_hold("pause", ago(60), "bob"),
+        a_hold("revoke"),
+        home_holds=HOME_HELD,
+    )
+    assert found == [
+        Gate("revoked", Reason.REVOKED, "by alice", HOUR_AGO, None, "procclaw unrevoke job"),
+        Gate("paused", Reason.PAUSED, "by bob", ago(60), None, "procclaw resume job"),
+        Gate("stopped", Reason.STOPPED, "by alice", HOUR_AGO, None, "procclaw start job"),
+        Gate(
+            "home",
+            Reason.HOME_STOPPED,
+            "everything was stopped by alice",
+            HOUR_AGO,
+            None,
+            "procclaw daemon start",
+        ),
+        Gate("built", Reason.NOT_BUILT, "not built yet: user, lock", unblock="remove user, lock from job"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["manual", "scheduled", "oneshot"])
+def test_a_stop_holds_no_job_but_a_continuous_one(kind: str) -> None:
+    assert all(gate.reason is None for gate in standing(a_job(kind), a_hold("stop")))
+
+
+@pytest.mark.parametrize(
+    ("trigger", "is_open"), [("manual", True), ("continuous", True), ("schedule", False), ("catch_up", False)]
+)
+def test_being_disabled_keeps_back_what_the_job_does_of_its_own_accord(trigger: str, is_open: bool) -> None:
+    gate = enabled_gate(a_job(enabled=False), a_run("queued", trigger=trigger))
+    assert (gate.reason is None) is is_open
+    if not is_open:
+        assert gate == Gate("enabled", Reason.DISABLED, "disabled in jobs.yaml", unblock="enabled: true at jobs.yaml:2")
+    assert enabled_gate(a_job(), a_run("queued", trigger=trigger)).reason is None
+
+
+def gates_of(run: Run, job: JobSpec | None = None, live: int = 0, lack: Lack | None = None) -> list[Gate]:
+    return list(run_gates(run, job or a_job(), live, lack, NOW))
+
+
+def test_a_run_whose_time_has_come_meets_open_gates() -> None:
+    assert gates_of(a_run("queued")) == [Gate("time"), Gate("max_instances"), Gate("resources")]
+
+
+@pytest.mark.parametrize(
+    ("run", "gate"),
+    [
+        (
+            a_run("retrying", attempts=3, not_before_at=later(9)),
+            Gate(
+                "time",
+                Reason.RETRY_DELAY,
+                "attempt 3 failed, attempt 4 follows",
+                None,
+                later(9),
+                "procclaw restart job",
+            ),
+        ),
+        (
+            a_run("queued", not_before_at=later(9)),
+            Gate("time", Reason.JITTER, "its jitter", ago(60), later(9), "procclaw run job"),
+        ),
+    ],
+)
+def test_a_run_whose_time_is_to_come_says_when_and_how_to_start_it_now(run: Run, gate: Gate) -> None:
+    assert gates_of(run)[0] == gate
+
+
+@pytest.mark.parametrize(
+    ("kind", "max_instances", "live", "is_open"),
+    [
+        ("manual", 1, 0, True),
+        ("manual", 1, 1, False),
+        ("manual", 3, 2, True),
+        ("manual", 3, 3, False),
+        ("continuous", 3, 1, False),
+        ("continuous", 3, 0, True),
+    ],
+)
+def test_no_more_run_at_once_than_are_allowed(kind: str, max_instances: int, live: int, is_open: bool) -> None:
+    gate = gates_of(a_run("queued", waiting_since=ago(5)), a_job(kind, max_instances=max_instances), live)[1]
+    limit = 1 if kind == "continuous" else max_instances
+    detail = f"{live} of at most {limit} running"
+    closed = Gate("max_instances", Reason.MAX_INSTANCES, detail, ago(5), None, "procclaw stop job")
+    assert gate == (Gate("max_instances") if is_open else closed)
+
+
+@pytest.mark.parametrize(
+    ("retry_at", "is_open"),
+    [
+        (later(5), False),
+        (later(0.001), False),
+        (NOW, True),
+        (ago(1), True),
+        (later(60), False),
+        (later(60.001), True),  # the clock was set back since
+    ],
+)
+def test_what_procclaw_lacks_keeps_back_until_it_is_tried_again(retry_at: datetime, is_open: bool) -> None:
+    closed = Gate("resources", Reason.NO_DISK, "no space left", None, retry_at)
+    assert resource_gate(Lack(Reason.NO_DISK, "no space left", retry_at), NOW) == (
+        Gate("resources") if is_open else closed
+    )
+    assert resource_gate(None, NOW) == Gate("resources")
+
+
+@pytest.mark.parametrize(
+    ("job", "holds", "home_holds", "reason"),
+    [
+        (a_job("scheduled"), (), (), None),
+        (a_job("scheduled"), (a_hold("stop"),), (), None),
+        (a_job("scheduled"), (a_hold("pause"),), (), Reason.PAUSED),
+        (a_job("scheduled"), (a_hold("pause"), a_hold("revoke")), HOME_HELD, Reason.REVOKED),
+        (a_job("scheduled"), (a_hold("pause"),), HOME_HELD, Reason.PAUSED),
+        (a_job("scheduled", not_built=("user",)), (), HOME_HELD, Reason.HOME_STOPPED),
+        (a_job("scheduled", not_built=("user",)), (), (), Reason.NOT_BUILT),
+    ],
+)
+def test_due_slots_are_skipped_for_the_first_reason_that_is_told(
+    job: JobSpec, holds: tuple[Hold, ...], home_holds: tuple[Hold, ...], reason: Reason | None
+) -> None:
+    assert slots_held(a_job_state(holds=holds), home_holds, job) is reason
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (a_run("queued", waiting_since=ago(10)), later(290)),
+        (a_run("queued", slot=ago(20), waiting_since=ago(10)), later(290)),
+        (a_run("queued"), None),
+        (a_run("queued", trigger="catch_up", waiting_since=ago(10)), None),
+        (continuous_run("queued", waiting_since=ago(10)), None),
+        (a_run("retrying", waiting_since=ago(10)), None),
+    ],
+)
+def test_only_a_run_that_waits_for_a_place_gives_up(run: Run, expected: datetime | None) -> None:
+    assert expires_at(run, a_job()) == expected
+
+
+@pytest.mark.parametrize(
+    ("last", "is_resting"),
+    [
+        (None, False),
+        (continuous_run("failed"), True),
+        (continuous_run("succeeded"), True),
+        (continuous_run("stopped"), False),
+        (continuous_run("failed", process_hash="before the edit"), False),
+        (a_run("succeeded"), False),
+        (a_run("failed"), False),
+    ],
+)
+def test_a_continuous_job_rests_after_its_last_run_unless_something_changed(last: Run | None, is_resting: bool) -> None:
+    assert rests(SERVICE, last) is is_resting

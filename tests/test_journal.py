@@ -1,0 +1,109 @@
+"""The line that each change leaves behind."""
+
+from typing import Any
+
+import pytest
+
+from procclaw.model.state import HOME, Event, HoldKind, HoldLifted, JobForgotten, Reason, SlotsWithdrawn
+from procclaw.planning.actions import Write
+from procclaw.planning.journal import attempt_started, events
+from tests.builders import (
+    NOW,
+    a_cursor,
+    a_hold,
+    a_job,
+    a_run,
+    accepted,
+    ago,
+    an_attempt,
+    an_intent,
+    an_order,
+    done,
+    ended,
+    over,
+    refused,
+    slots_row,
+)
+
+RUN = a_run("running")
+ATTEMPT = an_attempt(RUN)
+
+TOLD: list[tuple[Write, str, dict[str, str]]] = [
+    (
+        ended(ATTEMPT, Reason.EXITED, 3),
+        "attempt ended",
+        {"run": RUN.id, "attempt": "1", "outcome": "exited", "code": "3"},
+    ),
+    (
+        ended(ATTEMPT, Reason.CWD_FAILED, detail="changing to /srv: no such directory"),
+        "attempt ended",
+        {"run": RUN.id, "attempt": "1", "outcome": "cwd_failed", "detail": "changing to /srv: no such directory"},
+    ),
+    (
+        ATTEMPT._replace(stop=an_order(Reason.TIMED_OUT)),
+        "stop ordered",
+        {"run": RUN.id, "reason": "timed_out", "shim": "1000"},
+    ),
+    (
+        over(RUN, "failed", Reason.RETRIES_USED_UP, exit_code=3),
+        "run finished",
+        {"run": RUN.id, "state": "failed", "code": "3", "reason": "retries_used_up", "attempts": "1"},
+    ),
+    (
+        slots_row(ago(7200), "missed", Reason.DOWN, last=ago(3600), total=2),
+        "slot missed",
+        {"first": "2026-06-01T10:00:00Z", "last": "2026-06-01T11:00:00Z", "slots": "2", "reason": "down"},
+    ),
+    (
+        slots_row(NOW, "skipped", Reason.OVERLAP),
+        "slot skipped",
+        {"first": "2026-06-01T12:00:00Z", "last": "2026-06-01T12:00:00Z", "slots": "1", "reason": "overlap"},
+    ),
+    (SlotsWithdrawn("job", ago(60)), "clock went back", {"to": "2026-06-01T11:59:00Z"}),
+    (a_hold("pause"), "hold set", {"hold": "pause", "by": "alice"}),
+    (HoldLifted("job", HoldKind.STOP), "hold lifted", {"hold": "stop"}),
+    (JobForgotten("job"), "job removed", {}),
+    (
+        refused(an_intent("start"), "paused"),
+        "request answered",
+        {"request": "start", "by": "alice", "answer": "refused", "message": "paused"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("write", "kind", "fields"), TOLD, ids=[row[1].replace(" ", "-") for row in TOLD])
+def test_a_change_leaves_one_line(write: Write, kind: str, fields: dict[str, str]) -> None:
+    [told] = events([write], NOW)
+    assert (told.at, told.kind, told.job_id, dict(told.fields)) == (NOW, kind, "job", fields)
+
+
+UNTOLD: list[Any] = [
+    a_run("queued"),
+    RUN,
+    ATTEMPT,
+    ATTEMPT._replace(stop=an_order(signalled_ago=1)),
+    ATTEMPT._replace(stop=an_order(force=True, killed_ago=1)),
+    slots_row(NOW, "ran", run=RUN),
+    a_cursor(a_job("scheduled"), NOW, None),
+    accepted("stop"),
+]
+
+
+@pytest.mark.parametrize("write", UNTOLD)
+def test_steps_on_the_way_are_not_told(write: Write) -> None:
+    assert events([write], NOW) == ()
+
+
+def test_what_concerns_the_home_names_no_job() -> None:
+    [told] = events([a_hold("stop", job_id=HOME)], NOW)
+    assert told.job_id is None
+
+
+def test_a_start_is_told_with_its_shim() -> None:
+    fields = (("run", RUN.id), ("attempt", "1"), ("shim", "1000"))
+    assert attempt_started(ATTEMPT, NOW) == Event(NOW, "attempt started", "job", fields)
+
+
+def test_lines_come_in_the_order_of_the_changes() -> None:
+    told = events([done(an_intent("stop"), "stopped"), a_run("queued"), a_hold("stop")], NOW)
+    assert [line.kind for line in told] == ["request answered", "hold set"]
