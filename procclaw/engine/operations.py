@@ -235,7 +235,7 @@ class Operations:
         seconds: float | None,
         on_wait: OnWait | None,
     ) -> Found | None:
-        """What `found` finds, as soon as it finds it; None when the time is over. Reconciles whenever nobody else does."""
+        """What `found` finds, once it finds anything; None when the time is over. Reconciles whenever nobody else does."""
         lock = self._home.lock()
         began = self._clock.monotonic()
         self._wake_daemon()

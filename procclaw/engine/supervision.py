@@ -50,7 +50,7 @@ def serve(home: Home) -> int:
 
 
 def bring_up(home: Home) -> Serving:
-    """Start a daemon in the background and wait until it serves. Raises ProcclawError with what it said if it does not."""
+    """Start a daemon in the background and wait until it serves. Raises ProcclawError, with what it said, if not."""
     log = os.path.join(home.paths.logs, _STARTUP_LOG)
     pid = detach(_as_daemon(home), log)
     began = home.clock.monotonic()

@@ -59,6 +59,8 @@ _FOLLOW = _argument("-f", "--follow", action="store_true", help="go on printing 
 _LINES = _argument("-n", "--lines", type=_at_least(0), default=100, metavar="N", help="the last N lines (default 100)")
 _RUN = _argument("run", metavar="RUN", help="id of a run, or the beginning of one")
 _LIMIT = _argument("-n", "--limit", type=_at_least(1), default=50, metavar="N", help="at most this many (default 50)")
+_ONLY_JOB = _argument("job", metavar="JOB", nargs="?", help="only of this job")
+_RUNS = (_ONLY_JOB, _argument("--state", help="only runs in this state"), _LIMIT)
 _TYPES = ("manual", "continuous", "scheduled", "oneshot")
 _FILTERS = (
     _argument("--status", help="only jobs in this status"),
@@ -157,7 +159,7 @@ COMMANDS = (
         (
             _JOB,
             _FOLLOW,
-            _argument("-n", "--lines", type=int, default=100, metavar="N", help="the last N lines (default 100)"),
+            _LINES,
             _argument("--run", metavar="RUN", help="only what this run wrote"),
             _argument("--since", metavar="TIME", help="only attempts alive since then: ISO 8601, or 90s, 15m, 2h, 1d"),
             _argument("--stderr", action="store_true", help="only stderr"),
@@ -169,11 +171,7 @@ COMMANDS = (
         "list the newest runs",
         "history",
         "runs",
-        (
-            _argument("job", metavar="JOB", nargs="?", help="only of this job"),
-            _argument("--state", help="only runs in this state"),
-            _LIMIT,
-        ),
+        _RUNS,
         "procclaw runs backup -n 10",
     ),
     Command(
@@ -181,11 +179,7 @@ COMMANDS = (
         "list the newest runs",
         "history",
         "runs",
-        (
-            _argument("job", metavar="JOB", nargs="?", help="only of this job"),
-            _argument("--state", help="only runs in this state"),
-            _LIMIT,
-        ),
+        _RUNS,
         "procclaw runs list backup",
     ),
     Command(
@@ -193,7 +187,7 @@ COMMANDS = (
         "show a run and its attempts",
         "history",
         "run_show",
-        (_argument("run", metavar="RUN", help="id of a run, or the beginning of one"),),
+        (_RUN,),
         "procclaw runs show k3v9",
     ),
     Command(
@@ -201,7 +195,7 @@ COMMANDS = (
         "print what a run wrote",
         "history",
         "run_logs",
-        (_argument("run", metavar="RUN", help="id of a run, or the beginning of one"), _FOLLOW),
+        (_RUN, _FOLLOW),
         "procclaw runs logs k3v9",
     ),
     Command(
@@ -210,7 +204,7 @@ COMMANDS = (
         "history",
         "ledger",
         (
-            _argument("job", metavar="JOB", nargs="?", help="only of this job"),
+            _ONLY_JOB,
             _argument("--since", metavar="TIME", help="only slots due since then: ISO 8601, or 90s, 15m, 2h, 30d"),
             _LIMIT,
         ),
@@ -222,7 +216,7 @@ COMMANDS = (
         "print what happened: starts, ends, holds, requests",
         "history",
         "events",
-        (_argument("job", metavar="JOB", nargs="?", help="only of this job"), _FOLLOW, _LIMIT),
+        (_ONLY_JOB, _FOLLOW, _LIMIT),
         "procclaw events -f",
     ),
     Command(
@@ -255,10 +249,7 @@ COMMANDS = (
         "print what the daemon did",
         "daemon",
         "logs",
-        (
-            _FOLLOW,
-            _argument("-n", "--lines", type=int, default=100, metavar="N", help="the last N lines (default 100)"),
-        ),
+        (_FOLLOW, _LINES),
         "procclaw daemon logs -f",
     ),
 )
@@ -308,6 +299,7 @@ def overview() -> str:
             "commands:",
             *lines,
             "",
-            "procclaw COMMAND --help shows a command's options and an example.",
+            "procclaw COMMAND --help shows a command's options and an example. Exit codes: 0 done; 1 refused or failed; 2 wrong",
+            "usage or configuration; 3 a bug in ProcClaw; 4 a daemon was needed and none runs; 130 interrupted.",
         )
     )

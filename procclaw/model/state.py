@@ -330,7 +330,7 @@ class HoldLifted(NamedTuple):
 
 
 class SlotsWithdrawn(NamedTuple):
-    """To be written: the clock went back to `after`, so rows of slots later than it that never ran are no longer true."""
+    """To be written: the clock went back to `after`, so rows of later slots that never ran are no longer true."""
 
     job_id: str
     after: datetime

@@ -61,7 +61,7 @@ def enabled_gate(spec: JobSpec, run: Run) -> Gate:
 
 
 def standing_gates(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...]) -> Iterator[Gate]:
-    """The gates that no run passes while they are closed, whatever occasioned it, in the order in which they are told."""
+    """The gates that no run passes while they are closed, whatever occasioned it, in the order of telling."""
     for kind, name, reason, command in _HOLDS:
         # What stops a continuous job is a hold; of other jobs a stop ends the runs there are and holds nothing.
         is_bound = kind is not HoldKind.STOP or spec.type is JobType.CONTINUOUS

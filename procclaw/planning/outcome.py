@@ -32,7 +32,7 @@ class End(NamedTuple):
 
 
 def natural_end(attempt: Attempt, sight: Sight, boot_id: str) -> End | None:
-    """What the record and the boot tell about the main process; None while it may still be alive or has to be started."""
+    """What record and boot tell about the main process; None while it may still be alive or has to be started."""
     if attempt.refusal is not None:
         return End(attempt.refusal, None, None, None)
     is_other_boot = attempt.boot_id != boot_id

@@ -132,7 +132,7 @@ def _take_restart(draft: Draft, intent: Intent) -> Intent:
 
 
 def open_awaited(draft: Draft) -> None:
-    """The second half of a restart: once nothing of before is left, the run that was asked for, one for all who asked."""
+    """The second half of a restart: once nothing of before is left, the run that was asked for, one for all."""
     if draft.spec is None or any(going.run.is_active and going.run.ending is not None for going in draft.going):
         return
     for intent in awaiting_a_run(draft):

@@ -41,7 +41,7 @@ def prepare(home: str) -> None:
 
 
 def _network_file_system(path: str) -> str | None:
-    """Which network file system the path is on; None for a local one and where the platform does not tell (not Linux)."""
+    """Which network file system the path is on; None for a local one, and where the platform does not tell."""
     import ctypes
 
     buffer = (ctypes.c_long * 64)()
