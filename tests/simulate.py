@@ -290,6 +290,7 @@ class Scene:
         scope = None if not jobs or self.rng.random() < 0.5 else frozenset({self.rng.choice(jobs)})
         if scope is not None:
             self._ask(self.rng.choice((IntentKind.START, IntentKind.STOP, IntentKind.RESTART)), min(scope))
+        done: Cycle | None = None
         for _ in range(5):
             done = self.cycle(manager, scope, judges_slots=scope is None)
             if done is None:
@@ -406,11 +407,10 @@ class Scene:
     def _ask_something(self) -> None:
         jobs = sorted({*self.files.jobs, *self.oracle.in_force})
         if self.rng.random() < 0.08:
-            self._ask(self.rng.choice((IntentKind.HOLD_HOME, IntentKind.RELEASE_HOME, IntentKind.RELEASE_HOME)), HOME)
+            self._ask(self.rng.choice((IntentKind.HOLD_HOME, IntentKind.RELEASE_HOME, IntentKind.LOOK)), HOME)
         elif jobs:
-            kinds = (IntentKind.START, IntentKind.RUN, IntentKind.STOP, IntentKind.RESTART)
-            kinds += (IntentKind.PAUSE, IntentKind.RESUME)
-            self._ask(self.rng.choice(kinds), self.rng.choice(jobs))
+            kinds = set(IntentKind) - {IntentKind.HOLD_HOME, IntentKind.RELEASE_HOME, IntentKind.LOOK}
+            self._ask(self.rng.choice(sorted(kinds)), self.rng.choice(jobs))
 
     def _ask(self, kind: IntentKind, job_id: str) -> None:
         force = kind in (IntentKind.STOP, IntentKind.RESTART) and self.rng.random() < 0.3

@@ -71,7 +71,9 @@ def up(driver: Driver, jobs: dict[str, Job]) -> None:
     """Declare the jobs, start them, and wait until each has become what it is."""
     driver.declare(jobs)
     driver.ask("reload")
-    driver.ask("start", *jobs)
+    manual = [job_id for job_id, job in jobs.items() if "type" not in job]
+    if manual:
+        driver.ask("start", *manual)
     for job_id in jobs:
         driver.wait_for_notes(job_id)
 

@@ -296,7 +296,7 @@ class Controller:
     def _restored_until(self) -> datetime | None:
         """Up to when the database has lost its memory; None: it is the newest there has been."""
         noted, committed = self._processes.noted_commit(), self._store.last_commit_at()
-        return noted if noted is not None and committed is not None and noted > committed else None
+        return noted if noted is not None and (committed is None or noted > committed) else None
 
     # --- act ---
 

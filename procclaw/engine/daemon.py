@@ -76,7 +76,6 @@ class Daemon:
         watcher = Watcher(self._home.paths.home, signals.fd)
         self._log.line("info", "daemon started", pid=os.getpid(), home=self._home.paths.home)
         try:
-            self._write_pid()
             return self._loop(controller, processes, watcher)
         finally:
             watcher.close()
@@ -121,6 +120,7 @@ class Daemon:
 
     def _loop(self, controller: Controller, processes: Processes, watcher: Watcher) -> int:
         scope: frozenset[str] | None = None
+        has_served = False
         next_full_at = self._clock.now()
         upkeep_at = self._clock.monotonic()
         upgrade_at = self._clock.monotonic() + UPGRADE_CHECK_SECONDS
@@ -129,6 +129,10 @@ class Daemon:
                 self._log.line("error", "the home's lock was replaced, leaving", path=self._home.paths.lock)
                 return 1
             cycle = self._cycle(controller, scope)
+            if not has_served:
+                # Whoever started us waits for this: from now on everything that is declared has been seen to.
+                self._write_pid()
+                has_served = True
             if cycle is not None:
                 self._take_note(cycle, processes, watcher)
             if scope is None:

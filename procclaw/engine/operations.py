@@ -7,11 +7,11 @@ them. So everything works with a daemon and without.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from procclaw.engine.home import Home
 from procclaw.model.clock import seconds_between
-from procclaw.model.errors import Conflict, NotFound, UsageError
+from procclaw.model.errors import Conflict, NotFound, SpecError, UsageError
 from procclaw.model.spec import JobSpec, Spec, spec_from_document
 from procclaw.model.state import HOME, Attempt, Event, Intent, IntentKind, JobState, Run, RunState, Slots
 from procclaw.planning import views
@@ -26,6 +26,8 @@ OnWait = Callable[[float, tuple[str, ...]], None]
 
 POLL_SECONDS = 0.02
 """How often to look for an answer somebody else works on, or for the end of what was told to stop."""
+
+FIRST_LOAD_SECONDS = 30.0
 
 SOON_SECONDS = 0.2
 """A pass waits this long for what it has set going: a pid to be known, a quick job to end."""
@@ -71,29 +73,34 @@ class Operations:
 
     def spec(self) -> Spec:
         """The configuration in force, loaded now if none ever was. Raises SpecError if there is no good one."""
-        stored = self._store.load_spec()
-        if stored is None:
-            self._load_first()
-            stored = self._store.load_spec()
-        if stored is None:
-            raise Conflict("no configuration is in force yet: run procclaw reconcile")
+        stored = self._store.load_spec() or self._first_spec()
         return spec_from_document(stored[1], stored[0])
 
-    def _load_first(self) -> None:
+    def _first_spec(self) -> tuple[str, dict[str, Any]]:
+        """Load the files for the first time, or wait for whoever is doing so."""
         from procclaw.engine.configuration import Configuration
         from procclaw.engine.files import ConfigurationFiles
-        from procclaw.model.errors import SpecError
 
         lock = self._home.lock()
-        if not self._home.acquire(lock, "pass"):
-            return
+        deadline = self._clock.monotonic() + FIRST_LOAD_SECONDS
+        while not self._home.acquire(lock, "pass"):
+            stored = self._store.load_spec()
+            if stored is not None:
+                return stored
+            problems = self._store.problems()
+            if problems is not None:
+                raise SpecError(problems.problems)
+            if self._clock.monotonic() >= deadline:
+                raise Conflict("no configuration is in force yet: another process is loading the first one")
+            self._clock.sleep(POLL_SECONDS)
         try:
-            in_force = Configuration(ConfigurationFiles(self._home.paths.home), self._store).current(self._clock.now())
+            Configuration(ConfigurationFiles(self._home.paths.home), self._store).current(self._clock.now())
         finally:
             lock.release()
-        if in_force is None:
-            problems = self._store.problems()
+        stored, problems = self._store.load_spec(), self._store.problems()
+        if stored is None:
             raise SpecError(problems.problems if problems else ("no configuration",))
+        return stored
 
     def job_spec(self, job_id: str) -> JobSpec:
         """Raises NotFound, with what may have been meant."""

@@ -10,7 +10,8 @@ from procclaw.model.errors import NoDaemon, ProcclawError
 from procclaw.model.state import Process
 from procclaw.system.processes import detach, is_marked, reexec_without_mark
 
-START_SECONDS = 15.0
+START_SECONDS = 60.0
+"""A first cycle over thousands of jobs takes its time; one that fails is noticed at once."""
 STOP_SECONDS = 15.0
 _POLL_SECONDS = 0.02
 _TERMINATE = 15
@@ -56,13 +57,22 @@ def bring_up(home: Home) -> Serving:
     began = home.clock.monotonic()
     while home.clock.monotonic() - began < START_SECONDS:
         found = serving(home)
-        if found is not None and os.path.exists(home.paths.pid):
+        if found is not None and _written_pid(home) == found.pid:
             return found
         if home.processes.start_ticks(pid) is None:
             break
         home.clock.sleep(_POLL_SECONDS)
     said = _last_lines(log)
     raise ProcclawError("the daemon did not come up" + (f":\n{said}" if said else ""))
+
+
+def _written_pid(home: Home) -> int | None:
+    """The pid that a daemon leaves once it serves, or that an earlier one left behind."""
+    try:
+        with open(home.paths.pid, encoding="utf-8") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
 
 
 def _last_lines(path: str) -> str:

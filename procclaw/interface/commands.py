@@ -299,7 +299,9 @@ def overview() -> str:
             "commands:",
             *lines,
             "",
-            "procclaw COMMAND --help shows a command's options and an example. Exit codes: 0 done; 1 refused or failed; 2 wrong",
-            "usage or configuration; 3 a bug in ProcClaw; 4 a daemon was needed and none runs; 130 interrupted.",
+            "procclaw COMMAND --help shows a command's options and an example.",
+            "",
+            "exit codes: 0 done, 1 refused or failed as told, 2 wrong usage or configuration, 3 a bug in ProcClaw,",
+            "4 a daemon was needed and none runs, 130 interrupted",
         )
     )

@@ -238,13 +238,17 @@ def local(text: str | None) -> str | None:
     return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def coming(text: str | None, now: datetime) -> str | None:
-    """An ISO moment and how far off it is."""
+def distance(text: str | None, now: datetime) -> str | None:
+    """How far off an ISO moment is."""
     if text is None:
         return None
     seconds = (datetime.fromisoformat(text).astimezone(UTC) - now).total_seconds()
-    when = f"in {duration(seconds)}" if seconds >= 0 else f"{duration(-seconds)} ago"
-    return f"{local(text)} ({when})"
+    return f"in {duration(seconds)}" if seconds >= 0 else f"{duration(-seconds)} ago"
+
+
+def coming(text: str | None, now: datetime) -> str | None:
+    """An ISO moment and how far off it is."""
+    return None if text is None else f"{local(text)} ({distance(text, now)})"
 
 
 def with_local_times(text: str | None) -> str | None:

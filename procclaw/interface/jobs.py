@@ -1,17 +1,18 @@
 """Looking at jobs: list, search, status, why. Imports only what a listing can afford."""
 
 from argparse import Namespace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from procclaw.engine.operations import Filter
-from procclaw.interface.console import coming, duration, local
+from procclaw.interface.console import coming, distance, duration, local, shown, with_local_times
 from procclaw.model.errors import UsageError
 from procclaw.planning.views import STATUSES, View
 
 if TYPE_CHECKING:
     from procclaw.interface.cli import Context
 
-_HEADER = ("JOB", "TYPE", "STATUS", "PID", "UP", "RESTARTS", "LAST EXIT", "NEXT", "REASON")
+_HEADER = ("JOB", "TYPE", "STATUS", "PID", "UP", "RESTARTS", "EXIT", "NEXT", "REASON")
 
 
 def show_list(context: "Context", options: Namespace) -> int:
@@ -36,17 +37,25 @@ def _listed(context: "Context", chosen: Filter) -> int:
         return 0
     problems = context.operations.problems()
     for problem in problems:
-        console.complain(console.paint(problem, "red"))
+        console.complain(problem)
     if problems:
         console.complain("the files cannot be used; the last good configuration stays in force")
-    console.table(_HEADER, (_row(view) for view in found))
+    now = context.home.clock.now()
+    console.table(_HEADER, (_row(view, now if console.is_terminal else None) for view in found), cut="REASON")
     if not found and console.is_terminal:
-        console.say("no jobs" if chosen == Filter() else "no job matches")
+        console.say("no job matches" if chosen != Filter() else "no jobs are declared")
+    if console.is_terminal and any(view["status"] == "pending" for view in found):
+        _tell_if_nobody_acts(context)
     return 0
 
 
-def _row(view: View) -> tuple[object, ...]:
-    next_run = local(view["next_run"])
+def _tell_if_nobody_acts(context: "Context") -> None:
+    if context.home.lock().holder() is None:
+        context.console.complain("no daemon runs: procclaw reconcile makes one pass, procclaw daemon start keeps going")
+
+
+def _row(view: View, now: datetime | None) -> tuple[object, ...]:
+    """`now` to tell the next run as a distance, which is short; None: as a time, which a program can use."""
     return (
         view["id"],
         view["type"],
@@ -55,8 +64,8 @@ def _row(view: View) -> tuple[object, ...]:
         duration(view["uptime_seconds"]),
         view["restart_count"] or None,
         view["last_exit_code"],
-        next_run,
-        view["reason"],
+        local(view["next_run"]) if now is None else distance(view["next_run"], now),
+        with_local_times(view["reason"]),
     )
 
 
@@ -67,13 +76,13 @@ def status(context: "Context", options: Namespace) -> int:
         console.json(view)
         return 0
     now = context.home.clock.now()
-    console.say(console.paint(view["id"], "bold") + ("" if view["name"] == view["id"] else f"  {view['name']}"))
+    console.say(console.paint(view["id"], "bold") + ("" if view["name"] == view["id"] else f"  {shown(view['name'])}"))
     up = duration(view["uptime_seconds"])
     console.fields(
         (
             ("status", view["status"]),
-            ("reason", view["reason"]),
-            ("health", view["health"]),
+            ("reason", with_local_times(view["reason"])),
+            ("health", view["health"] if view["pid"] else None),
             ("description", view["description"]),
             ("type", view["type"]),
             ("enabled", "yes" if view["enabled"] else "no"),
@@ -86,6 +95,7 @@ def status(context: "Context", options: Namespace) -> int:
             ("last exit code", view["last_exit_code"]),
             ("next run", coming(view["next_run"], now)),
             ("depends on", view["depends_on"]),
+            ("declared at", context.operations.job_spec(view["id"]).source),
         )
     )
     return 0
@@ -97,18 +107,32 @@ def why(context: "Context", options: Namespace) -> int:
     if console.is_json:
         console.json(view)
         return 0
-    now = context.home.clock.now()
-    live = context.operations.job(options.job)
-    if live["pid"] is not None:
-        console.say(f"{options.job} is {console.status(live['status'])} (pid {live['pid']})")
-    if view["can_start"]:
-        console.say(f"{options.job} can start now")
-    elif view["earliest_start"]:
-        console.say(f"{options.job} starts {coming(view['earliest_start'], now)} at the earliest")
-    else:
-        console.say(f"{options.job} does not start until somebody or something lets it")
+    job = context.operations.job(options.job)
+    console.say(_situation(context, job, view))
+    closed = [gate for gate in view["gates"] if not gate["open"]]
+    unblocks = [gate["unblock"] for gate in closed if gate["unblock"]]
+    # What runs and is wanted running needs nothing.
+    if unblocks and not (job["pid"] and job["type"] == "continuous"):
+        which = "another run" if job["pid"] else "it"
+        sooner = " sooner" if view["earliest_start"] else ""
+        console.say(shown(f"to let {which} start{sooner}: {', then '.join(dict.fromkeys(unblocks))}"))
+    console.say()
     console.table(("GATE", "STATE", "WHY", "SINCE", "UNTIL", "TO OPEN IT"), (_gate_row(gate) for gate in view["gates"]))
     return 0
+
+
+def _situation(context: "Context", job: View, view: View) -> str:
+    """What a job does now, why, and when it can start if that is known."""
+    about = job["reason"] if job["pid"] is None else f"pid {job['pid']}"
+    told = f"{job['id']} is {context.console.status(job['status'])}"
+    told += f": {shown(with_local_times(about))}" if about else ""
+    if job["pid"] is not None:
+        return told
+    if view["can_start"]:
+        return f"{told}; it can start now"
+    if view["earliest_start"]:
+        return f"{told}; it can start at {coming(view['earliest_start'], context.home.clock.now())} at the earliest"
+    return told
 
 
 def _gate_row(gate: View) -> tuple[object, ...]:

@@ -166,7 +166,13 @@ def _why_unwanted(draft: Draft, going: Going) -> Reason | None:
         return Reason.DISABLED
     if going.live is not None and going.live.attempt.terms.process_hash != spec.process_hash:
         return Reason.CHANGED
-    return None
+    return Reason.RESTORED if _is_doubled(draft, going) else None
+
+
+def _is_doubled(draft: Draft, going: Going) -> bool:
+    """Whether the job's one process is another run's: a database that was put back knew an older run for the present one."""
+    runs = [other for other in draft.going if other.is_wanted and other.run.trigger is Trigger.CONTINUOUS]
+    return going.live is None and going.is_wanted and going is not max(runs, key=lambda other: other.live is not None)
 
 
 # --- 4. slots ---
