@@ -437,7 +437,8 @@ def _recorded_of_job(job: JobState, write: Write, ledger: list[Slots]) -> JobSta
             still_open = (write,) if write.resolved_at is None else ()
             return job._replace(intents=tuple(sorted((*others, *still_open), key=lambda intent: intent.id)))
         case JobForgotten():
-            return job._replace(holds=(), cursor=None)
+            cursor = job.cursor and job.cursor._replace(schedule_key="", next_due_at=None)
+            return job._replace(holds=(), cursor=cursor)
         case Slots():
             ledger[:] = [row for row in ledger if (row.job_id, row.first_due_at) != (write.job_id, write.first_due_at)]
             ledger.append(write)
@@ -449,7 +450,7 @@ def _recorded_of_job(job: JobState, write: Write, ledger: list[Slots]) -> JobSta
 
 def _is_withdrawn(row: Slots, write: SlotsWithdrawn) -> bool:
     is_later = row.job_id == write.job_id and row.first_due_at > write.after
-    return is_later and row.outcome is not SlotOutcome.RAN
+    return is_later and row.run_id is None
 
 
 def _with_run(job: JobState, run: Run) -> JobState:

@@ -174,6 +174,10 @@ class Driver:
     def operations(self) -> Operations:
         return Operations(self.opened, "test")
 
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the files."""
+        return self.operations.problems()
+
     def job(self, job_id: str) -> dict[str, Any]:
         return self.operations.job(job_id)
 
@@ -181,11 +185,18 @@ class Driver:
         return str(self.job(job_id)["status"])
 
     def pid(self, job_id: str) -> int:
-        """The pid that people are told, which must be one of the job's own processes."""
+        """The pid that people are told."""
         pid = self.job(job_id)["pid"]
         assert isinstance(pid, int), self.show()
-        assert self.attempt_of(pid) is not None, f"pid {pid} is not one of {job_id}'s: {self.show()}"
         return pid
+
+    def living(self, job_id: str) -> str:
+        """The mark of the attempt that the told pid belongs to, which is one of the job's own and alive."""
+        pid = self.pid(job_id)
+        mark = self.attempt_of(pid)
+        assert mark in {attempt.mark for attempt in self.attempts(job_id)}, f"pid {pid} of {job_id}: {self.show()}"
+        assert mark is not None
+        return mark
 
     def attempt_of(self, pid: int) -> str | None:
         """The mark of the attempt that a living process belongs to."""

@@ -760,9 +760,9 @@ class Failure(Exception):
         self.number = error.number if isinstance(error, Violation) else 0
 
 
-def play(seed: int, directory: str) -> Scene:
+def play(seed: int, directory: str, steps: int = STEPS) -> Scene:
     """Play the history of one seed. Raises Failure."""
-    scene = Scene(seed, directory)
+    scene = Scene(seed, directory, steps)
     try:
         scene.play()
     except Exception as error:  # noqa: BLE001 (told together with the history it ends)
@@ -784,19 +784,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="replay this history and show it")
     parser.add_argument("--seeds", type=int, default=300, help="how many histories to play")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--steps", type=int, default=STEPS, help="how many things go wrong in each")
     parser.add_argument("--lines", type=int, default=60, help="how much of a history to show")
     chosen = parser.parse_args()
     directory = workplace()
     try:
         if chosen.seed is not None:
-            return _replay(chosen.seed, chosen.lines, directory)
-        return _play_many(chosen.first, chosen.seeds, directory)
+            return _replay(chosen.seed, chosen.steps, chosen.lines, directory)
+        return _play_many(range(chosen.first, chosen.first + chosen.seeds), chosen.steps, directory)
     finally:
         shutil.rmtree(directory)
 
 
-def _replay(seed: int, lines: int, directory: str) -> int:
-    scene = Scene(seed, directory)
+def _replay(seed: int, steps: int, lines: int, directory: str) -> int:
+    scene = Scene(seed, directory, steps)
     error: Exception | None = None
     try:
         scene.play()
@@ -812,14 +813,14 @@ def _replay(seed: int, lines: int, directory: str) -> int:
     return 0 if error is None else 1
 
 
-def _play_many(first: int, count: int, directory: str) -> int:
+def _play_many(seeds: range, steps: int, directory: str) -> int:
     began = monotonic()
     met: Counter[str] = Counter()
     failed: dict[int, str] = {}
     cycles = 0
-    for seed in range(first, first + count):
+    for seed in seeds:
         try:
-            scene = play(seed, directory)
+            scene = play(seed, directory, steps)
         except Failure as failure:
             failed[seed] = str(failure.__cause__).splitlines()[0][:200]
             sys.stdout.write(f"seed {seed}: {type(failure.__cause__).__name__}: {failed[seed]}\n")
@@ -828,7 +829,7 @@ def _play_many(first: int, count: int, directory: str) -> int:
             cycles += scene.cycles
     for kind, times in sorted(met.items()):
         sys.stdout.write(f"{times:8} {kind}\n")
-    sys.stdout.write(f"{count} histories, {cycles} cycles, {len(failed)} failed, {monotonic() - began:.1f} s\n")
+    sys.stdout.write(f"{len(seeds)} histories, {cycles} cycles, {len(failed)} failed, {monotonic() - began:.1f} s\n")
     return 1 if failed else 0
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from procclaw.model.state import IntentKind, Reason, RunState
-from tests.driver import NOTE, ROOT, STAYS, STUBBORN, WITHIN, Driver, Job, driving, is_alive, noting, until
+from tests.driver import NOTE, ROOT, STAYS, STUBBORN, Driver, Job, driving, is_alive, noting
 from tests.support import Reaper
 
 pytestmark = pytest.mark.real
@@ -101,7 +101,8 @@ class Nursery:
     def order(self, home: Path, kind: str, die_after: int | None) -> int:
         """The pid of a manager."""
         assert self._process.stdin is not None
-        print(json.dumps({"home": str(home), "kind": kind, "die_after": die_after}), file=self._process.stdin, flush=True)
+        order = {"home": str(home), "kind": kind, "die_after": die_after}
+        print(json.dumps(order), file=self._process.stdin, flush=True)
         return int(self._line())
 
     def last_code(self) -> int:
@@ -110,7 +111,7 @@ class Nursery:
 
     def _line(self) -> str:
         assert self._process.stdout is not None
-        return self._process.stdout.readline()
+        return str(self._process.stdout.readline())
 
 
 class Life:
@@ -143,7 +144,7 @@ class Life:
         assert self.faults() == []
         self.wait(lambda: not list(self.strangers()))
         driver.declare({**JOBS, "ticks": {**JOBS["ticks"], "enabled": False}})
-        self.wait(lambda: driver.opened.store.job_states(["ticks"])["ticks"].cursor.next_due_at is None)
+        self.wait(lambda: driver.operations.ledger("ticks", None, 1) and driver.job("ticks")["next_run"] is None)
         # A tick that was decided and not yet started would wait for the job to be enabled again.
         for job_id in (*RUNNING_AT_THE_END, "ticks"):
             driver.request(IntentKind.STOP, job_id)
@@ -168,9 +169,7 @@ class Life:
         self.driver.wait(holds)
 
     def is_settled(self) -> bool:
-        return all(
-            len(runs) == 1 and not runs[0].is_active for runs in (self.driver.runs(job_id) for job_id in CODES)
-        )
+        return all(len(runs) == 1 and not runs[0].is_active for runs in (self.driver.runs(job_id) for job_id in CODES))
 
     def faults(self) -> list[str]:
         return [*self._wrong_starts(), *self._wrong_ends(), *self._wrong_slots()]
@@ -277,3 +276,66 @@ def test_a_manager_killed_after_any_effect_is_carried_on_by_the_next(
             if found or not all(died):
                 break
     assert not found, "\n\n".join(found)
+
+
+# --- at any moment ---
+
+ALIVE_SECONDS = 0.25
+"""The longest life of a manager; most of them die while starting something."""
+DEATHS = 40
+RESTLESS: dict[str, Job] = {
+    "keeps": {"type": "continuous", "cmd": STAYS},
+    "flaky": {**ONCE_LONG_AGO, "cmd": noting("exit $((PROCCLAW_ATTEMPT % 7 + 1))"), **again_after(0.03, 60)},
+    "crashes": {
+        "type": "continuous",
+        "cmd": noting("sleep 0.0$((PROCCLAW_ATTEMPT % 8)); exit $((PROCCLAW_ATTEMPT % 5))"),
+        "retry": {"delays": [0.01], "max_attempts": "unlimited"},
+    },
+    "leaves": {
+        **ONCE_LONG_AGO,
+        "cmd": noting("setsid sh -c \"trap '' TERM; exec sleep 1000\" & exit $((PROCCLAW_ATTEMPT % 3 + 1))"),
+        **again_after(0.03, 60),
+        "shutdown": {"grace_period": 0.05},
+    },
+    "ticks": {"type": "scheduled", "schedule": "@every 1s", "cmd": noting("sleep 0.1; exit 0")},
+}
+
+
+def code_of(job_id: str, attempt: int) -> int | None:
+    return {"keeps": None, "flaky": attempt % 7 + 1, "crashes": attempt % 5, "leaves": attempt % 3 + 1, "ticks": 0}[
+        job_id
+    ]
+
+
+def test_managers_killed_one_after_the_other_repeat_and_forget_nothing(driver: Driver, reaper: Reaper) -> None:
+    seed = random.randrange(10_000)
+    rng = random.Random(seed)
+    nursery = Nursery(reaper)
+    driver.declare(RESTLESS)
+    for _ in range(DEATHS):
+        pid = nursery.order(driver.home, rng.choice(["daemon", "passes"]), None)
+        dies_at = time.monotonic() + rng.uniform(0, ALIVE_SECONDS)
+        driver.wait(lambda at=dies_at: time.monotonic() >= at)  # type: ignore[misc]
+        os.kill(pid, signal.SIGKILL)
+        assert nursery.last_code() == -signal.SIGKILL
+    driver.declare(
+        {"keeps": RESTLESS["keeps"], **{job_id: dict(job, enabled=False) for job_id, job in RESTLESS.items()}}
+    )
+    driver.ask("reconcile")
+    driver.ask("stop", *(job_id for job_id in RESTLESS if job_id != "keeps"))
+    said = f"seed {seed}\n{driver.show()}"
+    starts = Counter((note.run_id, note.attempt) for note in driver.notes())
+    assert max(starts.values()) == 1, said
+    for job_id in RESTLESS:
+        attempts = driver.attempts(job_id)
+        assert attempts, said
+        for attempt in attempts:
+            # A stop may come before the first line of a job that was just started; nothing else keeps one from its note.
+            was_stopped = attempt.reason is Reason.STOP_REQUESTED
+            assert was_stopped or starts[attempt.run_id, attempt.number] == 1, (attempt, said)
+            assert was_stopped or attempt.exit_code == code_of(job_id, attempt.number), (attempt, said)
+    decided = {(attempt.run_id, attempt.number) for job_id in RESTLESS for attempt in driver.attempts(job_id)}
+    assert set(starts) <= decided, said
+    [keeper] = driver.notes("keeps")
+    assert is_alive(keeper.pid), said
+    assert {driver.attempt_of(seen.pid) for seen in driver.job_processes()} == {driver.only_attempt("keeps").mark}, said

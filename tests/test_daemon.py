@@ -2,9 +2,8 @@
 
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import pytest
 
 from procclaw.model.clock import after, seconds_between
 from procclaw.model.state import IntentKind, Reason, RunState
-from tests.driver import NOTE, PROGRAM, ROOT, STAYS, WITHIN, Driver, driving, is_alive, mark_of, noting, until
+from procclaw.system.watch import wake
+from tests.driver import NOTE, ROOT, STAYS, WITHIN, Driver, driving, is_alive, mark_of, noting, until
 from tests.support import Reaper, environment
 
 pytestmark = pytest.mark.real
@@ -90,7 +90,7 @@ def test_jobs_keep_running_and_keep_their_pids_without_their_daemon(driver: Driv
     first = driver.start_daemon()
     driver.ask("start", "long")
     driver.wait_for_notes("service")
-    pids = driver.pid("service"), driver.pid("long")
+    before = driver.living("service"), driver.living("long")
     match ending:
         case "killed":
             driver.kill_daemon()
@@ -100,11 +100,11 @@ def test_jobs_keep_running_and_keep_their_pids_without_their_daemon(driver: Driv
         case _:
             assert driver.ask("daemon", "stop").out == "daemon stopped; 2 jobs go on running\n"
     assert not is_alive(first)
-    assert (driver.pid("service"), driver.pid("long")) == pids
+    assert (driver.living("service"), driver.living("long")) == before
     second = driver.start_daemon()
     assert second != first
     driver.ask("reconcile")
-    assert (driver.pid("service"), driver.pid("long")) == pids
+    assert (driver.living("service"), driver.living("long")) == before
     assert len(driver.notes()) == 2
     # And they are watched as if they were its own.
     [note] = driver.notes("service")
@@ -210,7 +210,7 @@ def test_an_edit_restarts_the_changed_job_and_leaves_the_others_alone(driver: Dr
     driver.wait_for_notes("same")
     driver.wait_for_notes("other")
     [before] = driver.wait_for_notes("long")
-    same, other = driver.pid("same"), driver.pid("other")
+    same, other = driver.living("same"), driver.living("other")
     changed = {"type": "continuous", "cmd": NOTE + "exec sleep 999"}
     # A running manual run finishes as it began; a description is nothing a process can see.
     driver.declare(
@@ -224,8 +224,8 @@ def test_an_edit_restarts_the_changed_job_and_leaves_the_others_alone(driver: Dr
     driver.wait_for_notes("added")
     driver.wait_for_notes("other", 2)
     driver.wait_for_status("other", "running")
-    assert driver.pid("same") == same
-    assert driver.pid("other") != other
+    assert driver.living("same") == same
+    assert driver.living("other") != other
     assert not is_alive(driver.notes("other")[0].pid)
     assert is_alive(before.pid)
     assert driver.job("same")["description"] == "words"
@@ -238,14 +238,14 @@ def test_a_removed_job_is_stopped_once_the_file_has_settled(driver: Driver) -> N
     driver.start_daemon()
     driver.wait_for_notes("stays")
     [going] = driver.wait_for_notes("goes")
-    stays = driver.pid("stays")
+    stays = driver.living("stays")
     removed_at = time.time()
     driver.declare({"stays": SERVICE})
     driver.ask("reload")
     assert is_alive(going.pid)
     driver.wait(lambda: not is_alive(going.pid))
     assert time.time() - removed_at >= 5.0 - 0.1
-    assert driver.pid("stays") == stays
+    assert driver.living("stays") == stays
     driver.wait(lambda: "goes" not in driver.operations.spec().jobs)
     [run] = driver.opened.store.runs("goes")
     assert (run.state, run.reason) == (RunState.STOPPED, Reason.REMOVED)
@@ -283,7 +283,7 @@ def test_a_broken_file_changes_nothing_and_is_told_everywhere(driver: Driver, ho
     jobs = driver.home / "jobs.yaml"
     good = jobs.read_text()
     jobs.write_text(BROKEN[how](good))
-    driver.wait(driver.operations.problems)
+    driver.wait(driver.problems)
     broken_at = time.monotonic()
     listed = driver.ask("list")
     assert "service" in listed.out
@@ -300,7 +300,7 @@ def test_a_broken_file_changes_nothing_and_is_told_everywhere(driver: Driver, ho
     driver.wait(lambda: len(driver.notes("tick")) > ticks and time.monotonic() > broken_at + 5.5)
     assert is_alive(note.pid)
     jobs.write_text(good)
-    driver.wait(lambda: not driver.operations.problems())
+    driver.wait(lambda: not driver.problems())
     assert driver.ask("list").err == ""
     assert len(driver.notes("service")) == 1
 
@@ -311,6 +311,14 @@ def test_a_home_without_any_good_configuration_starts_and_waits_for_one(driver: 
     assert "jobs.yaml:1" in answer.err
     driver.declare({"service": SERVICE})
     driver.wait_for_notes("service")
+
+
+@pytest.mark.parametrize("words", [("reconcile",), ("reload",), ("daemon", "stop", "--jobs")])
+def test_nobody_waits_for_ever_for_a_daemon_without_a_configuration(driver: Driver, words: tuple[str, ...]) -> None:
+    (driver.home / "jobs.yaml").write_text("jobs: [")
+    driver.start_daemon()
+    answer = driver.ask(*words, code=None, within=WITHIN)
+    assert answer.code == (0 if "stop" in words else 2)
 
 
 def test_a_hangup_reads_the_files_again(driver: Driver) -> None:
@@ -338,8 +346,10 @@ sys.exit(main())
 
 
 @pytest.fixture
-def replaceable(home: Path, reaper: Reaper, tmp_path: Path) -> "Replaceable":
-    return Replaceable(home, reaper, tmp_path)
+def replaceable(home: Path, reaper: Reaper, tmp_path: Path) -> "Iterator[Replaceable]":
+    driver = Replaceable(home, reaper, tmp_path)
+    yield driver
+    driver.close()
 
 
 class Replaceable(Driver):
@@ -355,6 +365,11 @@ class Replaceable(Driver):
         beside.write_text(text.format(root=str(ROOT), diary=str(self.diary), version=version))
         beside.rename(self.program)
 
+    def nudge(self) -> bool:
+        """Have the daemon look around, which it does by itself every half minute at least."""
+        wake(str(self.home))
+        return True
+
     def versions(self) -> list[str]:
         return self.diary.read_text().split()
 
@@ -363,42 +378,36 @@ def test_a_daemon_whose_program_was_replaced_becomes_the_new_one_and_jobs_keep_t
     replaceable: Replaceable,
 ) -> None:
     driver = replaceable
-    try:
-        driver.declare({"service": SERVICE, "asked": {"cmd": noting("true")}})
-        pid = driver.start_daemon()
-        [note] = driver.wait_for_notes("service")
-        job = driver.pid("service")
-        driver.install("two")
-        driver.wait(lambda: driver.versions() == ["one", "two"])
-        driver.ask("run", "asked", "--wait")
-        holder = driver.holder()
-        assert holder is not None
-        assert holder.pid == pid
-        assert driver.pid("service") == job
-        # Still its child: it is told of the end, and reaps it.
-        os.kill(note.pid, signal.SIGKILL)
-        driver.wait(lambda: driver.attempts("service")[0].exit_code == 137)
-        assert [each.pid for each in driver.notes("service")][:1] == [note.pid]
-    finally:
-        driver.close()
+    driver.declare({"service": SERVICE, "asked": {"cmd": noting("true")}})
+    pid = driver.start_daemon()
+    [note] = driver.wait_for_notes("service")
+    job = driver.living("service")
+    driver.install("two")
+    driver.wait(lambda: driver.nudge() and driver.versions() == ["one", "two"])
+    driver.ask("run", "asked", "--wait")
+    holder = driver.holder()
+    assert holder is not None
+    assert holder.pid == pid
+    assert driver.living("service") == job
+    # Still its child: it is told of the end, and reaps it.
+    os.kill(note.pid, signal.SIGKILL)
+    driver.wait(lambda: driver.attempts("service")[0].exit_code == 137)
+    assert [each.pid for each in driver.notes("service")][:1] == [note.pid]
 
 
 def test_a_replacement_that_does_not_work_is_left_alone(replaceable: Replaceable) -> None:
     driver = replaceable
-    try:
-        driver.declare({"service": SERVICE})
-        pid = driver.start_daemon()
-        driver.wait_for_notes("service")
-        driver.install("two", "import nothing_of_the_kind")
-        log = driver.home / "logs" / "daemon.log"
-        driver.wait(lambda: "does not work, staying" in log.read_text())
-        assert is_alive(pid)
-        driver.install("three")
-        driver.wait(lambda: driver.versions() == ["one", "three"])
-        driver.ask("restart", "service")
-        assert is_alive(pid)
-    finally:
-        driver.close()
+    driver.declare({"service": SERVICE})
+    pid = driver.start_daemon()
+    driver.wait_for_notes("service")
+    driver.install("two", "import nothing_of_the_kind")
+    log = driver.home / "logs" / "daemon.log"
+    driver.wait(lambda: driver.nudge() and "does not work, staying" in log.read_text())
+    assert is_alive(pid)
+    driver.install("three")
+    driver.wait(lambda: driver.nudge() and driver.versions() == ["one", "three"])
+    driver.ask("restart", "service")
+    assert is_alive(pid)
 
 
 # --- what a daemon does at once ---

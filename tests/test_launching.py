@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from procclaw.engine.launching import MAX_ARGUMENT_BYTES, environment, launch_of, working_directory
+from procclaw.engine.launching import MAX_ARGUMENT_BYTES, environment, launch_of
 from procclaw.model.errors import ProcclawError
 from procclaw.model.spec import Config, JobSpec
 from procclaw.model.state import Launch, Run
@@ -191,7 +191,7 @@ def test_everything_else_of_a_launch_is_passed_on() -> None:
     ],
 )
 def test_a_job_runs_in_its_directory_or_the_accounts_home(cwd: str | None, directory: str) -> None:
-    assert working_directory(a_job(cwd=cwd)) == directory
+    assert launch(a_job(cwd=cwd)).cwd == directory
 
 
 @pytest.mark.parametrize(

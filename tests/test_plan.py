@@ -402,7 +402,7 @@ def test_a_continuous_job_has_one_process_whatever_its_limit_says() -> None:
     job = a_job("continuous", max_instances=5)
     state = a_job_state(with_process(continuous_run(), job), waiting(numbered(2, trigger="continuous")))
     found = planned(job, state)
-    assert [wait.detail for wait in found.waits] == ["1 of at most 1 running"]
+    assert [write.reason for write in found.writes if isinstance(write, Run)] == [Reason.RESTORED]
     assert found.effects == ()
 
 

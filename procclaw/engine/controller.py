@@ -42,7 +42,7 @@ from procclaw.model.state import (
 )
 from procclaw.planning import journal
 from procclaw.planning.actions import Plan, Relaunch, Signal, Start, Write
-from procclaw.planning.plan import merged, plan, plans
+from procclaw.planning.plan import merged, plan, plan_home, plans
 from procclaw.system.store import Row, Store
 
 KILL = 9
@@ -136,14 +136,19 @@ class Controller:
         now = self._clock.now()
         in_force = self._configuration.current(now)
         if in_force is None:
+            self._answer_home(now)
             return Cycle(now, jobs, Plan(), None, None, {}, (), has_acted=False)
         if in_force.is_new:
             self._tell(Event(now, "configuration loaded", None, (("jobs", str(len(in_force.spec.jobs))),)))
         spec = in_force.spec
-        restored_until = self._restored_until()
-        if in_force.is_new or restored_until is not None:
-            # Schedules count from here, and slots up to the restored database's time are missed: for every job in one
-            # commit, because the next pass would know of neither.
+        lost_until = self._lost_until()
+        if lost_until is not None:
+            with contextlib.suppress(DiskFull):
+                # Kept for jobs whose declaration was lost as well. If we die here, it is found out once more.
+                self._store.set_restored_until(lost_until)
+        restored_until = lost_until or self._store.restored_until()
+        if in_force.is_new or lost_until is not None:
+            # Schedules count from here; and what runs unknown to a restored database is found before anything starts.
             jobs, judges_slots = None, True
         elif jobs is not None and self._store.has_intents(HOME):
             jobs = None  # what concerns the home concerns every job
@@ -173,6 +178,15 @@ class Controller:
                 wakes[name] = min(at, wakes.get(name, at))
         return wakes
 
+    def _answer_home(self, now: datetime) -> None:
+        """Without a configuration nothing is decided about jobs; who asked something of the home waits all the same."""
+        home = self._store.job_states([HOME])[HOME]
+        writes = plan_home(State(self._processes.boot_id(), {HOME: home}, home.holds), now).writes
+        events = journal.events(writes, now)
+        # Not marked as a commit of this moment: that would hide that the database was restored.
+        self._store.record([*writes, *events])
+        self._log.events(events)
+
     def _tell(self, event: Event) -> None:
         """Leave word of something that no row of a plan stands for."""
         self._log.events([event])
@@ -186,7 +200,8 @@ class Controller:
         spec = self._configuration.preview(now)
         if spec is None:
             return None, State(self._processes.boot_id(), {}), Plan()
-        state, _ = self._observe(spec, None, self._restored_until(), now)
+        restored_until = self._lost_until() or self._store.restored_until()
+        state, _ = self._observe(spec, None, restored_until, now)
         return spec, state, plan(spec, state, now)
 
     def _live(self, state: State, launched: Iterable[Attempt]) -> tuple[LiveShim, ...]:
@@ -293,7 +308,7 @@ class Controller:
             # Not marked as a commit of this moment: that would hide that the database was restored.
             self._store.record(rows)
 
-    def _restored_until(self) -> datetime | None:
+    def _lost_until(self) -> datetime | None:
         """Up to when the database has lost its memory; None: it is the newest there has been."""
         noted, committed = self._processes.noted_commit(), self._store.last_commit_at()
         return noted if noted is not None and (committed is None or noted > committed) else None

@@ -89,7 +89,7 @@ class Daemon:
         deadline = self._clock.monotonic() + TAKEOVER_SECONDS
         while not self._home.acquire(self._lock, ROLE):
             holder = self._lock.holder()
-            if holder is not None and holder.role == ROLE:
+            if holder is not None and holder.role == ROLE and self._home.is_alive(holder):
                 raise AlreadyRunning(f"a daemon runs already (pid {holder.pid})")
             if self._clock.monotonic() >= deadline:
                 raise ProcclawError(f"{self._home.paths.lock} is held by another process (pid {holder and holder.pid})")
@@ -104,10 +104,14 @@ class Daemon:
             self._home.store.add_intent(asked)
 
     def _write_pid(self) -> None:
+        """For people; ProcClaw itself asks the lock."""
         path = self._home.paths.pid
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{os.getpid()}\n")
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"{os.getpid()}\n")
+        except OSError as error:
+            self._log.line("warning", "pid file not written", detail=error)
 
     def _remove_pid(self) -> None:
         if self._lock.is_current():
@@ -132,6 +136,7 @@ class Daemon:
             if not has_served:
                 # Whoever started us waits for this: from now on everything that is declared has been seen to.
                 self._write_pid()
+                self._home.announce(self._lock, ROLE)
                 has_served = True
             if cycle is not None:
                 self._take_note(cycle, processes, watcher)

@@ -16,7 +16,7 @@ from procclaw.system.store import Store
 if TYPE_CHECKING:
     from procclaw.engine.controller import Controller
     from procclaw.system.daemonlog import DaemonLog
-    from procclaw.system.homelock import HomeLock
+    from procclaw.system.homelock import Holder, HomeLock
     from procclaw.system.output import Output
     from procclaw.system.processes import Processes
 
@@ -81,10 +81,21 @@ class Home:
 
     def acquire(self, lock: "HomeLock", role: str) -> bool:
         """Take the lock, if nobody has it, as a `pass` or as the `daemon`."""
+        return lock.try_acquire(self._as_holder(role))
+
+    def announce(self, lock: "HomeLock", role: str) -> None:
+        """Tell whoever asks for the holder of our lock that it is up."""
+        lock.tell(self._as_holder(role)._replace(is_up=True))
+
+    def is_alive(self, holder: "Holder") -> bool:
+        """Whether what the lock's file says is of now: it may be of the holder before, for the moment of a change."""
+        return holder.pid is not None and self.processes.start_ticks(holder.pid) == holder.start_ticks
+
+    def _as_holder(self, role: str) -> "Holder":
         from procclaw.system.homelock import Holder
 
         own = os.getpid()
-        return lock.try_acquire(Holder(own, self.processes.start_ticks(own), role))
+        return Holder(own, self.processes.start_ticks(own), role)
 
     def controller(self) -> "Controller":
         """What runs cycles; only for the holder of the lock."""

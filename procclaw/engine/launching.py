@@ -88,13 +88,16 @@ def working_directory(spec: JobSpec, account: Account) -> str:
     return account.home if spec.cwd is None else _absolute(spec.cwd, account.home, account)
 
 
+def own_variables(job_id: str, home: str) -> tuple[Variable, ...]:
+    """What ProcClaw itself tells a job, whichever run it is; the rest of `_about` differs from start to start."""
+    return (Variable("PROCCLAW_HOME", home, "ProcClaw"), Variable("PROCCLAW_JOB_ID", job_id, "ProcClaw"))
+
+
 def _about(run: Run, attempt: Attempt, home: str) -> dict[str, str]:
-    about = {
-        "PROCCLAW_JOB_ID": run.job_id,
+    about = _values(own_variables(run.job_id, home)) | {
         "PROCCLAW_RUN_ID": run.id,
         "PROCCLAW_ATTEMPT": str(attempt.number),
         "PROCCLAW_TRIGGER": str(run.trigger),
-        "PROCCLAW_HOME": home,
     }
     if run.scheduled_at is not None:
         about["PROCCLAW_SCHEDULED_AT"] = iso(run.scheduled_at)

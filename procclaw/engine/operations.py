@@ -179,6 +179,12 @@ class Operations:
         found = self._store.problems()
         return found.problems if found else ()
 
+    def has_unread_files(self) -> bool:
+        """Whether the files say something that nobody has looked at yet. Only without a daemon is that so for long."""
+        from procclaw.engine.files import ConfigurationFiles
+
+        return ConfigurationFiles(self._home.paths.home).content_hash() != self._store.meta("content")
+
     # --- asking ---
 
     def ask(
@@ -196,9 +202,7 @@ class Operations:
         One that is not answered by then comes back unanswered and goes on being acted upon by whoever reconciles next.
         """
         if HOME not in jobs:
-            spec = self.spec()
-            for job_id in jobs:
-                self._named(spec, job_id)
+            self._check_declared(jobs)
         now = self._clock.now()
         ids = [
             self._store.add_intent(Intent(0, job_id, kind, force, now, self._asker)) for job_id in dict.fromkeys(jobs)
@@ -213,6 +217,16 @@ class Operations:
         if answered is not None:
             return answered
         return [intent for intent in (self._store.intent(each) for each in ids) if intent is not None]
+
+    def _check_declared(self, jobs: Sequence[str]) -> None:
+        """Raises NotFound, after a look at files that nobody may have read since they were saved."""
+        spec = self.spec()
+        if any(job_id not in spec.jobs for job_id in jobs):
+            if self._pass(self._home.lock(), frozenset(jobs)) is None:
+                self.ask(IntentKind.LOOK, [HOME])
+            spec = self.spec()
+        for job_id in jobs:
+            self._named(spec, job_id)
 
     def wait_for_attempt(self, run_id: str, number: int | None, seconds: float | None = None) -> Run:
         """Wait until the run's attempt `number` is over, or never comes (None: until the run itself is)."""

@@ -23,14 +23,20 @@ _LINES_SHOWN = 10
 class Serving(NamedTuple):
     """The daemon that holds a home."""
 
-    pid: int | None
-    start_ticks: int | None
+    pid: int
+    start_ticks: int
+    is_up: bool
+    """It has seen to everything that was declared when it began."""
 
 
 def serving(home: Home) -> Serving | None:
     """The daemon that serves the home; None when none does."""
     holder = home.lock().holder()
-    return Serving(holder.pid, holder.start_ticks) if holder is not None and holder.role == ROLE else None
+    if holder is None or holder.role != ROLE or not home.is_alive(holder):
+        return None
+    assert holder.pid is not None
+    assert holder.start_ticks is not None
+    return Serving(holder.pid, holder.start_ticks, holder.is_up)
 
 
 def own_program() -> tuple[str, ...]:
@@ -57,22 +63,14 @@ def bring_up(home: Home) -> Serving:
     began = home.clock.monotonic()
     while home.clock.monotonic() - began < START_SECONDS:
         found = serving(home)
-        if found is not None and _written_pid(home) == found.pid:
+        if found is not None and found.is_up:
             return found
-        if home.processes.start_ticks(pid) is None:
+        # Ours is gone as well when another daemon was quicker, which is then the one to wait for.
+        if found is None and home.processes.start_ticks(pid) is None:
             break
         home.clock.sleep(_POLL_SECONDS)
     said = _last_lines(log)
     raise ProcclawError("the daemon did not come up" + (f":\n{said}" if said else ""))
-
-
-def _written_pid(home: Home) -> int | None:
-    """The pid that a daemon leaves once it serves, or that an earlier one left behind."""
-    try:
-        with open(home.paths.pid, encoding="utf-8") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return None
 
 
 def _last_lines(path: str) -> str:
@@ -88,8 +86,6 @@ def end(home: Home) -> None:
     found = serving(home)
     if found is None:
         raise NoDaemon("no daemon runs")
-    if found.pid is None or found.start_ticks is None:
-        raise ProcclawError("the daemon's lock does not say which process holds it")
     home.processes.signal_process(Process(found.pid, found.start_ticks), _TERMINATE)
     began = home.clock.monotonic()
     while serving(home) is not None:

@@ -10,7 +10,7 @@ import sys
 from procclaw import __version__
 from procclaw.interface import commands
 from procclaw.interface.console import Console, Unwritten
-from procclaw.model.errors import ProcclawError
+from procclaw.model.errors import NotFound, ProcclawError
 from procclaw.model.paths import chosen_home
 
 TYPE_CHECKING = False
@@ -48,6 +48,17 @@ class Context:
 
             self._operations = Operations(self.home, f"{_user()} (cli)")
         return self._operations
+
+    def complain_of_files(self) -> bool:
+        """Say what is wrong with the configuration files, if anything is, and what holds instead."""
+        problems = self.operations.problems()
+        for problem in problems:
+            self.console.complain(problem)
+        if problems:
+            is_any = self.home.store.spec_hash() is not None
+            in_force = "the last good configuration stays in force" if is_any else "nothing is in force"
+            self.console.complain(f"the files cannot be used; {in_force}")
+        return bool(problems)
 
     def close(self) -> None:
         if self._home is not None:
@@ -160,6 +171,9 @@ def _carry_out(context: Context, command: commands.Command, options: object) -> 
         raise
     except ProcclawError as error:
         _tell(context.console, error)
+        if isinstance(error, NotFound) and not context.console.is_json:
+            # What is missing may be in a file that cannot be read.
+            context.complain_of_files()
         return error.exit_code
     except Exception as error:  # noqa: BLE001 (the boundary)
         return _report_bug(context, command, error)

@@ -215,6 +215,15 @@ def printable(line: str) -> str:
     return line.translate(_IN_LINE)
 
 
+def quoted(value: str) -> str:
+    """For the right side of a `name=value`."""
+    return value if value and not set(value) & set(' "=') and value == shown(value) else _in_quotes(value)
+
+
+def _in_quotes(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False).translate(_IN_CELL)
+
+
 def duration(seconds: float | None) -> str | None:
     """Two units at most: `0.4s`, `41s`, `5m 12s`, `3h 05m`, `2d 04h`."""
     if seconds is None:
@@ -236,6 +245,12 @@ def local(text: str | None) -> str | None:
     if text is None:
         return None
     return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def brief(text: str | None, now: datetime) -> str | None:
+    """An ISO moment on the reader's own wall clock, without the date if it is today's."""
+    at = local(text)
+    return at if at is None or text is None else at.removeprefix(f"{now.astimezone():%Y-%m-%d} ")
 
 
 def distance(text: str | None, now: datetime) -> str | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def start(context: "Context", options: Namespace) -> int:
-    prepare_home(context.home_path)
+    prepare_home(context.home.paths.home)
     if options.foreground:
         try:
             return supervision.serve(context.home)
@@ -30,8 +30,7 @@ def start(context: "Context", options: Namespace) -> int:
         return 0
     started = supervision.bring_up(context.home)
     _say(context, f"daemon started (pid {started.pid})", pid=started.pid)
-    for problem in context.operations.problems():
-        context.console.complain(problem)
+    context.complain_of_files()
     return 0
 
 
@@ -89,10 +88,9 @@ def status(context: "Context", options: Namespace) -> int:
         state = "not running" if serving is None else f"running (pid {serving.pid})"
         pairs = [("daemon", state), ("home", context.home.paths.home), ("jobs running", live), ("last change", age)]
         context.console.fields(pairs)
-        for problem in problems:
-            context.console.complain(problem)
+        context.complain_of_files()
     return 0 if serving is not None else NoDaemon.exit_code
 
 
 def logs(context: "Context", options: Namespace) -> int:
-    return print_logs(context, job_logs.of_daemon(context.home), options.lines, follows=options.follow)
+    return print_logs(context, None, job_logs.of_daemon(context.home), options.lines, follows=options.follow)

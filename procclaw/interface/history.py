@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from procclaw.engine import logs as job_logs
-from procclaw.interface.console import duration, local, printable
+from procclaw.interface.console import brief, duration, local, printable, quoted
 from procclaw.model.clock import parse_iso
 from procclaw.model.errors import ProcclawError, UsageError
 from procclaw.model.state import Event, Run, RunState
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.2
 _ERR_MARK = "err| "
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_WIDTHS = (12, 17)
+"""Of the columns of job and event; events are printed as they come, so the widest is not known."""
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -49,22 +51,25 @@ def logs(context: "Context", options: Namespace) -> int:
     else:
         parts = job_logs.of_job(home, job)
     chosen = [part for part in parts if part.is_stderr or not options.stderr]
-    return print_logs(context, chosen, options.lines, follows=options.follow)
+    return print_logs(context, job.id, chosen, options.lines, follows=options.follow)
 
 
 def run_logs(context: "Context", options: Namespace) -> int:
     run = context.operations.run(options.run)
     parts = job_logs.of_attempts(context.home, context.operations.attempts(run))
-    return print_logs(context, parts, None, follows=options.follow)
+    return print_logs(context, run.job_id, parts, None, follows=options.follow)
 
 
-def print_logs(context: "Context", parts: list[job_logs.Part], limit: int | None, *, follows: bool) -> int:
-    """Print the end of these logs and, if asked, what comes until interrupted."""
+def print_logs(
+    context: "Context", job_id: str | None, parts: list[job_logs.Part], limit: int | None, *, follows: bool
+) -> int:
+    """Print the end of these logs and, if asked, what comes until interrupted; JSON is one object a line then."""
     console = context.console
     found = job_logs.read(context.home, parts, limit)
-    if console.is_json:
-        entries = [{"stream": "stderr" if line.is_stderr else "stdout", "line": line.text} for line in found]
-        console.json({"lines": [entry["line"] for entry in entries], "entries": entries, "total_lines": len(entries)})
+    if console.is_json and not follows:
+        entries = [_line_view(line) for line in found]
+        lines = [entry["line"] for entry in entries]
+        console.json({"job_id": job_id, "lines": lines, "entries": entries, "total_lines": len(lines)})
         return 0
     for line in found:
         _print_line(context, line)
@@ -76,7 +81,14 @@ def print_logs(context: "Context", parts: list[job_logs.Part], limit: int | None
     return 0
 
 
+def _line_view(line: job_logs.Line) -> View:
+    return {"stream": "stderr" if line.is_stderr else "stdout", "line": line.text}
+
+
 def _print_line(context: "Context", line: job_logs.Line) -> None:
+    if context.console.is_json:
+        context.console.json(_line_view(line))
+        return
     mark = context.console.paint(_ERR_MARK, "red") if line.is_stderr else ""
     context.console.say(mark + printable(line.text))
 
@@ -90,9 +102,20 @@ def runs(context: "Context", options: Namespace) -> int:
     if context.console.is_json:
         context.console.json({"runs": found, "total": len(found)})
         return 0
-    header = ("RUN", "JOB", "STATE", "TRIGGER", "STARTED", "TOOK", "ATTEMPTS", "EXIT", "REASON")
-    context.console.table(header, (_run_row(view) for view in found))
+    print_runs(context, found)
+    if not found and context.console.is_terminal:
+        context.console.say("no run matches" if options.state else "nothing has run yet")
     return 0
+
+
+def print_runs(context: "Context", found: list[View]) -> None:
+    header = ("RUN", "JOB", "STATE", "TRIGGER", "STARTED", "TOOK", "ATTEMPTS", "EXIT", "REASON")
+    context.console.table(header, (_run_row(context, view) for view in found), cut="REASON")
+
+
+def _at(context: "Context", text: str | None) -> str | None:
+    """For a table: short on a terminal, whole in a pipe."""
+    return brief(text, context.home.clock.now()) if context.console.is_terminal else local(text)
 
 
 def _run_state(text: str) -> RunState:
@@ -102,18 +125,24 @@ def _run_state(text: str) -> RunState:
         raise UsageError(f'"{text}" is not a state of a run; they are {", ".join(RunState)}') from None
 
 
-def _run_row(view: View) -> tuple[object, ...]:
+def _run_row(context: "Context", view: View) -> tuple[object, ...]:
     return (
         view["id"],
         view["job_id"],
         view["state"],
         view["trigger"],
-        local(view["started_at"]),
+        _at(context, view["started_at"]),
         duration(view["duration_seconds"]),
         len(view["attempts"]),
         view["exit_code"],
-        view["detail"] or view["reason"],
+        _because(view) or (_because(view["attempts"][-1]) if view["attempts"] else None),
     )
+
+
+def _because(view: View) -> str | None:
+    """Why a run or an attempt ended, in words."""
+    reason = None if view["reason"] is None else str(view["reason"]).replace("_", " ")
+    return str(view["detail"]) if view["detail"] else reason
 
 
 def run_show(context: "Context", options: Namespace) -> int:
@@ -122,18 +151,19 @@ def run_show(context: "Context", options: Namespace) -> int:
     if context.console.is_json:
         context.console.json(view)
         return 0
-    pairs = [(name.replace("_", " "), view[name]) for name in ("id", "job_id", "state", "trigger", "reason", "detail")]
+    pairs = [(name.replace("_", " "), view[name]) for name in ("id", "job_id", "state", "trigger")]
+    pairs += [("reason", _because(view))]
     pairs += [(name.replace("_", " "), local(view[name])) for name in ("scheduled_at", "queued_at", "started_at")]
     pairs += [("finished at", local(view["finished_at"])), ("took", duration(view["duration_seconds"]))]
     context.console.fields(pairs)
     header = ("ATTEMPT", "PID", "STARTED", "ENDED", "EXIT", "SIGNAL", "REASON", "CPU S", "PEAK MB")
-    context.console.table(header, (_attempt_row(attempt) for attempt in view["attempts"]))
+    context.console.table(header, (_attempt_row(context, attempt) for attempt in view["attempts"]))
     return 0
 
 
-def _attempt_row(view: View) -> tuple[object, ...]:
-    times = (local(view["started_at"]), local(view["finished_at"]))
-    ending = (view["exit_code"], view["signal"], view["detail"] or view["reason"])
+def _attempt_row(context: "Context", view: View) -> tuple[object, ...]:
+    times = (_at(context, view["started_at"]), _at(context, view["finished_at"]))
+    ending = (view["exit_code"], view["signal"], _because(view))
     return (view["number"], view["pid"], *times, *ending, view["cpu_seconds"], view["max_rss_mb"])
 
 
@@ -147,13 +177,15 @@ def ledger(context: "Context", options: Namespace) -> int:
         context.console.json({"slots": found})
         return 0
     header = ("JOB", "FIRST DUE", "LAST DUE", "SLOTS", "OUTCOME", "REASON", "RUN")
-    context.console.table(header, (_slots_row(view) for view in found))
+    context.console.table(header, (_slots_row(context, view) for view in found))
+    if not found and context.console.is_terminal:
+        context.console.say("no slot was due yet" if since is None else "no slot was due since then")
     return 0
 
 
-def _slots_row(view: View) -> tuple[object, ...]:
-    span = (local(view["first_due_at"]), local(view["last_due_at"]))
-    return (view["job_id"], *span, view["count"], view["outcome"], view["reason"], view["run_id"])
+def _slots_row(context: "Context", view: View) -> tuple[object, ...]:
+    span = (_at(context, view["first_due_at"]), _at(context, view["last_due_at"]))
+    return (view["job_id"], *span, view["count"], view["outcome"], _because({"detail": "", **view}), view["run_id"])
 
 
 def events(context: "Context", options: Namespace) -> int:
@@ -183,6 +215,9 @@ def _print_events(context: "Context", found: tuple[Event, ...]) -> None:
         if context.console.is_json:
             context.console.json(view)
             continue
-        fields = " ".join(f"{name}={printable(value)}" for name, value in event.fields)
-        job = context.console.paint(event.job_id or "-", "bold")
-        context.console.say(f"{local(view['at'])}  {job}  {event.kind}  {fields}")
+        fields = " ".join(f"{name}={quoted(value)}" for name, value in event.fields)
+        cells = [str(local(view["at"])), event.job_id or "-", event.kind, fields]
+        if context.console.is_terminal:
+            job, kind = (text.ljust(width) for text, width in zip(cells[1:3], _WIDTHS, strict=True))
+            cells[1:3] = [context.console.paint(job, "bold"), kind]
+        context.console.say(("  " if context.console.is_terminal else "\t").join(cells))

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from procclaw.engine.operations import Filter
 from procclaw.interface.console import coming, distance, duration, local, shown, with_local_times
+from procclaw.interface.history import print_runs
 from procclaw.model.errors import UsageError
 from procclaw.planning.views import STATUSES, View
 
 if TYPE_CHECKING:
     from procclaw.interface.cli import Context
 
+_RUNS_SHOWN = 5
 _HEADER = ("JOB", "TYPE", "STATUS", "PID", "UP", "RESTARTS", "EXIT", "NEXT", "REASON")
 
 
@@ -32,26 +34,27 @@ def _filter(options: Namespace, text: str | None) -> Filter:
 def _listed(context: "Context", chosen: Filter) -> int:
     console = context.console
     found = context.operations.jobs(chosen)
+    has_complained = context.complain_of_files()
     if console.is_json:
         console.json({"jobs": found, "total": len(found)})
         return 0
-    problems = context.operations.problems()
-    for problem in problems:
-        console.complain(problem)
-    if problems:
-        console.complain("the files cannot be used; the last good configuration stays in force")
     now = context.home.clock.now()
     console.table(_HEADER, (_row(view, now if console.is_terminal else None) for view in found), cut="REASON")
     if not found and console.is_terminal:
         console.say("no job matches" if chosen != Filter() else "no jobs are declared")
-    if console.is_terminal and any(view["status"] == "pending" for view in found):
-        _tell_if_nobody_acts(context)
+    if console.is_terminal and context.home.lock().holder() is None:
+        _tell_what_waits_for_a_pass(context, found, has_complained=has_complained)
     return 0
 
 
-def _tell_if_nobody_acts(context: "Context") -> None:
-    if context.home.lock().holder() is None:
-        context.console.complain("no daemon runs: procclaw reconcile makes one pass, procclaw daemon start keeps going")
+def _tell_what_waits_for_a_pass(context: "Context", found: list[View], *, has_complained: bool) -> None:
+    if not has_complained and context.operations.has_unread_files():
+        what = "the configuration was changed and nobody has read it yet"
+    elif any(view["status"] == "pending" for view in found):
+        what = "jobs wait to be started"
+    else:
+        return
+    context.console.complain(f"no daemon runs, and {what}: procclaw reconcile, or procclaw daemon start")
 
 
 def _row(view: View, now: datetime | None) -> tuple[object, ...]:
@@ -65,7 +68,14 @@ def _row(view: View, now: datetime | None) -> tuple[object, ...]:
         view["restart_count"] or None,
         view["last_exit_code"],
         local(view["next_run"]) if now is None else distance(view["next_run"], now),
-        with_local_times(view["reason"]),
+        _reason(view),
+    )
+
+
+def _reason(view: View) -> str | None:
+    """Without the moment of the next start, which is told beside it."""
+    return with_local_times(
+        None if view["reason"] is None else view["reason"].replace(f"; until {view['next_run']}", "")
     )
 
 
@@ -81,7 +91,7 @@ def status(context: "Context", options: Namespace) -> int:
     console.fields(
         (
             ("status", view["status"]),
-            ("reason", with_local_times(view["reason"])),
+            ("reason", _reason(view)),
             ("health", view["health"] if view["pid"] else None),
             ("description", view["description"]),
             ("type", view["type"]),
@@ -98,6 +108,10 @@ def status(context: "Context", options: Namespace) -> int:
             ("declared at", context.operations.job_spec(view["id"]).source),
         )
     )
+    newest = context.operations.runs(view["id"], _RUNS_SHOWN)
+    if newest:
+        console.say()
+        print_runs(context, newest)
     return 0
 
 
@@ -123,11 +137,11 @@ def why(context: "Context", options: Namespace) -> int:
 
 def _situation(context: "Context", job: View, view: View) -> str:
     """What a job does now, why, and when it can start if that is known."""
-    about = job["reason"] if job["pid"] is None else f"pid {job['pid']}"
     told = f"{job['id']} is {context.console.status(job['status'])}"
-    told += f": {shown(with_local_times(about))}" if about else ""
     if job["pid"] is not None:
-        return told
+        return f"{told} (pid {job['pid']})"
+    reason = _reason(job)
+    told += f": {shown(reason)}" if reason else ""
     if view["can_start"]:
         return f"{told}; it can start now"
     if view["earliest_start"]:

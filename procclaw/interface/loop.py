@@ -30,17 +30,17 @@ def reload(context: "Context", options: Namespace) -> int:
     if code == 0 and not context.console.is_json:
         for warning in context.home.store.warnings():
             context.console.complain(f"warning: {warning}")
-        context.console.say(f"{len(context.operations.spec().jobs)} jobs in force")
+        count = len(context.operations.spec().jobs)
+        context.console.say(f"{count} {'job' if count == 1 else 'jobs'} in force")
     return code
 
 
 def _told_of_problems(context: "Context") -> int:
-    problems = context.operations.problems()
     if context.console.is_json:
+        problems = context.operations.problems()
         context.console.json({"success": not problems, "problems": list(problems)})
-    for problem in problems if not context.console.is_json else ():
-        context.console.complain(problem)
-    return BAD_CONFIGURATION if problems else 0
+        return BAD_CONFIGURATION if problems else 0
+    return BAD_CONFIGURATION if context.complain_of_files() else 0
 
 
 def plan(context: "Context", options: Namespace) -> int:
@@ -58,9 +58,9 @@ def plan(context: "Context", options: Namespace) -> int:
 
 
 def coming(context: "Context", options: Namespace) -> int:
-    now = context.home.clock.now() if options.after is None else _moment(options.after)
     schedule = context.operations.schedule_of(options.expression, options.tz)
-    times = context.operations.coming(schedule, now, options.count)
+    since = context.home.clock.now() if options.after is None else _moment(options.after, schedule.timezone)
+    times = context.operations.coming(schedule, since, options.count)
     if context.console.is_json:
         context.console.json({"times": [iso(each) for each in times]})
         return 0
@@ -72,8 +72,15 @@ def coming(context: "Context", options: Namespace) -> int:
     return 0
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: str, timezone: str) -> datetime:
+    """A time without an offset is one of that zone."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
     try:
-        return parse_iso(text)
+        zone = ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        zone = None  # it is complained of with the schedule
+    try:
+        return parse_iso(text, zone)
     except ValueError:
         raise UsageError(f'"{text}" is not an ISO 8601 time') from None

@@ -5,6 +5,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from procclaw import __version__
+from procclaw.interface.console import printable
 from procclaw.model.errors import SpecError
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def config(context: "Context", options: Namespace) -> int:
     if context.console.is_json:
         context.console.json(dict(places))
     else:
-        context.console.fields(places)
+        context.console.fields(
+            (name, path if os.path.exists(path) else f"{path} (not there yet)") for name, path in places
+        )
     return 0
 
 
@@ -73,16 +76,17 @@ def _validate(context: "Context") -> int:
 
 
 def env(context: "Context", options: Namespace) -> int:
-    from procclaw.engine.launching import environment
+    from procclaw.engine.launching import environment, own_variables
 
     spec = context.operations.spec()
     job = context.operations.job_spec(options.job)
-    variables = environment(job, spec.config)
+    variables = sorted((*environment(job, spec.config), *own_variables(job.id, context.home.paths.home)))
     if context.console.is_json:
         context.console.json({"job_id": job.id, "variables": [each._asdict() for each in variables]})
     elif options.explain:
         context.console.table(("NAME", "VALUE", "FROM"), variables)
     else:
         for variable in variables:
-            context.console.say(f"{variable.name}={variable.value}")
+            value = printable(variable.value) if context.console.is_terminal else variable.value
+            context.console.say(f"{variable.name}={value}")
     return 0

@@ -330,14 +330,14 @@ class HoldLifted(NamedTuple):
 
 
 class SlotsWithdrawn(NamedTuple):
-    """To be written: the clock went back to `after`, so rows of later slots that never ran are no longer true."""
+    """To be written: the clock went back to `after`, so rows of later slots that got no run are no longer true."""
 
     job_id: str
     after: datetime
 
 
 class JobForgotten(NamedTuple):
-    """To be written: the job is no longer declared; its holds and its place in the schedule go, its history stays."""
+    """To be written: the job is no longer declared; its holds and its schedule go, its history stays."""
 
     job_id: str
 
@@ -407,7 +407,7 @@ class JobState(NamedTuple):
     holds: tuple[Hold, ...] = ()
     cursor: Cursor | None = None
     ran_after_cursor: frozenset[datetime] = frozenset()
-    """Slots later than the cursor that ran already: the clock was set back."""
+    """Slots later than the cursor that were given a run already: the clock was set back."""
     straddling: Slots | None = None
     """The row of the ledger in whose midst the clock was set back: it tells of slots before now and after."""
     is_run_at_judged: bool = False

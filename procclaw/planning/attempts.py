@@ -178,4 +178,5 @@ def relaunch(draft: Draft, going: Going, live: Observed) -> None:
         launches = attempt.blank_launches + 1
         attempt = attempt._replace(pid=None, start_ticks=None, started_at=None, blank_launches=launches)
         going.live = live._replace(attempt=attempt)
+    draft.relaunched.add(run.id)
     draft.effects.append(Relaunch(attempt))

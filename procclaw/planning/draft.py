@@ -68,6 +68,8 @@ class Draft:
         """By run id, the gate a waiting run met."""
         self.started: dict[str, int] = {}
         """By run id, the instance given to the attempt that this plan starts."""
+        self.relaunched: set[str] = set()
+        """Runs whose attempt is launched again."""
 
     def result(self) -> Plan:
         runs = [going.run for going in self.going if going.run != going.recorded]

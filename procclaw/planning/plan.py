@@ -42,6 +42,7 @@ from procclaw.planning.attempts import is_unkillable, names
 from procclaw.planning.draft import Draft, Going
 from procclaw.planning.gates import Gate, enabled_gate, expires_at, rests, run_gates, slots_held, standing_gates
 from procclaw.planning.outcome import delay_seconds
+from procclaw.planning.timetable import NO_SCHEDULE
 
 
 def plan(spec: Spec, state: State, now: datetime, *, judges_slots: bool = True) -> Plan:
@@ -66,6 +67,13 @@ def plans(spec: Spec, state: State, now: datetime, *, judges_slots: bool = True)
         _answer_home(home, merged(found.values()))
         found[HOME] = home.result()
     return found
+
+
+def plan_home(state: State, now: datetime) -> Plan:
+    """What to do about requests of the home where no job is known."""
+    home = _take_home(state, now)
+    _answer_home(home, Plan())
+    return home.result()
 
 
 def merged(found: Iterable[Plan]) -> Plan:
@@ -164,13 +172,15 @@ def _why_unwanted(draft: Draft, going: Going) -> Reason | None:
         return Reason.CHANGED
     if not spec.enabled and not going.run.despite_disabled:
         return Reason.DISABLED
+    if HoldKind.STOP in draft.holds:
+        return Reason.STOP_REQUESTED  # the stop itself ended what it found; this came back with an older database
     if going.live is not None and going.live.attempt.terms.process_hash != spec.process_hash:
         return Reason.CHANGED
     return Reason.RESTORED if _is_doubled(draft, going) else None
 
 
 def _is_doubled(draft: Draft, going: Going) -> bool:
-    """Whether the job's one process is another run's: a database that was put back knew an older run for the present one."""
+    """Whether another run has the job's one process: a database that was put back took an older run for the present."""
     runs = [other for other in draft.going if other.is_wanted and other.run.trigger is Trigger.CONTINUOUS]
     return going.live is None and going.is_wanted and going is not max(runs, key=lambda other: other.live is not None)
 
@@ -342,7 +352,8 @@ def _start(draft: Draft, going: Going, spec: JobSpec) -> None:
 
 
 def _forget_removed(draft: Draft) -> None:
-    is_remembered = draft.job.cursor is not None or bool(draft.holds)
+    cursor = draft.job.cursor
+    is_remembered = (cursor is not None and cursor.schedule_key != NO_SCHEDULE) or bool(draft.holds)
     if draft.spec is None and is_remembered and not draft.active_count():
         draft.writes.extend(slots.rows_of_removed(draft.job, draft.now))
         draft.writes.append(JobForgotten(draft.job.id))

@@ -6,7 +6,7 @@ A request that is accepted and not yet answered is carried from cycle to cycle, 
 from procclaw.model.clock import to_microseconds
 from procclaw.model.spec import JobType
 from procclaw.model.state import HoldKind, Intent, IntentKind, IntentState, Reason, RecordPhase, Trigger
-from procclaw.planning.attempts import is_unkillable, names
+from procclaw.planning.attempts import SWEEP_SECONDS, is_unkillable, names
 from procclaw.planning.draft import Draft, Going
 
 STARTS = frozenset({IntentKind.START, IntentKind.RUN, IntentKind.RESTART})
@@ -168,6 +168,8 @@ def _answer_start(draft: Draft, intent: Intent, run_id: str) -> Intent:
         return draft.done(intent, "ran")
     if run_id in draft.started:
         draft.wake(draft.now)  # by then there is a pid to tell
+    elif run_id in draft.relaunched:
+        draft.wake_within(SWEEP_SECONDS)  # not at once: somebody else may be at it for a moment
     gate = draft.blocked.get(run_id)
     if gate is not None and gate.reason is not Reason.STOPPING:
         return draft.done(intent, f"waits: {gate.detail or gate.reason}")

@@ -29,7 +29,12 @@ def check_owner(home: str) -> None:
 
 def prepare(home: str) -> None:
     """Make sure the home and its folders are there, ours alone and on a local file system."""
-    os.makedirs(home, mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(home, mode=0o700, exist_ok=True)
+    except FileExistsError:
+        pass  # no directory: that is said next
+    except OSError as error:
+        raise ProcclawError(f'home "{home}" cannot be made: {(error.strerror or str(error)).lower()}') from error
     check_owner(home)
     kind = _network_file_system(home)
     if kind is not None:

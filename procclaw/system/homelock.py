@@ -14,6 +14,8 @@ from typing import NamedTuple
 _TRIES = 50
 _PAUSE_SECONDS = 0.001
 _MOST_BYTES = 4096
+_TOLD_BYTES = 128
+"""Always as many: what is overwritten in place needs no space on a full disk."""
 
 
 class Holder(NamedTuple):
@@ -22,6 +24,8 @@ class Holder(NamedTuple):
     pid: int | None
     start_ticks: int | None
     role: str
+    is_up: bool = False
+    """It has begun to do what it took the lock for."""
 
 
 _UNREADABLE = Holder(None, None, "")
@@ -43,11 +47,16 @@ class HomeLock:
             os.close(fd)
             return False
         self._fd = fd
-        # On a full disk the file says nothing, or something old; the lock is held all the same.
-        with contextlib.suppress(OSError):
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, json.dumps(holder._asdict()).encode() + b"\n", 0)
+        self.tell(holder)
         return True
+
+    def tell(self, holder: Holder) -> None:
+        """Write down who has it, for those who ask; only while it is ours."""
+        assert self._fd is not None
+        # Where the disk was full from the first the file says nothing; the lock is held all the same.
+        with contextlib.suppress(OSError):
+            os.pwrite(self._fd, json.dumps(holder._asdict()).encode().ljust(_TOLD_BYTES - 1) + b"\n", 0)
+            os.ftruncate(self._fd, _TOLD_BYTES)
 
     def is_current(self) -> bool:
         """Whether the path still names the file we hold: otherwise somebody else may hold the home by now."""
@@ -78,7 +87,7 @@ def _parse(text: bytes) -> Holder:
         return _UNREADABLE
     if not isinstance(role, str) or not isinstance(pid, int) or not isinstance(start_ticks, int) or pid < 1:
         return _UNREADABLE
-    return Holder(pid, start_ticks, role)
+    return Holder(pid, start_ticks, role, told.get("is_up") is True)
 
 
 def _is_at(path: str, fd: int) -> bool:

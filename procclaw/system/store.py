@@ -268,26 +268,38 @@ class Store:
             raise
 
     def _prepare(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"{self._path}: written by a newer ProcClaw (schema {version}, this one knows {SCHEMA_VERSION}); "
-                "use that version, or move the file away to start without its history"
-            )
+        is_empty = self._is_empty()
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
-        if version == SCHEMA_VERSION:
+        # Also of a file that exists: a copy made by VACUUM INTO is not in this mode.
+        if self._pragma("journal_mode") != "wal":
+            self._db.execute("PRAGMA journal_mode = WAL")
+        if not is_empty:
             return
-        self._db.execute("PRAGMA journal_mode = WAL")
         with self._writing():
-            if self._db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
-                return
-            if self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
-                raise StoreError(f"{self._path}: not a ProcClaw database; move it away")
+            if not self._is_empty():
+                return  # another process was quicker
             for statement in _SCHEMA.split(";\n"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _is_empty(self) -> bool:
+        """Whether there is nothing in the file yet. Raises StoreError, having changed nothing, for what is not for us."""
+        version = self._pragma("user_version")
+        if self._pragma("application_id") == APPLICATION_ID:
+            if version > SCHEMA_VERSION:
+                raise StoreError(
+                    f"{self._path}: written by a newer ProcClaw (schema {version}, this one knows {SCHEMA_VERSION}); "
+                    "use that version, or move the file away to start without its history"
+                )
+            return False
+        if version or self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+            raise StoreError(f"{self._path}: not a ProcClaw database; move it away")
+        return True
+
+    def _pragma(self, name: str) -> Any:
+        return self._db.execute(f"PRAGMA {name}").fetchone()[0]
 
     def close(self) -> None:
         self._db.close()
@@ -423,12 +435,15 @@ class Store:
                 execute("DELETE FROM holds WHERE job_id = ? AND kind = ?", (row.job_id, row.kind))
             case SlotsWithdrawn():
                 execute(
-                    "DELETE FROM slots WHERE job_id = ? AND first_due_at > ? AND outcome <> ?",
-                    (row.job_id, to_microseconds(row.after), SlotOutcome.RAN),
+                    "DELETE FROM slots WHERE job_id = ? AND first_due_at > ? AND run_id IS NULL",
+                    (row.job_id, to_microseconds(row.after)),
                 )
             case JobForgotten():
                 execute("DELETE FROM holds WHERE job_id = ?", (row.job_id,))
-                execute("DELETE FROM cursors WHERE job_id = ?", (row.job_id,))
+                # Up to where its slots were judged stays known: it may come back, and the clock may be set back before.
+                execute(
+                    "UPDATE cursors SET schedule_key = '', next_due_at = NULL WHERE job_id = ?", (row.job_id,)
+                )
 
     def _record_slots(self, row: Slots) -> None:
         # Rows do not overlap each other, so it can only be the last ones that begin before this one ends.
@@ -520,6 +535,14 @@ class Store:
         text = None if lack is None else json.dumps([lack.reason, lack.detail, to_microseconds(lack.retry_at)])
         self.set_meta("lack", text)
 
+    def restored_until(self) -> datetime | None:
+        """The database was put back, and up to then it does not know what has run; None: it knows all."""
+        text = self.meta("restored_until")
+        return None if text is None else from_microseconds(int(text))
+
+    def set_restored_until(self, at: datetime) -> None:
+        self.set_meta("restored_until", str(to_microseconds(at)))
+
     def last_commit_at(self) -> datetime | None:
         text = self.meta("last_commit_at")
         return None if text is None else from_microseconds(int(text))
@@ -583,7 +606,7 @@ class Store:
         cursors = {cursor.job_id: cursor for cursor in self._select(_CURSORS, chosen)}
         ran_later: dict[str, list[datetime]] = {}
         for cursor in cursors.values():
-            later = "SELECT first_due_at FROM slots WHERE job_id = ? AND first_due_at > ? AND outcome = 'ran'"
+            later = "SELECT first_due_at FROM slots WHERE job_id = ? AND first_due_at > ? AND run_id IS NOT NULL"
             for (due_at,) in self._db.execute(later, (cursor.job_id, to_microseconds(cursor.judged_until))):
                 ran_later.setdefault(cursor.job_id, []).append(from_microseconds(due_at))
         straddling = {

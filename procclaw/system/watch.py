@@ -56,6 +56,7 @@ class Watcher:
         self._exits = _ExitQueue() if hasattr(select, "kqueue") else None
         self._files = _Files(home)
         self._socket = _bind(home)
+        self._own = _identity(home)
         self._signal_fd = signal_fd
         exits_fd = None if self._exits is None else self._exits.fd
         requests_fd = None if self._socket is None else self._socket.fileno()
@@ -109,9 +110,12 @@ class Watcher:
         if self._exits is not None:
             self._exits.close()
         if self._socket is not None:
+            # Where the home's lock was replaced, another has taken over and made a socket of its own there. Its inode
+            # differs for certain while ours is open.
+            if _identity(self._home) == self._own:
+                with suppress(OSError):
+                    os.unlink(os.path.join(self._home, SOCKET))
             self._socket.close()
-            with suppress(OSError):
-                os.unlink(os.path.join(self._home, SOCKET))
 
     def _turn(self, patience_seconds: float) -> Woken:
         ready = [key.fd for key, _ in self._selector.select(patience_seconds)]
@@ -287,6 +291,15 @@ def _bind(home: str) -> socket.socket | None:
         listening.close()
         return None
     return listening
+
+
+def _identity(home: str) -> tuple[int, int] | None:
+    """Tells one socket of a home from another; None when there is none."""
+    try:
+        found = os.stat(os.path.join(home, SOCKET))
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

@@ -1,0 +1,573 @@
+"""Rules that hold in every state a home can get into, on random walks through a world of values.
+
+A walk edits jobs.yaml, asks for things, sets the clock, reboots, and lets processes end well, badly or not at all;
+after each step the manager plans, and sometimes dies before it acts. Every plan is held against the rules. That each
+rule can fail is tried with a planner that has been broken on purpose.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from procclaw.model.spec import JobSpec, JobType
+from procclaw.model.state import (
+    HOME,
+    Attempt,
+    HoldKind,
+    Intent,
+    IntentKind,
+    IntentState,
+    JobState,
+    Lack,
+    Observed,
+    Process,
+    Reason,
+    RecordPhase,
+    Run,
+    Sight,
+    SlotOutcome,
+    Slots,
+    SlotsWithdrawn,
+    State,
+    Trigger,
+)
+from procclaw.planning import attempts, slots, timetable
+from procclaw.planning import plan as plan_module
+from procclaw.planning.actions import Plan, Relaunch, Signal, Start
+from procclaw.planning.draft import Draft
+from procclaw.planning.plan import plan
+from tests.builders import BOOT, NOW, a_job, a_spec, a_state, carried_out, changed, committed
+
+NAMES = ("a", "b")
+LEFT_BEHIND = Process(4321, 1, "left behind")
+
+
+class RuleBroken(AssertionError):
+    pass
+
+
+def demand(holds: bool, rule: str, *shown: object) -> None:
+    if not holds:
+        raise RuleBroken("\n".join((rule, *map(str, shown))))
+
+
+# --- a small world ---
+
+
+class World:
+    """A home, its processes and its clock, as values; the real planner decides."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.jobs: dict[str, JobSpec] = {}
+        self.state = a_state(JobState(HOME))
+        self.ledger: list[Slots] = []
+        self.answered: list[Intent] = []
+        self.finished: set[str] = set()
+        self.begun: set[tuple[str, int]] = set()
+        self._intents = 0
+        self._boots = 0
+
+    # --- what happens to it ---
+
+    def declare(self, name: str, job: JobSpec) -> None:
+        self.jobs[name] = job._replace(id=name)
+
+    def remove(self, name: str) -> None:
+        self.jobs.pop(name, None)
+
+    def ask(self, name: str, kind: IntentKind, force: bool) -> None:
+        self._intents += 1
+        intent = Intent(self._intents, name, kind, force, self.now, "alice")
+        job = self.state.jobs.get(name) or JobState(name)
+        self._put(job._replace(intents=(*job.intents, intent)))
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def lack(self, seconds: float) -> None:
+        lack = Lack(Reason.NO_DISK, "no space left", self.now + timedelta(seconds=seconds))
+        self.state = self.state._replace(lack=lack if seconds else None)
+
+    def process_ends(self, choice: int, code: int | None, leaves_some: bool) -> None:
+        """One of the processes ends: with a code, or unseen (None)."""
+        alive = [live for live in self._alive() if live.sight.phase is RecordPhase.LOCKED]
+        if not alive:
+            return
+        live = alive[choice % len(alive)]
+        members = (LEFT_BEHIND,) if leaves_some else ()
+        self._see(live._replace(sight=_end(live.attempt, code, self.now), members=members))
+
+    def leftovers_end(self) -> None:
+        for live in self._alive():
+            if live.members:
+                self._see(live._replace(members=()))
+
+    def obedient_processes_end(self) -> None:
+        """Whatever has been told to end does."""
+        for live in self._alive():
+            if live.attempt.stop is None:
+                continue
+            if live.sight.phase is RecordPhase.LOCKED:
+                live = live._replace(sight=_end(live.attempt, 143, self.now))
+            self._see(live._replace(members=()))
+
+    def reboot(self) -> None:
+        self._boots += 1
+        self.state = self.state._replace(boot_id=f"boot-{self._boots}")
+        for live in self._alive():
+            if live.sight.phase is RecordPhase.LOCKED:
+                live = live._replace(sight=Sight(RecordPhase.LOST, live.attempt.pid))
+            self._see(live._replace(members=()))
+
+    # --- the manager ---
+
+    def cycle(self, *, dies: bool = False, judges_slots: bool = True) -> Plan:
+        state = self._observed()
+        spec = a_spec(*self.jobs.values())
+        decided = plan(spec, state, self.now, judges_slots=judges_slots)
+        check(self, state, decided)
+        backwards = state._replace(jobs=dict(reversed(list(state.jobs.items()))))
+        demand(plan(spec, backwards, self.now, judges_slots=judges_slots) == decided, "order of input")
+        self._keep(decided)
+        if dies:
+            self.state = committed(state, decided, self.now, self.ledger)
+            return decided
+        self.state = carried_out(state, decided, self.now, self.ledger)
+        if decided.wake_at != self.now:
+            again = plan(spec, self._observed(), self.now, judges_slots=judges_slots)
+            answers = [write for write in again.writes if isinstance(write, Intent)]
+            demand(not again.effects and len(answers) == len(again.writes), "planning again asks for nothing", again)
+            is_soon = decided.wake_at is not None and decided.wake_at <= self.now + timedelta(seconds=1)
+            demand(is_soon or not answers, "whoever can be answered soon is", decided, again)
+        return decided
+
+    def settle(self) -> None:
+        """Faults have ceased: what is told to end does, and nothing else happens until nothing is left to do.
+
+        A job that times out again and again may go on for ever, but not without time going on as well.
+        """
+        self.lack(0)
+        at_once = 0
+        for _ in range(300):
+            self.obedient_processes_end()
+            decided = self.cycle(judges_slots=False)
+            if decided.is_idle and (decided.wake_at is None or decided.wake_at > self.now + timedelta(days=1)):
+                return
+            at_once = 0 if decided.wake_at is not None and decided.wake_at > self.now else at_once + 1
+            demand(at_once < 20, "time moves on", decided)
+            self.now = max(self.now, decided.wake_at or self.now)
+
+    def _keep(self, decided: Plan) -> None:
+        for write in decided.writes:
+            if isinstance(write, Run) and not write.is_active:
+                self.finished.add(write.id)
+            if isinstance(write, Intent) and write.resolved_at is not None:
+                self.answered.append(write)
+
+    def _observed(self) -> State:
+        """The state as the store and a look at the machine would give it."""
+        names = {*self.state.jobs, *self.jobs}
+        jobs = {name: self._job_observed(name) for name in sorted(names)}
+        return self.state._replace(jobs=jobs)
+
+    def _job_observed(self, name: str) -> JobState:
+        job = self.state.jobs.get(name) or JobState(name)
+        rows = [row for row in self.ledger if row.job_id == name]
+        run_at = self.jobs[name].run_at if name in self.jobs else None
+        is_judged = run_at is not None and any(row.first_due_at <= run_at <= row.last_due_at for row in rows)
+        job = job._replace(is_run_at_judged=is_judged, straddling=None, ran_after_cursor=frozenset())
+        if job.cursor is None:
+            return job
+        until = job.cursor.judged_until
+        ran = frozenset(row.first_due_at for row in rows if row.run_id is not None and row.first_due_at > until)
+        around = [row for row in rows if until > self.now and row.first_due_at <= self.now < row.last_due_at]
+        return job._replace(ran_after_cursor=ran, straddling=around[0] if around else None)
+
+    def _alive(self) -> list[Observed]:
+        return [active.live for job in self.state.jobs.values() for active in job.active if active.live is not None]
+
+    def _see(self, live: Observed) -> None:
+        job = self.state.jobs[live.attempt.job_id]
+        same = live.attempt.id
+        active = (
+            each._replace(live=live) if each.live and each.live.attempt.id == same else each for each in job.active
+        )
+        self._put(job._replace(active=tuple(active)))
+
+    def _put(self, job: JobState) -> None:
+        self.state = self.state._replace(jobs={**self.state.jobs, job.id: job})
+
+
+def _end(attempt: Attempt, code: int | None, now: datetime) -> Sight:
+    if code is None:
+        return Sight(RecordPhase.LOST, attempt.pid)
+    return Sight(RecordPhase.EXITED, attempt.pid, exit_code=code, exited_at=now, cpu_seconds=0.1)
+
+
+# --- the rules ---
+
+
+def check(world: World, state: State, decided: Plan) -> None:
+    after = committed(state, decided, world.now, list(world.ledger))
+    for name, job in after.jobs.items():
+        if name != HOME:
+            check_job(world, world.jobs.get(name), state.jobs[name], job, after, decided)
+    check_wake(world.now, decided)
+    check_ledger(world, decided)
+    for write in decided.writes:
+        if isinstance(write, Run) and write.is_active:
+            demand(write.id not in world.finished, "what is over does not begin again", write)
+    for effect in decided.effects:
+        if isinstance(effect, Start):
+            demand((effect.run_id, effect.number) not in world.begun, "an attempt starts once", effect)
+            world.begun.add((effect.run_id, effect.number))
+
+
+def check_job(world: World, spec: JobSpec | None, before: JobState, job: JobState, after: State, decided: Plan) -> None:
+    starts = [effect for effect in decided.effects if isinstance(effect, Start) and effect.job_id == job.id]
+    again = [effect for effect in decided.effects if isinstance(effect, Relaunch) and effect.attempt.job_id == job.id]
+    live = [active for active in job.active if active.live is not None]
+    if starts or again:
+        demand(spec is not None, "a job that is gone never starts", job)
+        assert spec is not None
+        limit = 1 if spec.type is JobType.CONTINUOUS else spec.concurrency.max_instances
+        demand(not starts or len(live) <= limit, "never more than allowed", limit, live)
+        demand(not any(_holds(spec, job)) and not after.home_holds, "what is held never starts", job.holds)
+        demand(not spec.not_built, "what is not built never starts")
+        lack = after.lack
+        demand(lack is None or lack.retry_at <= world.now or _is_ahead(lack, world), "what lacks waits", lack)
+    for start in starts:
+        run = next(active.run for active in job.active if active.run.id == start.run_id)
+        wanted = spec is not None and (spec.enabled or run.trigger in (Trigger.MANUAL, Trigger.CONTINUOUS))
+        demand(wanted, "a disabled job starts nothing of its own accord", run)
+        demand(run.ending is None, "what is to end never starts", run)
+    waits = {wait.run_id for wait in decided.waits}
+    for active in job.active:
+        told = active.live is not None or active.run.id in waits
+        demand(told, "every unfinished run has a process, an action or a wait", active.run)
+    for active in before.active:
+        demand(active.live is None or _is_kept(active.live, job, decided), "no process is forgotten", active)
+
+
+def _holds(spec: JobSpec, job: JobState) -> Iterator[bool]:
+    for hold in job.holds:
+        yield hold.kind is not HoldKind.STOP or spec.type is JobType.CONTINUOUS
+
+
+def _is_ahead(lack: Lack, world: World) -> bool:
+    return lack.retry_at > world.now + timedelta(seconds=60)
+
+
+def _is_kept(live: Observed, job: JobState, decided: Plan) -> bool:
+    """Still live in the records, or recorded as over although nothing of it is alive."""
+    if any(active.live and active.live.attempt.id == live.attempt.id for active in job.active):
+        return True
+    is_over = any(
+        isinstance(write, Attempt) and write.id == live.attempt.id and write.ended_at is not None
+        for write in decided.writes
+    )
+    return is_over and live.sight.phase is not RecordPhase.LOCKED
+
+
+def check_wake(now: datetime, decided: Plan) -> None:
+    at = decided.wake_at
+    demand(at is None or at > now or (at == now and not decided.is_idle), "wake_at is after now", at, decided)
+    for wait in decided.waits:
+        on_time = wait.until is None or (at is not None and at <= wait.until)
+        demand(on_time, "every wait with an end is woken for", wait, at)
+
+
+def check_ledger(world: World, decided: Plan) -> None:
+    """Rows of one job never overlap, and nothing that is judged is left out."""
+    rows = list(world.ledger)
+    for write in decided.writes:
+        if isinstance(write, Slots):
+            own = [row for row in rows if (row.job_id, row.first_due_at) == (write.job_id, write.first_due_at)]
+            demand(all(row.run_id == write.run_id for row in own), "a slot is for one run", write, own)
+            rows = [row for row in rows if row not in own]
+            for row in rows:
+                apart = row.last_due_at < write.first_due_at or write.last_due_at < row.first_due_at
+                demand(row.job_id != write.job_id or apart, "each slot is in the ledger once", row, write)
+            rows.append(write)
+        elif isinstance(write, SlotsWithdrawn):
+            rows = [row for row in rows if not (row.job_id == write.job_id and _is_later(row, write.after))]
+
+
+def _is_later(row: Slots, moment: datetime) -> bool:
+    return row.first_due_at > moment and row.run_id is None
+
+
+# --- random walks ---
+
+jobs = st.builds(
+    lambda kind, schedule, fields, run_in: changed(
+        a_job(kind, schedule=schedule if kind == "scheduled" else ()),
+        **fields,
+        run_at=NOW + timedelta(seconds=run_in) if kind == "oneshot" else None,
+    ),
+    st.sampled_from(["continuous", "continuous", "manual", "scheduled", "scheduled", "oneshot"]),
+    st.sampled_from(["* * * * *", "0 * * * *", "@every 90s", "30 12 1 * *"]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "enabled": st.booleans(),
+            "restart": st.sampled_from(["always", "on_failure", "never"]),
+            "delays": st.sampled_from([(0,), (0, 30), (5,), (300,)]),
+            "max_attempts": st.sampled_from([0, 1, 3, None]),
+            "retries": st.booleans(),
+            "grace": st.sampled_from([0, 1, 60]),
+            "timeout": st.sampled_from([None, 1, 100]),
+            "leftovers": st.sampled_from(["stop", "keep"]),
+            "on_overlap": st.sampled_from(["skip", "queue", "kill_restart"]),
+            "catch_up": st.sampled_from(["none", "latest", "all"]),
+            "within": st.sampled_from([0, 200, 3600, 10**6]),
+            "limit": st.sampled_from([0, 1, 3, 100]),
+            "jitter": st.sampled_from([0, 45]),
+            "max_instances": st.sampled_from([1, 2, 3]),
+            "queue_excess": st.booleans(),
+            "queue_timeout": st.sampled_from([0, 10, 300]),
+            "process_hash": st.sampled_from(["one", "two"]),
+            "not_built": st.sampled_from([(), (), ("user",)]),
+        },
+    ),
+    st.sampled_from([-4000, -60, 0, 30, 5000]),
+)
+names = st.sampled_from(NAMES)
+kinds = st.sampled_from([kind for kind in IntentKind if "home" not in kind and kind is not IntentKind.LOOK])
+home_kinds = st.sampled_from([IntentKind.HOLD_HOME, IntentKind.RELEASE_HOME, IntentKind.RELEASE_HOME, IntentKind.LOOK])
+seconds = st.sampled_from([0.05, 0.5, 1, 10, 30, 60, 90, 300, 3600, 90_000, -1, -40, -3600, -90_000, 410 * 86_400])
+
+
+class Step(NamedTuple):
+    name: str
+    arguments: tuple[Any, ...] = ()
+
+
+steps = st.one_of(
+    st.builds(lambda *found: Step("advance", found), seconds),
+    st.builds(lambda *found: Step("advance", found), seconds),
+    st.builds(lambda *found: Step("declare", found), names, jobs),
+    st.builds(lambda *found: Step("remove", found), names),
+    st.builds(lambda *found: Step("ask", found), names, kinds, st.booleans()),
+    st.builds(lambda *found: Step("ask", found), st.just(HOME), home_kinds, st.just(False)),
+    st.builds(
+        lambda *found: Step("process_ends", found),
+        st.integers(0, 5),
+        st.sampled_from([0, 0, 1, 127, 143, None]),
+        st.booleans(),
+    ),
+    st.just(Step("leftovers_end")),
+    st.just(Step("obedient_processes_end")),
+    st.just(Step("reboot")),
+    st.builds(lambda *found: Step("lack", found), st.sampled_from([0, 5])),
+)
+cycles = st.sampled_from(["lives", "lives", "lives", "dies", "asked"])
+
+
+def walk(first: dict[str, JobSpec], taken: list[tuple[Step, str]]) -> World:
+    world = World()
+    for name, job in first.items():
+        world.declare(name, job)
+    for step, cycle in taken:
+        getattr(world, step.name)(*step.arguments)
+        world.cycle(dies=cycle == "dies", judges_slots=cycle != "asked")
+    return world
+
+
+walks = st.tuples(
+    st.dictionaries(names, jobs, min_size=1),
+    st.lists(st.tuples(steps, cycles), max_size=30),
+)
+
+
+@settings(max_examples=4000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(walks)
+def test_every_plan_on_a_random_walk_keeps_the_rules(path: Any) -> None:
+    walk(*path)
+
+
+@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(walks)
+def test_once_faults_cease_what_runs_is_what_is_wanted_and_everybody_has_an_answer(path: Any) -> None:
+    world = walk(*path)
+    world.settle()
+    for name, job in world.state.jobs.items():
+        open_intents = [intent for intent in job.intents if intent.state is not IntentState.PENDING]
+        demand(not open_intents, "everybody has an answer", name, open_intents)
+        spec = world.jobs.get(name)
+        live = sum(active.live is not None for active in job.active)
+        if spec is None or world.state.home_holds:
+            demand(not job.active, "nothing runs that is not wanted", name, job.active)
+        elif spec.type is JobType.CONTINUOUS:
+            demand(live <= 1, "one process", job.active)
+            if not list(filter(None, _holds(spec, job))) and spec.enabled and not spec.not_built:
+                rests = job.newest_finished is not None and job.newest_finished.state in ("failed", "succeeded")
+                demand(bool(job.active) or rests, "what is wanted runs, waits or rests", job)
+
+
+# --- every slot once ---
+
+passes = st.lists(
+    st.tuples(
+        st.sampled_from([1, 30, 59, 60, 61, 200, 3600, 7000, -50, -4000]), st.sampled_from(["", "pause", "resume"])
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(jobs.filter(lambda job: job.type is JobType.SCHEDULED and job.enabled), passes)
+def test_every_due_slot_is_in_the_ledger_exactly_once(job: JobSpec, taken: list[tuple[float, str]]) -> None:
+    world = World()
+    world.declare("a", job)
+    world.cycle()
+    since = world.now
+    for seconds_later, request in taken:
+        world.advance(seconds_later)
+        if request:
+            world.ask("a", IntentKind(request), force=False)
+        world.cycle()
+        # Slots that lie ahead once more come due once more, whatever the job was when they first did.
+        since = min(since, world.now)
+    past = [row for row in world.ledger if row.first_due_at <= world.now]
+    noted = sum(row.total for row in past)
+    due = timetable.due_between(timetable.schedule_key(job), since, world.now, 0).count
+    demand(noted == due, "every due slot is in the ledger", noted, due, *past)
+    ahead = [row for row in world.ledger if row.last_due_at > world.now]
+    demand(all(row.run_id is not None for row in ahead), "of the future, only what ran is known", *ahead)
+
+
+# --- a rule that cannot fail is none ---
+
+
+def _more_than_allowed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Draft, "live_count", lambda _draft: 0)
+
+
+def _despite_holds(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(plan_module, "standing_gates", lambda *_: iter(()))
+
+
+def _in_silence(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Draft, "wait", lambda *_: None)
+
+
+def _busy(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(attempts, "SWEEP_SECONDS", 0)
+
+
+def _as_it_comes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(plan_module, "sorted", list, raising=False)
+
+
+def _restless(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(attempts, "KILL_AGAIN_SECONDS", 0)
+
+
+def _forgetful(patch: pytest.MonkeyPatch) -> None:
+    real = slots.judge
+
+    def judge(spec: JobSpec, job: JobState, *rest: Any) -> slots.Judgement:
+        return real(spec, job._replace(ran_after_cursor=frozenset(), is_run_at_judged=False), *rest)
+
+    patch.setattr(slots, "judge", judge)
+
+
+def _never_moving_on(patch: pytest.MonkeyPatch) -> None:
+    real = slots._judge_due
+
+    def judge(rows: Any, facts: Any, cursor: Any, *rest: Any, **options: Any) -> Any:
+        real(rows, facts, cursor, *rest, **options)
+        return cursor
+
+    patch.setattr(slots, "_judge_due", judge)
+
+
+def _unconcerned(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(attempts, "_order_stop", lambda *_, **__: None)
+
+
+def _hasty(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(attempts, "_is_draining", lambda *_: False)
+    patch.setattr(attempts, "natural_end", lambda attempt, sight, boot: _seen_too_early(attempt, sight))
+
+
+def _seen_too_early(attempt: Attempt, sight: Sight) -> Any:
+    from procclaw.planning.outcome import End
+
+    return End(Reason.EXITED, 0, None, None) if sight.phase is RecordPhase.LOCKED and attempt.pid else None
+
+
+def _counting_again(patch: pytest.MonkeyPatch) -> None:
+    real = plan_module._start
+
+    def start(draft: Draft, going: Any, spec: JobSpec) -> None:
+        going.run = going.run._replace(attempts=0)
+        real(draft, going, spec)
+
+    patch.setattr(plan_module, "_start", start)
+
+
+BROKEN: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
+    (_more_than_allowed, "never more than allowed"),
+    (_despite_holds, "what is (held|not built) never starts"),
+    (_in_silence, "every unfinished run has"),
+    (_busy, "wake_at is after now"),
+    (_as_it_comes, "order of input"),
+    (_restless, "planning again asks for nothing"),
+    (_forgetful, "what is over does not begin again|each slot is|a slot is for one run"),
+    (_never_moving_on, "what is over|planning again|each slot is|an attempt starts once"),
+    (_unconcerned, "every unfinished run has|planning again|the world settles"),
+    (_hasty, "no process is forgotten"),
+    (_counting_again, "an attempt starts once"),
+]
+
+
+@pytest.mark.parametrize(("break_it", "rule"), BROKEN, ids=[each[0].__name__.lstrip("_") for each in BROKEN])
+def test_a_planner_that_is_broken_is_found_out(
+    break_it: Callable[[pytest.MonkeyPatch], None], rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @settings(
+        max_examples=2000,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(walks)
+    def look_for_it(path: Any) -> None:
+        walk(*path).settle()
+
+    break_it(monkeypatch)
+    with pytest.raises(RuleBroken, match=rule):
+        look_for_it()
+
+
+def test_the_world_of_these_rules_does_what_its_walks_say() -> None:
+    world = World()
+    world.declare("a", a_job("continuous", delays=(30,), grace=10))
+    world.cycle()
+    [live] = world._alive()
+    assert (live.sight.phase, live.attempt.boot_id) == (RecordPhase.LOCKED, BOOT)
+    world.process_ends(0, 1, leaves_some=True)
+    decided = world.cycle()
+    assert [type(effect) for effect in decided.effects] == [Signal]
+    world.leftovers_end()
+    decided = world.cycle()
+    assert [wait.reason for wait in decided.waits] == [Reason.RETRY_DELAY]
+    world.advance(30)
+    assert [type(effect) for effect in world.cycle(dies=True).effects] == [Start]
+    assert [type(effect) for effect in world.cycle().effects] == [Relaunch]
+    world.ask("a", IntentKind.STOP, force=False)
+    world.settle()
+    assert world.state.jobs["a"].active == ()
+    assert [intent.message for intent in world.answered] == ["stopped"]
+    assert SlotOutcome.RAN not in {row.outcome for row in world.ledger}
