@@ -213,6 +213,7 @@ def an_attempt(run: Run, job: JobSpec | None = None, **fields: Any) -> Attempt:
         created_at=started_at or NOW,
         terms=terms_of(job or a_job()),
         pid=1000,
+        job_pid=1001,
         start_ticks=5000,
         started_at=started_at,
     )
@@ -369,7 +370,7 @@ def committed(state: State, decided: Plan, now: datetime, ledger: list[Slots] | 
             job = state.jobs[effect.job_id]
             run = next(active.run for active in job.active if active.run.id == effect.run_id)
             attempt = an_attempt(run, number=effect.number, started_at=None, boot_id=state.boot_id)
-            attempt = attempt._replace(created_at=now, pid=None, start_ticks=None)
+            attempt = attempt._replace(created_at=now, pid=None, job_pid=None, start_ticks=None)
             attempt = attempt._replace(terms=effect.terms, instance=effect.instance)
             state = _with_attempt(state, attempt, "blank")
     return state
@@ -395,7 +396,7 @@ def carried_out(state: State, decided: Plan, now: datetime, ledger: list[Slots] 
 
 
 def _launched(attempt: Attempt, now: datetime) -> Attempt:
-    return attempt._replace(pid=1000, start_ticks=5000, started_at=now)
+    return attempt._replace(pid=1000, job_pid=1001, start_ticks=5000, started_at=now)
 
 
 def recorded(state: State, writes: Iterable[Write], ledger: list[Slots] | None = None) -> State:

@@ -109,7 +109,10 @@ def manage(order: Order) -> int:
 
 
 def main() -> None:
-    from procclaw.engine import configuration, controller, files  # noqa: F401 (before the first fork)
+    import jsonschema  # noqa: F401 (all of it before the first fork)
+    import yaml  # noqa: F401
+
+    from procclaw.engine import configuration, controller, files  # noqa: F401
     from procclaw.system import daemonlog, homelock, output, specfile, watch  # noqa: F401
 
     for line in sys.stdin:

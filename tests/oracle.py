@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from procclaw.model.clock import from_microseconds, iso, to_microseconds
+from procclaw.model.clock import from_microseconds, iso, parse_iso, to_microseconds
 from procclaw.model.spec import Document
 from procclaw.model.state import (
     HOME,
@@ -26,6 +26,7 @@ from procclaw.model.state import (
     RunState,
     SlotOutcome,
     Slots,
+    SlotsWithdrawn,
 )
 from procclaw.system.store import Row
 from tests.world import Life, Machine, Proc, Violation
@@ -129,9 +130,8 @@ class Oracle:
         self._starts: dict[tuple[str, int], str] = {}
         self._slot_runs: dict[tuple[str, str], str] = {}
         self._forgiven: set[str] = set()
-        """Runs that an older database still took for unfinished: it may start them again. Once an older one was put back,
-        a continuous job begins anew as well; only a slot never does."""
-        self._has_gone_back = False
+        """Runs that an older database still took for unfinished: it may start them again."""
+        self._went_back_at: datetime | None = None
         machine.on_launch = self.on_launch
         machine.on_signal = self.on_signal
 
@@ -154,7 +154,7 @@ class Oracle:
         if life.has_begun:
             raise Violation(1, f"{life}: its process was started a second time under one mark")
         mark = self._starts.setdefault((life.run_id, life.number), life.mark)
-        is_forgiven = life.run_id in self._forgiven or (self._has_gone_back and life.slot is None)
+        is_forgiven = life.run_id in self._forgiven or self._is_beyond_memory(life)
         if mark != life.mark and not is_forgiven:
             slot = life.slot or "no slot"
             raise Violation(1, f"{life} ({slot}) was started twice, under the marks {mark[:6]} and {life.mark[:6]}")
@@ -166,6 +166,12 @@ class Oracle:
         row = self._looked(f"SELECT state, ending FROM runs WHERE id = '{life.run_id}'")
         if row != [("running", None)]:
             raise Violation(9, f"{life} was started, and its run is {row}")
+
+    def _is_beyond_memory(self, life: Life) -> bool:
+        """An older database was put back. A slot that had run stays as it is, unless the clock says it is still to come."""
+        if self._went_back_at is None:
+            return False
+        return life.slot is None or parse_iso(life.slot) > self._went_back_at
 
     def _check_holds(self, life: Life, job: Document) -> None:
         holds = self.accounts.holds
@@ -200,12 +206,15 @@ class Oracle:
         answers = sorted((row for row in rows if isinstance(row, Intent)), key=lambda intent: intent.id)
         for answer in answers:
             self._take_in(answer)
+        back = {row.job_id: row.after for row in rows if isinstance(row, SlotsWithdrawn)}
         for row in rows:
             match row:
                 case Run():
                     self._check_run(row)
                 case Attempt():
                     self._check_attempt(row)
+                case Slots() if row.job_id in back and row.noticed_at > back[row.job_id]:
+                    pass  # cut short where the clock was set back; what it counts may stem from an older schedule
                 case Slots():
                     self._check_slots(row)
                 case Cursor():
@@ -277,7 +286,8 @@ class Oracle:
             case Reason.OVERLAP:
                 is_so = job is not None and job["on_overlap"] == "kill_restart"
             case Reason.LEFTOVERS:
-                is_so = life.main is None or life.shim is None
+                # Without record and pid nobody can tell the main process from what it left behind.
+                is_so = life.main is None or life.shim is None or attempt.start_ticks is None
             case _:
                 is_so = False
         if not is_so:
@@ -375,7 +385,7 @@ class Oracle:
 
     def go_back(self, accounts: Accounts) -> None:
         self.accounts = copy.deepcopy(accounts)
-        self._has_gone_back = True
+        self._went_back_at = self._machine.clock.now()
         self._forgiven |= {run_id for run_id, state in accounts.runs.items() if state in _NEXT_STATES}
         for life in self._machine.lives.values():
             life.facts.pop("ended", None)

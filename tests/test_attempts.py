@@ -167,8 +167,8 @@ def test_leftovers_are_stopped_like_the_process_itself_before_anything_else_star
     assert plan_for(run, exited(attempt, 1, CHILD), job) == Plan(
         writes=(swept,),
         effects=(terminated(swept, CHILD),),
-        waits=(a_wait(Reason.STOPPING, run, "leftovers: still alive: 1234 (child)", NOW, later(60)),),
-        wake_at=later(60),
+        waits=(a_wait(Reason.STOPPING, run, "leftovers: still alive: 1234 (child)", NOW, later(0.05)),),
+        wake_at=later(0.05),
     )
 
 

@@ -280,9 +280,10 @@ def test_a_manager_killed_after_any_effect_is_carried_on_by_the_next(
 
 # --- at any moment ---
 
-ALIVE_SECONDS = 0.25
+ALIVE_SECONDS = 0.3
 """The longest life of a manager; most of them die while starting something."""
-DEATHS = 40
+DEATHS, STARTS = 30, 60
+"""At least so many of each."""
 RESTLESS: dict[str, Job] = {
     "keeps": {"type": "continuous", "cmd": STAYS},
     "flaky": {**ONCE_LONG_AGO, "cmd": noting("exit $((PROCCLAW_ATTEMPT % 7 + 1))"), **again_after(0.03, 60)},
@@ -312,15 +313,15 @@ def test_managers_killed_one_after_the_other_repeat_and_forget_nothing(driver: D
     rng = random.Random(seed)
     nursery = Nursery(reaper)
     driver.declare(RESTLESS)
-    for _ in range(DEATHS):
+    deaths = 0
+    while deaths < DEATHS or len(driver.notes()) < STARTS:
+        deaths += 1
         pid = nursery.order(driver.home, rng.choice(["daemon", "passes"]), None)
         dies_at = time.monotonic() + rng.uniform(0, ALIVE_SECONDS)
         driver.wait(lambda at=dies_at: time.monotonic() >= at)  # type: ignore[misc]
         os.kill(pid, signal.SIGKILL)
         assert nursery.last_code() == -signal.SIGKILL
-    driver.declare(
-        {"keeps": RESTLESS["keeps"], **{job_id: dict(job, enabled=False) for job_id, job in RESTLESS.items()}}
-    )
+    driver.declare({job_id: {**job, "enabled": job_id == "keeps"} for job_id, job in RESTLESS.items()})
     driver.ask("reconcile")
     driver.ask("stop", *(job_id for job_id in RESTLESS if job_id != "keeps"))
     said = f"seed {seed}\n{driver.show()}"
@@ -330,7 +331,7 @@ def test_managers_killed_one_after_the_other_repeat_and_forget_nothing(driver: D
         attempts = driver.attempts(job_id)
         assert attempts, said
         for attempt in attempts:
-            # A stop may come before the first line of a job that was just started; nothing else keeps one from its note.
+            # A stop may come before the first line of a job that was just started; nothing else keeps it from its note.
             was_stopped = attempt.reason is Reason.STOP_REQUESTED
             assert was_stopped or starts[attempt.run_id, attempt.number] == 1, (attempt, said)
             assert was_stopped or attempt.exit_code == code_of(job_id, attempt.number), (attempt, said)

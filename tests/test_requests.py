@@ -119,21 +119,21 @@ STARTING: list[tuple[str, JobSpec, JobState, str, Plan]] = [
         JOB,
         a_job_state(with_process(a_run("running"))),
         "start",
-        answered_at_once(an_intent("start")._replace(run_id=a_run("running").id), "already running (pid 1000)"),
+        answered_at_once(an_intent("start")._replace(run_id=a_run("running").id), "already running (pid 1001)"),
     ),
     (
         "start of a service that runs",
         SERVICE,
         a_job_state(with_process(continuous_run(), SERVICE)),
         "start",
-        answered_at_once(an_intent("start")._replace(run_id=continuous_run().id), "already running (pid 1000)"),
+        answered_at_once(an_intent("start")._replace(run_id=continuous_run().id), "already running (pid 1001)"),
     ),
     (
         "run of a service that runs, which has one process",
         SERVICE,
         a_job_state(with_process(continuous_run(), SERVICE)),
         "run",
-        answered_at_once(an_intent("run")._replace(run_id=continuous_run().id), "already running (pid 1000)"),
+        answered_at_once(an_intent("run")._replace(run_id=continuous_run().id), "already running (pid 1001)"),
     ),
 ]
 
@@ -257,13 +257,19 @@ def seen_in(live: Observed | None, run: Run, **fields: Any) -> JobState:
 def test_whoever_started_it_is_told_the_pid_once_it_lives() -> None:
     run = a_run("running")
     found = planned(JOB, seen_in(alive(an_attempt(run)), run))
-    assert found == Plan(writes=(done(accepted("start"), "started (pid 1000)", run),))
+    assert found == Plan(writes=(done(accepted("start"), "started (pid 1001)", run),))
 
 
 def test_nobody_is_told_that_it_started_before_it_lives() -> None:
     run = a_run("running")
-    blank = an_attempt(run, pid=None, start_ticks=None, started_at=None)
+    blank = an_attempt(run, pid=None, job_pid=None, start_ticks=None, started_at=None)
     found = planned(JOB, seen_in(seen_as("blank", blank), run))
+    assert [write for write in found.writes if isinstance(write, Intent)] == []
+
+
+def test_nobody_is_told_that_it_started_before_its_pid_is_known() -> None:
+    run = a_run("running")
+    found = planned(JOB, seen_in(alive(an_attempt(run, job_pid=None)), run))
     assert [write for write in found.writes if isinstance(write, Intent)] == []
 
 

@@ -39,6 +39,7 @@ from procclaw.planning import attempts, slots, timetable
 from procclaw.planning import plan as plan_module
 from procclaw.planning.actions import Plan, Relaunch, Signal, Start
 from procclaw.planning.draft import Draft
+from procclaw.planning.outcome import after_attempt
 from procclaw.planning.plan import plan
 from tests.builders import BOOT, NOW, a_job, a_spec, a_state, carried_out, changed, committed
 
@@ -250,6 +251,9 @@ def check_job(world: World, spec: JobSpec | None, before: JobState, job: JobStat
     for active in job.active:
         told = active.live is not None or active.run.id in waits
         demand(told, "every unfinished run has a process, an action or a wait", active.run)
+    for active in job.active:
+        order = active.live.attempt.stop if active.live else None
+        demand(active.live is None or active.run.ending is None or order is not None, "what is to end is told so")
     for active in before.active:
         demand(active.live is None or _is_kept(active.live, job, decided), "no process is forgotten", active)
 
@@ -493,15 +497,15 @@ def _unconcerned(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(attempts, "_order_stop", lambda *_, **__: None)
 
 
-def _hasty(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(attempts, "_is_draining", lambda *_: False)
-    patch.setattr(attempts, "natural_end", lambda attempt, sight, boot: _seen_too_early(attempt, sight))
+def _done_with_it(patch: pytest.MonkeyPatch) -> None:
+    def watch(draft: Draft, going: Any, live: Observed) -> None:
+        timeout = live.attempt.terms.timeout_seconds
+        started_at = live.attempt.started_at
+        if timeout is not None and started_at is not None and draft.now >= started_at + timedelta(seconds=timeout):
+            over = live.attempt._replace(ended_at=draft.now, reason=Reason.TIMED_OUT)
+            draft.conclude(going, over, after_attempt(going.run, draft.spec, over, draft.now))
 
-
-def _seen_too_early(attempt: Attempt, sight: Sight) -> Any:
-    from procclaw.planning.outcome import End
-
-    return End(Reason.EXITED, 0, None, None) if sight.phase is RecordPhase.LOCKED and attempt.pid else None
+    patch.setattr(attempts, "_watch_timeout", watch)
 
 
 def _counting_again(patch: pytest.MonkeyPatch) -> None:
@@ -521,10 +525,10 @@ BROKEN: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (_busy, "wake_at is after now"),
     (_as_it_comes, "order of input"),
     (_restless, "planning again asks for nothing"),
-    (_forgetful, "what is over does not begin again|each slot is|a slot is for one run"),
-    (_never_moving_on, "what is over|planning again|each slot is|an attempt starts once"),
-    (_unconcerned, "every unfinished run has|planning again|the world settles"),
-    (_hasty, "no process is forgotten"),
+    (_forgetful, "what is over does not begin again|an attempt starts once|each slot is|a slot is for one run"),
+    (_never_moving_on, "wake_at is after now|what is over|planning again|each slot is|an attempt starts once"),
+    (_unconcerned, "what is to end is told so"),
+    (_done_with_it, "no process is forgotten"),
     (_counting_again, "an attempt starts once"),
 ]
 

@@ -10,7 +10,7 @@ back and is tried again, and no job is blamed for it.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple, Protocol, assert_never
 
@@ -18,7 +18,7 @@ from procclaw.engine.configuration import Configuration
 from procclaw.engine.launching import launch_of
 from procclaw.engine.strays import adopted
 from procclaw.engine.world import Output, Processes
-from procclaw.model.clock import after
+from procclaw.model.clock import after, seconds_between
 from procclaw.model.errors import DiskFull, ProcclawError
 from procclaw.model.spec import JobSpec, LogPolicy, Spec
 from procclaw.model.state import (
@@ -50,6 +50,9 @@ KILL = 9
 
 CONFIRM_SECONDS = 0.05
 """How soon after a start to look for the pid of the job's own main process, which its shim leaves in the record."""
+
+NAMELESS_SECONDS = 2.0
+"""A shim that has not said the job's pid by now runs where /proc does not tell it; people are shown its own."""
 
 RETRY_LACK_SECONDS = 5.0
 PURGE_AT_ONCE = 200
@@ -158,6 +161,7 @@ class Controller:
         by_job = plans(spec, state, now, judges_slots=judges_slots)
         decided = merged(by_job.values())
         acted = self._act(spec, state, decided, adopted_rows, now)
+        acted.look_again += [(job_id, CONFIRM_SECONDS) for job_id in _nameless(state)]
         wakes = self._wakes(by_job, acted, in_force.settles_at, now)
         live = self._live(state, acted.launched)
         wake_at = min(wakes.values(), default=None)
@@ -241,7 +245,7 @@ class Controller:
         states: dict[str, JobState] = {}
         for name in names:
             job = recorded.get(name) or JobState(name)
-            active = tuple(self._with_sight(run, sights, members, rows) for run in job.active)
+            active = tuple(self._with_sight(run, sights, members, now, rows) for run in job.active)
             states[name] = job._replace(active=active)
         home = states.get(HOME)
         lack = self._lack or self._store.lack()
@@ -274,6 +278,7 @@ class Controller:
         active: ActiveRun,
         sights: dict[str, Sight],
         members: dict[str, tuple[Process, ...]],
+        now: datetime,
         rows: list[Row],
     ) -> ActiveRun:
         if active.live is None:
@@ -286,7 +291,8 @@ class Controller:
             ticks = self._processes.start_ticks(sight.pid) if sight.phase is RecordPhase.LOCKED else None
             attempt = attempt._replace(pid=sight.pid, start_ticks=ticks, started_at=attempt.created_at)
         if attempt.job_pid is None and sight.phase is RecordPhase.LOCKED:
-            attempt = attempt._replace(job_pid=sight.job_pid)
+            has_waited = seconds_between(attempt.started_at or attempt.created_at, now) >= NAMELESS_SECONDS
+            attempt = attempt._replace(job_pid=sight.job_pid or (attempt.pid if has_waited else None))
         if attempt != active.live.attempt:
             rows.append(attempt)
         return active._replace(live=Observed(attempt, sight, members.get(attempt.id)))
@@ -513,3 +519,11 @@ class Controller:
             except (ProcclawError, OSError) as error:
                 # A log that cannot be rotated is no reason not to run the job.
                 self._log.line("warning", "log not rotated", job=job.id, file=opened.file, detail=error)
+
+
+def _nameless(state: State) -> Iterator[str]:
+    """Jobs with a live attempt whose shim has not said the job's pid yet."""
+    for job in state.jobs.values():
+        for run in job.active:
+            if run.live is not None and run.live.sight.phase is RecordPhase.LOCKED and run.live.attempt.job_pid is None:
+                yield job.id

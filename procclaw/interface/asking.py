@@ -73,7 +73,7 @@ def _told(context: "Context", answers: list[Intent]) -> int:
 
 def _view(context: "Context", answer: Intent) -> View:
     attempts = context.home.store.attempts(answer.run_id) if answer.run_id else ()
-    pid = next((attempt.shown_pid for attempt in reversed(attempts) if attempt.ended_at is None), None)
+    pid = next((attempt.job_pid for attempt in reversed(attempts) if attempt.ended_at is None), None)
     return intent_view(answer, pid)
 
 
@@ -84,7 +84,7 @@ def _tell(context: "Context", answer: Intent) -> None:
         case IntentState.REFUSED:
             context.console.complain(f"procclaw: {answer.message}")
         case _:
-            context.console.complain(f"{answer.job_id}: {answer.kind} is not done yet; {_GOES_ON}")
+            context.console.complain(f"{answer.job_id}: {answer.kind} is still being worked on; {_GOES_ON}")
 
 
 def run(context: "Context", options: Namespace) -> int:

@@ -172,7 +172,9 @@ class Attempt(NamedTuple):
     start_ticks: int | None = None
     """The kernel's start time of `pid`: together with the boot they identify the shim."""
     job_pid: int | None = None
-    """Of the job's main process, for people; None where the system does not tell it."""
+    """The pid people know the job by: of its main process, or of its shim where the system does not tell. None: its
+    shim has not said yet, which takes a moment.
+    """
     started_at: datetime | None = None
     blank_launches: int = 0
     refusal: Reason | None = None
@@ -191,11 +193,6 @@ class Attempt(NamedTuple):
     @property
     def record(self) -> str:
         return f"{self.job_id}.{self.run_id}.{self.number}.{self.mark}"
-
-    @property
-    def shown_pid(self) -> int | None:
-        """The pid people know the job by."""
-        return self.job_pid or self.pid
 
     @property
     def signal(self) -> int | None:

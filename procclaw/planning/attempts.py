@@ -8,7 +8,7 @@ from datetime import datetime
 
 from procclaw.model.clock import after, seconds_between
 from procclaw.model.spec import Leftovers
-from procclaw.model.state import Observed, Process, Reason, RecordPhase, RunState, StopOrder
+from procclaw.model.state import Attempt, Observed, Process, Reason, RecordPhase, RunState, StopOrder
 from procclaw.planning.actions import Relaunch, Signal
 from procclaw.planning.draft import Draft, Going
 from procclaw.planning.gates import Gate, enabled_gate, resource_gate, standing_gates
@@ -122,17 +122,22 @@ def _press(draft: Draft, going: Going, live: Observed, order: StopOrder) -> None
     if order.signalled_at is None and not order.force:
         signal = Signal(attempt, live.members, attempt.terms.signal, is_kill=False, reason=order.reason)
         draft.effects.append(signal)
-        _wait_for_end(draft, going, live, order, after(now, attempt.terms.grace_seconds))
+        _wait_for_end(draft, going, live, order, _next_look(attempt, after(now, attempt.terms.grace_seconds), now))
         return
     kill_at = now if order.force else after(order.signalled_at or now, attempt.terms.grace_seconds)
     if kill_at <= now:
         if order.last_killed_at is None or seconds_between(order.last_killed_at, now) >= KILL_AGAIN_SECONDS:
             signal = Signal(attempt, live.members, attempt.terms.signal, is_kill=True, reason=order.reason)
             draft.effects.append(signal)
-        kill_at = after(now, PATIENT_SECONDS if is_unkillable(order, now) else SWEEP_SECONDS)
-    elif attempt.exited_at is not None:
-        kill_at = min(kill_at, after(now, SWEEP_SECONDS))
-    _wait_for_end(draft, going, live, order, kill_at)
+        next_look_at = after(now, PATIENT_SECONDS if is_unkillable(order, now) else SWEEP_SECONDS)
+    else:
+        next_look_at = _next_look(attempt, kill_at, now)
+    _wait_for_end(draft, going, live, order, next_look_at)
+
+
+def _next_look(attempt: Attempt, kill_at: datetime, now: datetime) -> datetime:
+    """The end of a process wakes us; that of what it left behind does not, so it is looked for."""
+    return kill_at if attempt.exited_at is None else min(kill_at, after(now, SWEEP_SECONDS))
 
 
 def _wait_for_end(draft: Draft, going: Going, live: Observed, order: StopOrder, until: datetime) -> None:

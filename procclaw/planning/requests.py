@@ -88,7 +88,7 @@ def _already_active(draft: Draft, intent: Intent, going: Going) -> Intent:
     """Answer a start of what is active already; a run that waits for its next attempt does not wait any longer."""
     intent = intent._replace(run_id=going.run.id)
     if going.live is not None:
-        pid = going.live.attempt.shown_pid
+        pid = going.live.attempt.job_pid
         return draft.done(intent, f"already running (pid {pid})" if pid else "already starting")
     going.run = going.run._replace(failures=0, not_before_at=min(going.run.not_before_at, draft.now))
     return intent._replace(state=IntentState.ACCEPTED)
@@ -136,10 +136,13 @@ def open_awaited(draft: Draft) -> None:
     if draft.spec is None or any(going.run.is_active and going.run.ending is not None for going in draft.going):
         return
     for intent in awaiting_a_run(draft):
-        current = next((going for going in draft.going if going.is_wanted), None)
-        draft.intents[intent.id] = (
-            _with_run(draft, intent) if current is None else intent._replace(run_id=current.run.id)
-        )
+        # What rules a start out may have come about while the old run was ending.
+        draft.intents[intent.id] = _ruled_out(draft, intent) or _with_any_run(draft, intent)
+
+
+def _with_any_run(draft: Draft, intent: Intent) -> Intent:
+    current = next((going for going in draft.going if going.is_wanted), None)
+    return _with_run(draft, intent) if current is None else intent._replace(run_id=current.run.id)
 
 
 def awaiting_a_run(draft: Draft) -> list[Intent]:
@@ -173,8 +176,8 @@ def _answer_start(draft: Draft, intent: Intent, run_id: str) -> Intent:
     gate = draft.blocked.get(run_id)
     if gate is not None and gate.reason is not Reason.STOPPING:
         return draft.done(intent, f"waits: {gate.detail or gate.reason}")
-    if going.live is not None and going.live.sight.phase is RecordPhase.LOCKED:
-        return draft.done(intent, f"started (pid {going.live.attempt.shown_pid})")
+    if going.live is not None and going.live.sight.phase is RecordPhase.LOCKED and going.live.attempt.job_pid:
+        return draft.done(intent, f"started (pid {going.live.attempt.job_pid})")
     return intent
 
 

@@ -126,7 +126,7 @@ def job_view(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: L
         "enabled": spec.enabled,
         "paused": hold_of(job, HoldKind.PAUSE) is not None,
         "tags": list(spec.tags),
-        "pid": None if live is None else live.shown_pid,
+        "pid": None if live is None else live.job_pid,
         "started_at": None if live is None else moment(live.started_at),
         "uptime_seconds": _uptime(live, now),
         "restart_count": 0 if newest is None else newest.restarts,
@@ -192,7 +192,7 @@ def run_view(run: Run, attempts: Iterable[Attempt], now: datetime) -> View:
 def attempt_view(attempt: Attempt) -> View:
     return {
         "number": attempt.number,
-        "pid": attempt.shown_pid,
+        "pid": attempt.job_pid,
         "started_at": moment(attempt.started_at),
         "finished_at": moment(attempt.exited_at if attempt.ended_at else None),
         "exit_code": attempt.exit_code,
