@@ -185,10 +185,8 @@ class Driver:
         return str(self.job(job_id)["status"])
 
     def pid(self, job_id: str) -> int:
-        """The pid that people are told."""
-        pid = self.job(job_id)["pid"]
-        assert isinstance(pid, int), self.show()
-        return pid
+        """The pid that people are told, once there is one."""
+        return int(self.wait(lambda: self.job(job_id)["pid"]))
 
     def living(self, job_id: str) -> str:
         """The mark of the attempt that the told pid belongs to, which is one of the job's own and alive."""

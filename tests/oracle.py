@@ -29,7 +29,8 @@ from procclaw.model.state import (
     SlotsWithdrawn,
 )
 from procclaw.system.store import Row
-from tests.world import Life, Machine, Proc, Violation
+from tests.lives import Life, Proc, Violation
+from tests.world import Machine
 
 _OFFSETS = {"UTC": 0, "Asia/Kolkata": 19_800}
 """Zones that never change their clocks, so that a schedule is plain arithmetic; DST has tables of its own."""
@@ -113,7 +114,7 @@ class Accounts:
         self.holds: set[tuple[str, HoldKind]] = set()
         self.intents: dict[int, Intent] = {}
         self.epochs: dict[str, list[tuple[Timetable, datetime]]] = {}
-        """By job, the schedules in force since the last pass over everything, each with the moment from which it holds."""
+        """By job, the schedules in force since the last pass over everything, each with when it came in force."""
         self.runs: dict[str, RunState] = {}
         self.stopped_until: dict[int, int] = {}
         """By stop request, the moment (elapsed) at which it was accepted."""
@@ -168,7 +169,7 @@ class Oracle:
             raise Violation(9, f"{life} was started, and its run is {row}")
 
     def _is_beyond_memory(self, life: Life) -> bool:
-        """An older database was put back. A slot that had run stays as it is, unless the clock says it is still to come."""
+        """An older database was put back. What had run for a slot stays so, unless the clock has it still to come."""
         if self._went_back_at is None:
             return False
         return life.slot is None or parse_iso(life.slot) > self._went_back_at
@@ -197,7 +198,7 @@ class Oracle:
         epochs = self.accounts.epochs
         for job_id in {*self.in_force, *epochs}:
             table = timetable(self.in_force.get(job_id))
-            # An edit counts from the pass that goes through with it; what was never noticed before has no slots before.
+            # An edit counts from the pass that goes through with it; before its first pass a job has no slots.
             if epochs.setdefault(job_id, [(NEVER, now)])[-1][0] != table:
                 epochs[job_id].append((table, now))
 
@@ -282,7 +283,7 @@ class Oracle:
             case Reason.CHANGED:
                 is_so = job is not None and (job["process_hash"] != then["process_hash"] or job["type"] != then["type"])
             case Reason.TIMED_OUT:
-                is_so = then["timeout"] is not None
+                is_so = attempt.terms.timeout_seconds is not None
             case Reason.OVERLAP:
                 is_so = job is not None and job["on_overlap"] == "kill_restart"
             case Reason.LEFTOVERS:
@@ -402,13 +403,15 @@ class Oracle:
         if unanswered:
             raise Violation(10, f"never answered: {unanswered}")
         alive = {life.mark: life for life in machine.lives.values() if life.is_alive}
-        known = {mark: job_id for mark, job_id in self._looked("SELECT mark, job_id FROM attempts WHERE ended_at IS NULL")}
-        # A pause holds back what was about to be launched when its manager died.
-        paused = {job_id for job_id, kind in self.accounts.holds if kind is HoldKind.PAUSE}
-        blank = {mark for mark, job_id in known.items() if job_id in paused and self._is_blank(mark)}
+        known = dict(self._looked("SELECT mark, job_id FROM attempts WHERE ended_at IS NULL"))
+        # What was about to be launched when its manager died waits like any other start.
+        held_back = {job_id for job_id, kind in self.accounts.holds if kind is HoldKind.PAUSE}
+        held_back |= {job_id for job_id, job in self.in_force.items() if not job["enabled"]}
+        blank = {mark for mark, job_id in known.items() if job_id in held_back and self._is_blank(mark)}
         known = {mark: job_id for mark, job_id in known.items() if mark not in blank}
         if alive.keys() != known.keys():
-            raise Violation(10, f"alive are {sorted(map(str, alive.values()))}, recorded as live {sorted(known.items())}")
+            names = sorted(map(str, alive.values()))
+            raise Violation(10, f"alive are {names}, recorded as live {sorted(known.items())}")
         records = {name.rpartition(".")[2] for name in machine.directory}
         missing = {mark for mark in known if not alive[mark].facts.get("is_record_deleted")}
         if not missing <= records <= known.keys() | blank:
@@ -424,9 +427,8 @@ class Oracle:
         names = ", ".join(map(str, alive))
         held = {kind for name, kind in self.accounts.holds if name == job_id}
         is_home_held = any(name == HOME for name, _ in self.accounts.holds)
-        active = self._looked(
-            f"SELECT state, not_before_at, trigger, ending, id FROM runs WHERE job_id = '{job_id}' AND finished_at IS NULL"
-        )
+        columns = "state, not_before_at, trigger, ending, id"
+        active = self._looked(f"SELECT {columns} FROM runs WHERE job_id = '{job_id}' AND finished_at IS NULL")
         if job is None or is_home_held:
             if alive or active:
                 raise Violation(10, f"{job_id} is not wanted, and there are {names} {active}")
@@ -442,7 +444,8 @@ class Oracle:
                 raise Violation(10, f"{job_id}: a run waits for nothing: {rest}")
             if state == "retrying" and not (is_later or may_wait):
                 raise Violation(10, f"{job_id}: a retry is overdue since {not_before_at}: {rest}")
-        if sum(1 for run in active if run[0] == "running") != len(alive) and HoldKind.PAUSE not in held:
+        may_be_blank = HoldKind.PAUSE in held or not job["enabled"]
+        if sum(1 for run in active if run[0] == "running") != len(alive) and not may_be_blank:
             raise Violation(10, f"{job_id}: alive are {names or 'none'}, runs are {active}")
         if job["type"] == "continuous":
             self._check_continuous(job_id, job, alive, active, held)

@@ -431,7 +431,7 @@ def test_a_stop_that_is_over_ends_the_run_as_stopped() -> None:
 
 def blank(job: JobSpec, **fields: Any) -> tuple[Run, Attempt]:
     run, attempt = a_running(job)
-    return run, attempt._replace(**{"pid": None, "start_ticks": None, "started_at": None} | fields)
+    return run, attempt._replace(**{"pid": None, "start_ticks": None, "job_pid": None, "started_at": None} | fields)
 
 
 def test_an_attempt_that_was_recorded_and_never_launched_is_launched() -> None:

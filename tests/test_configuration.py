@@ -318,6 +318,13 @@ def test_a_preview_shows_what_a_cycle_would_put_in_force(world: World) -> None:
         assert previewed == world.look(now).spec
 
 
+def test_a_preview_of_broken_files_is_what_is_in_force(world: World) -> None:
+    world.files.write(jobs("a"), LONG_AGO)
+    before = world.look(ago(60)).spec
+    world.files.write("jobs: {a: {cmd", NOW)
+    assert world.configuration.preview(NOW) == before
+
+
 def test_what_cannot_be_kept_is_not_put_in_force(world: World) -> None:
     world.files.write(jobs("a"), LONG_AGO)
     before = world.look(ago(60)).spec

@@ -29,7 +29,7 @@ def test_a_second_start_of_the_daemon_finds_the_first(driver: Driver) -> None:
     answer = driver.ask("daemon", "start")
     assert answer.out == f"already running (pid {pid})\n"
     answer = driver.ask("daemon", "start", "--foreground", code=1)
-    assert answer.err == f"a daemon runs already (pid {pid})\n"
+    assert answer.err == f"procclaw: a daemon runs already (pid {pid})\n"
     assert driver.start_daemon() == pid
     assert (driver.home / "procclaw.pid").read_text() == f"{pid}\n"
 
@@ -246,7 +246,8 @@ def test_a_removed_job_is_stopped_once_the_file_has_settled(driver: Driver) -> N
     driver.wait(lambda: not is_alive(going.pid))
     assert time.time() - removed_at >= 5.0 - 0.1
     assert driver.living("stays") == stays
-    driver.wait(lambda: "goes" not in driver.operations.spec().jobs)
+    driver.wait(lambda: not driver.runs("goes")[0].is_active)
+    assert "goes" not in driver.operations.spec().jobs
     [run] = driver.opened.store.runs("goes")
     assert (run.state, run.reason) == (RunState.STOPPED, Reason.REMOVED)
     assert driver.attempts("goes")[0].exit_code == 143

@@ -137,7 +137,7 @@ def test_the_demo_shows_a_service_a_schedule_and_a_failure(copy: Copy, driver: D
     driver.wait(lambda: driver.job("heartbeat")["pid"] not in (None, pid))
 
     assert driver.ask("daemon", "stop", "--jobs").out.startswith("all jobs are stopped")
-    assert driver.processes() == []
+    driver.wait(lambda: driver.processes() == [])
 
 
 @pytest.mark.real
@@ -157,7 +157,7 @@ def test_the_web_server_comes_back_by_passes_alone(copy: Copy, driver: Driver) -
     driver.wait(lambda: after_a_pass(driver).status("site") == "running")
     assert "Served by a job" in driver.wait(lambda: fetched(url))
     assert driver.ask("stop", "site").out == "site: stopped\n"
-    assert driver.processes() == []
+    driver.wait(lambda: driver.processes() == [])
 
 
 def fetched(url: str) -> str:

@@ -23,9 +23,10 @@ from procclaw.model.state import (
     Process,
     Reason,
     Run,
+    RunState,
 )
 from procclaw.planning.actions import Plan, Relaunch, Signal, Start
-from procclaw.planning.plan import plan, plans
+from procclaw.planning.plan import plan, plan_home, plans
 from tests.builders import (
     HOME_HELD,
     JOB,
@@ -187,6 +188,12 @@ WANTING: list[tuple[str, JobSpec, JobState, Plan]] = [
         CALM,
     ),
     (
+        "a stop outlives an edit",
+        EDITED,
+        a_job_state(holds=(a_hold("stop"),), newest_finished=FAILED),
+        waits(Reason.STOPPED, detail="by alice", since=HOUR_AGO),
+    ),
+    (
         "a stop of the time before it was manual does not bind a manual job",
         a_job(),
         a_job_state(waiting(a_run("queued")), holds=(a_hold("stop"),)),
@@ -226,6 +233,18 @@ def test_before_its_delay_is_over_a_run_waits(within: float) -> None:
 def test_when_its_delay_is_over_the_next_attempt_of_the_same_run_starts(since: float) -> None:
     run = a_run("retrying", not_before_at=ago(since))
     assert planned(a_job(), a_job_state(waiting(run))) == starts(run, a_job(), "attempt 2 after 1 failed", 2)
+
+
+def test_a_paused_service_that_ends_is_not_started_again() -> None:
+    job = a_job("continuous", delays=(0,))
+    run = continuous_run()
+    attempt = an_attempt(run, job)
+    state = a_job_state(ActiveRun(run, exited(attempt, 1)), holds=(a_hold("pause"),))
+    again = run._replace(state=RunState.RETRYING, failures=1, restarts=1, exit_code=1, not_before_at=NOW)
+    assert planned(job, state) == Plan(
+        writes=(again, ended(attempt, Reason.EXITED, 1)),
+        waits=(a_wait(Reason.PAUSED, run, "by alice", HOUR_AGO),),
+    )
 
 
 @pytest.mark.parametrize("kind", ["pause", "revoke"])
@@ -472,6 +491,22 @@ def test_later_attempts_use_the_new_text() -> None:
     assert planned(edited, a_job_state(waiting(run))) == starts(run, edited, "attempt 2 after 1 failed", 2)
 
 
+def test_a_waiting_run_starts_with_the_text_as_it_is_then() -> None:
+    edited = a_job(process_hash="edited", grace=3)
+    assert planned(edited, a_job_state(waiting(a_run("queued")))) == starts(a_run("queued"), edited, "asked for")
+
+
+def test_a_service_that_a_person_started_although_it_is_disabled_is_kept_running() -> None:
+    job = changed(SERVICE, enabled=False)
+    run = continuous_run(despite_disabled=True)
+    attempt = an_attempt(run, job)
+    again = run._replace(failures=1, restarts=1, exit_code=1, not_before_at=NOW)
+    assert planned(job, a_job_state(ActiveRun(run, exited(attempt, 1)))) == Plan(
+        writes=(started(again, job), ended(attempt, Reason.EXITED, 1)),
+        effects=(a_start(run, job, "attempt 2 after 1 failed", 2),),
+    )
+
+
 def test_a_process_that_a_person_started_although_the_job_is_disabled_goes_on() -> None:
     job = changed(SERVICE, enabled=False)
     run = continuous_run(despite_disabled=True)
@@ -623,6 +658,17 @@ def test_a_stop_of_everything_that_was_released_meanwhile_is_not_waited_for() ->
     intent = accepted("hold_home", job_id=HOME)
     told = refused(intent, "cannot stop everything: released meanwhile")
     assert home_plan(a_home(intent)) == Plan(writes=(told,))
+
+
+def test_requests_of_the_home_are_answered_where_no_job_is_known() -> None:
+    look, hold = about_home("look"), about_home("hold_home", id=2)
+    assert plan_home(a_state(a_home(look, hold)), NOW) == Plan(
+        writes=(
+            a_hold("stop", NOW, job_id=HOME),
+            done(look, "looked at everything"),
+            done(hold, "nothing is left running"),
+        )
+    )
 
 
 def test_looking_is_answered_once_everything_has_been_looked_at() -> None:

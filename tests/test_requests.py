@@ -147,10 +147,10 @@ def test_a_start_is_carried_out(job: JobSpec, state: JobState, kind: str, wanted
     assert planned(job, state._replace(intents=(an_intent(kind),))) == wanted
 
 
-def test_a_start_shows_the_pid_of_the_jobs_own_process_where_it_is_known() -> None:
+def test_the_pid_that_is_told_is_that_of_the_jobs_own_process() -> None:
     run = a_run("running")
-    state = a_job_state(with_process(run, job_pid=1001), intents=(an_intent("start"),))
-    told = done(an_intent("start"), "already running (pid 1001)", run)
+    state = a_job_state(with_process(run, job_pid=None), intents=(an_intent("start"),))
+    told = done(an_intent("start"), "already starting", run)
     assert planned(JOB, state) == Plan(writes=(told,))
 
 

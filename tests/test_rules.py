@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from procclaw.model.spec import JobSpec, JobType
@@ -94,19 +94,27 @@ class World:
         lack = Lack(Reason.NO_DISK, "no space left", self.now + timedelta(seconds=seconds))
         self.state = self.state._replace(lack=lack if seconds else None)
 
-    def process_ends(self, choice: int, code: int | None, leaves_some: bool) -> None:
-        """One of the processes ends: with a code, or unseen (None)."""
+    def process_ends(self, choice: int, how: int | str, leaves_some: bool) -> None:
+        """One of the processes ends: with an exit code, or so that its record is found in another phase."""
         alive = [live for live in self._alive() if live.sight.phase is RecordPhase.LOCKED]
         if not alive:
             return
         live = alive[choice % len(alive)]
-        members = (LEFT_BEHIND,) if leaves_some else ()
-        self._see(live._replace(sight=_end(live.attempt, code, self.now), members=members))
+        sight = _end(live.attempt, how, self.now)
+        members = (LEFT_BEHIND,) if leaves_some and sight.phase is not RecordPhase.BLANK else ()
+        self._see(live._replace(sight=sight, members=members))
+
+    def launch_is_refused(self, choice: int) -> None:
+        """What a manager that died had recorded to be started turns out to be impossible."""
+        blank = [live for live in self._alive() if live.sight.phase is RecordPhase.BLANK]
+        if blank:
+            live = blank[choice % len(blank)]
+            self._see(live._replace(attempt=live.attempt._replace(refusal=Reason.ENVIRONMENT, detail="no env_file")))
 
     def leftovers_end(self) -> None:
         for live in self._alive():
-            if live.members:
-                self._see(live._replace(members=()))
+            if live.members or live.sight.is_draining:
+                self._see(live._replace(members=(), sight=live.sight._replace(is_draining=False)))
 
     def obedient_processes_end(self) -> None:
         """Whatever has been told to end does."""
@@ -115,7 +123,7 @@ class World:
                 continue
             if live.sight.phase is RecordPhase.LOCKED:
                 live = live._replace(sight=_end(live.attempt, 143, self.now))
-            self._see(live._replace(members=()))
+            self._see(live._replace(members=(), sight=live.sight._replace(is_draining=False)))
 
     def reboot(self) -> None:
         self._boots += 1
@@ -204,10 +212,12 @@ class World:
         self.state = self.state._replace(jobs={**self.state.jobs, job.id: job})
 
 
-def _end(attempt: Attempt, code: int | None, now: datetime) -> Sight:
-    if code is None:
-        return Sight(RecordPhase.LOST, attempt.pid)
-    return Sight(RecordPhase.EXITED, attempt.pid, exit_code=code, exited_at=now, cpu_seconds=0.1)
+def _end(attempt: Attempt, how: int | str, now: datetime) -> Sight:
+    if how == "draining":
+        return _end(attempt, 0, now)._replace(is_draining=True)
+    if isinstance(how, str):
+        return Sight(RecordPhase(how), attempt.pid)
+    return Sight(RecordPhase.EXITED, attempt.pid, exit_code=how, exited_at=now, cpu_seconds=0.1)
 
 
 # --- the rules ---
@@ -362,9 +372,10 @@ steps = st.one_of(
     st.builds(
         lambda *found: Step("process_ends", found),
         st.integers(0, 5),
-        st.sampled_from([0, 0, 1, 127, 143, None]),
+        st.sampled_from([0, 0, 0, 1, 1, 127, 143, "lost", "missing", "blank", "failed_cwd", "draining"]),
         st.booleans(),
     ),
+    st.builds(lambda *found: Step("launch_is_refused", found), st.integers(0, 5)),
     st.just(Step("leftovers_end")),
     st.just(Step("obedient_processes_end")),
     st.just(Step("reboot")),
@@ -389,13 +400,13 @@ walks = st.tuples(
 )
 
 
-@settings(max_examples=4000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(walks)
 def test_every_plan_on_a_random_walk_keeps_the_rules(path: Any) -> None:
     walk(*path)
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(walks)
 def test_once_faults_cease_what_runs_is_what_is_wanted_and_everybody_has_an_answer(path: Any) -> None:
     world = walk(*path)
@@ -425,7 +436,7 @@ passes = st.lists(
 )
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(jobs.filter(lambda job: job.type is JobType.SCHEDULED and job.enabled), passes)
 def test_every_due_slot_is_in_the_ledger_exactly_once(job: JobSpec, taken: list[tuple[float, str]]) -> None:
     world = World()
@@ -459,7 +470,7 @@ def _despite_holds(patch: pytest.MonkeyPatch) -> None:
 
 
 def _in_silence(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Draft, "wait", lambda *_: None)
+    patch.setattr(Draft, "wait", lambda draft, _run, gate: draft.wake(gate.until))
 
 
 def _busy(patch: pytest.MonkeyPatch) -> None:
@@ -467,7 +478,7 @@ def _busy(patch: pytest.MonkeyPatch) -> None:
 
 
 def _as_it_comes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(plan_module, "sorted", list, raising=False)
+    patch.setattr(plan_module, "sorted", lambda found, **_: list(found), raising=False)
 
 
 def _restless(patch: pytest.MonkeyPatch) -> None:
@@ -533,6 +544,19 @@ BROKEN: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
 ]
 
 
+# A slot that runs, is over, and lies ahead again: random walks come upon it once in a thousand.
+OVER_AND_OVER = (
+    {"a": a_job("scheduled", schedule="* * * * *")},
+    [
+        (Step("advance", (1,)), "lives"),
+        (Step("advance", (60,)), "lives"),
+        (Step("process_ends", (0, 0, False)), "lives"),
+        (Step("advance", (-40,)), "lives"),
+        (Step("advance", (60,)), "lives"),
+    ],
+)
+
+
 @pytest.mark.parametrize(("break_it", "rule"), BROKEN, ids=[each[0].__name__.lstrip("_") for each in BROKEN])
 def test_a_planner_that_is_broken_is_found_out(
     break_it: Callable[[pytest.MonkeyPatch], None], rule: str, monkeypatch: pytest.MonkeyPatch
@@ -542,11 +566,12 @@ def test_a_planner_that_is_broken_is_found_out(
         deadline=None,
         derandomize=True,
         database=None,
-        phases=[Phase.generate],
+        phases=[Phase.explicit, Phase.generate],
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
     @given(walks)
+    @example(OVER_AND_OVER)
     def look_for_it(path: Any) -> None:
         walk(*path).settle()
 

@@ -341,6 +341,20 @@ def test_a_row_of_another_schedule_is_cut_short_to_what_it_certainly_covers() ->
     assert row._replace(last_due_at=ago(9000), total=1) in found.writes
 
 
+def test_a_row_of_a_job_that_has_no_slots_any_more_is_cut_short_as_well() -> None:
+    row = slots_row(ago(7200), "missed", Reason.DOWN, last=NOW, total=3)
+    back = ago(5400)
+    job = changed(HOURLY, enabled=False)
+    found = planned(job, since(job, NOW, straddling=row), back)
+    assert found == Plan(
+        writes=(
+            SlotsWithdrawn("job", back),
+            row._replace(last_due_at=ago(7200), total=1),
+            Cursor("job", "", back, None),
+        )
+    )
+
+
 def test_a_clock_set_back_and_an_edit_noticed_together_do_not_hide_each_other() -> None:
     edited = changed(HOURLY, schedule="30 * * * *")
     back = ago(1000)

@@ -568,6 +568,24 @@ def test_damage_inside_is_found_before_a_daemon_starts(tmp_path: Path) -> None:
     assert contents(path) == before
 
 
+def test_damage_met_while_reading_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "procclaw.db"
+    with opened(path) as store:
+        store.record([Event(NOW, "x" * 500, None, ()) for _ in range(200)])
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    with pytest.raises(StoreError, match="the database is damaged"), opened(path) as store:
+        store.events()
+
+
+def test_a_file_that_may_not_be_written_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "procclaw.db"
+    with opened(path) as store:
+        store._db.execute("PRAGMA query_only = 1")
+        with pytest.raises(StoreError, match="readonly database; check the owner, the permissions and the disk"):
+            store.record([a_hold("stop")])
+
+
 def test_a_directory_that_is_missing_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"missing/procclaw\.db: cannot open the database: "):
         Store(str(tmp_path / "missing" / "procclaw.db"))
@@ -662,7 +680,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     mounted = os.geteuid() == 0 and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(place)], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], capture_output=True
     ).returncode == 0  # fmt: skip
     if not mounted:
         pytest.skip("only root can mount a small disk")
@@ -688,13 +706,16 @@ def test_on_a_full_disk_the_reserve_is_used_up_first_and_then_nothing_is_half_wr
         store.keep_reserve()
         assert reserve.stat().st_size == RESERVE_BYTES
         filler = fill(small_disk)
-        store.record([a_big_row(1)], committed_at=NOW)
-        assert not reserve.exists()
-        assert [event.job_id for event in store.events()] == ["1"]
+        rows = count(1)
+        while reserve.exists():
+            store.record([a_big_row(next(rows))], committed_at=NOW)
+        written = store.counts()["events"]
+        assert [event.job_id for event in store.events()] == [str(n + 1) for n in range(written)]
+        assert written > 1  # the database's own free pages come first
         filler = fill(small_disk)
         with pytest.raises(DiskFull, match="no space left on the device"):
             write_for_ever(store)
-        assert store.counts()["events"] == store.counts()["runs"] + 1
+        assert store.counts()["events"] == store.counts()["runs"] + written
         store.keep_reserve()
         assert not reserve.exists()
         assert [path.name for path in small_disk.iterdir() if "reserve" in path.name] == []
@@ -719,7 +740,7 @@ def test_without_room_a_write_is_refused_whole_and_the_reserve_has_been_given(tm
         pages = store._pragma("page_count")
         store._db.execute(f"PRAGMA max_page_count = {pages}")  # full, as far as SQLite can tell
         with pytest.raises(DiskFull):
-            store.record([a_run("queued"), *(a_big_row(number) for number in range(50))])
+            store.record([a_run("queued"), *(a_big_row(number) for number in range(200))])
         assert not reserve.exists()
         assert store.counts() == dict.fromkeys(store.counts(), 0)
         store._db.execute("PRAGMA max_page_count = 1000000")

@@ -1,29 +1,20 @@
-"""A simulated machine: a clock to turn, processes that follow a script, records, a jobs.yaml, a disk that fills.
+"""A simulated machine: processes that follow a script, records, logs, a disk that fills.
 
-It fulfils the protocols of `engine/world.py` and of `Configuration`, so the real controller runs on it unchanged. Beside
-what it shows to the controller it knows what really happened: a *life* is the truth about one attempt. Two clocks turn:
-`elapsed` drives the processes and never goes back; the wall clock is what the controller sees and may jump.
-
-Everything that happens is drawn from one random generator, so a seed names a whole history. `reach` is called at every
-point where a manager can be killed; whoever drives the machine decides there whether it dies.
+It fulfils the protocols of `engine/world.py`, so the real controller runs on it unchanged, and it keeps the truth
+about every attempt beside what it shows. All that happens is drawn from one random generator, so a seed names a whole
+history. `reach` is called wherever a manager can be killed; whoever drives the machine decides there whether it dies.
 """
 
 from __future__ import annotations
 
 import heapq
-import json
-import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from random import Random
-from typing import Any, NamedTuple
 
-from procclaw.engine.files import ConfigurationFiles
-from procclaw.model.errors import DiskFull, SpecError
-from procclaw.model.spec import Document, LogPolicy, document_hash, process_hash
+from procclaw.model.errors import DiskFull
+from procclaw.model.spec import LogPolicy
 from procclaw.model.state import (
     Attempt,
     Launch,
@@ -36,173 +27,11 @@ from procclaw.model.state import (
     Sight,
     Slice,
 )
-from procclaw.system.specfile import Fingerprint, Loaded
-
-BEGIN = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-SECOND = 1_000_000
-"""All spans in here are whole microseconds, so nothing depends on how floats round."""
+from tests.lives import SECOND, Child, Clock, Life, Proc, Record, Script, Trace, told
 
 _FIRST_PID, _PIDS = 300, 60
 """So few that numbers come round again within minutes."""
 _SIGKILL = 9
-
-
-class Crash(BaseException):
-    """The manager is killed here. No `Exception`: nothing in it gets to clean up."""
-
-
-class Violation(AssertionError):
-    """Something happened that never may; `number` is the invariant's in the design."""
-
-    def __init__(self, number: int, what: str) -> None:
-        super().__init__(f"invariant {number}: {what}")
-        self.number = number
-
-
-class Trace:
-    """What happened, readable, and how often each kind of mishap did."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.lines: list[str] = []
-        self.met: Counter[str] = Counter()
-
-    def say(self, text: str) -> None:
-        self.lines.append(f"{self._clock.elapsed / SECOND:11.3f}  {self._clock.now():%m-%d %H:%M:%S}  {text}")
-
-    def meet(self, kind: str, text: str = "") -> None:
-        self.met[kind] += 1
-        self.say(f"** {kind}{': ' if text else ''}{text}")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.elapsed = 0
-        self._shift = 0
-
-    def now(self) -> datetime:
-        return BEGIN + timedelta(microseconds=self.elapsed + self._shift)
-
-    def jump(self, span: int) -> None:
-        """Turn the wall clock alone: somebody set it, or the machine slept."""
-        self._shift += span
-
-
-class Child(NamedTuple):
-    after: int
-    seconds: float | None
-    leaves_session: bool
-    carries_mark: bool
-    on_term: str
-
-
-class Script(NamedTuple):
-    """How an attempt's processes behave."""
-
-    seconds: float | None = None
-    """How long the main process runs by itself; None for ever."""
-    code: int = 0
-    on_term: str = "dies"
-    """`dies`, `ignores`, or `handles`: ends with a code of its own."""
-    term_delay: int = 0
-    kill_delay: int = 0
-    """Stuck in the kernel for so long."""
-    term_code: int = 143
-    children: tuple[Child, ...] = ()
-    fate: str = "runs"
-    """`runs`, `blank` (its shim dies before it writes its pid), `no_cwd`, or `shim_killed`."""
-    shim_killed_after: int = 0
-    pid_delay: int = 0
-    drain: int = 0
-    """How long the record stays locked after the code was written."""
-
-
-class Proc:
-    """One process, as the kernel has it."""
-
-    __slots__ = (
-        "command",
-        "group",
-        "is_doomed",
-        "life",
-        "mark",
-        "on_term",
-        "parent",
-        "pid",
-        "role",
-        "script",
-        "session",
-        "ticks",
-    )
-
-    def __init__(self, pid: int, ticks: int, role: str, life: Life | None, script: Script) -> None:
-        self.pid = pid
-        self.ticks = ticks
-        self.role = role
-        self.life = life
-        self.script = script
-        self.parent = 1
-        self.group = self.session = pid
-        self.mark = None if life is None else life.mark
-        self.on_term = script.on_term
-        self.command = role
-        self.is_doomed = False
-        """A signal has reached it that will end it."""
-
-
-class Record:
-    """What is in a record file, and who holds it; the file may have lost its name."""
-
-    __slots__ = ("code", "holder", "is_torn", "no_cwd", "pid", "written_at")
-
-    def __init__(self, at: datetime) -> None:
-        self.pid: int | None = None
-        self.code: int | None = None
-        self.no_cwd = False
-        self.is_torn = False
-        self.holder: Proc | None = None
-        self.written_at = at
-
-    @property
-    def is_blank(self) -> bool:
-        return self.pid is None and not self.is_torn
-
-
-class Life:
-    """The truth about one attempt."""
-
-    def __init__(self, launch: Launch, record: Record, now: datetime, elapsed: int) -> None:
-        env = dict(launch.env)
-        self.name = launch.record
-        self.mark = launch.record.rpartition(".")[2]
-        self.job_id = env["PROCCLAW_JOB_ID"]
-        self.run_id = env["PROCCLAW_RUN_ID"]
-        self.number = int(env["PROCCLAW_ATTEMPT"])
-        self.slot = env.get("PROCCLAW_SCHEDULED_AT")
-        self.record = record
-        self.launched_at = now
-        self.elapsed_at = elapsed
-        self.shim: Proc | None = None
-        self.main: Proc | None = None
-        self.others: list[Proc] = []
-        self.has_begun = False
-        """Its main process existed, so it must never be started again."""
-        self.code: int | None = None
-        """What the shim wrote down; None: nothing, or it was lost with the file."""
-        self.is_kept = False
-        """It ended by itself under `leftovers: keep`: what remains of it may remain."""
-        self.facts: dict[str, Any] = {}
-        """What the observers note down when it is launched."""
-
-    @property
-    def is_alive(self) -> bool:
-        """Something of it is left that has to go; a shim that has written how it ended has nothing more to do."""
-        has_told = self.record.code is not None or self.record.no_cwd
-        is_led = self.shim is not None and not has_told
-        return is_led or self.main is not None or (bool(self.others) and not self.is_kept)
-
-    def __str__(self) -> str:
-        return f"{self.job_id}/{self.run_id}.{self.number}"
 
 
 class Machine:
@@ -290,7 +119,7 @@ class Machine:
             return Sight(RecordPhase.MISSING)
         has_ended = found.code is not None or found.no_cwd
         if found.holder is not None and not has_ended:
-            return Sight(RecordPhase.LOCKED, pid=found.pid)
+            return Sight(RecordPhase.LOCKED, pid=found.pid, job_pid=found.job_pid)
         if found.is_blank:
             return Sight(RecordPhase.BLANK)
         if found.is_torn or not has_ended:
@@ -410,7 +239,7 @@ class Machine:
         script = self.script_for(launch)
         shim = life.shim = self._spawn("shim", life, script)
         record.holder = shim
-        self.trace.say(f"launched {life} as pid {shim.pid}: {_told(script)}")
+        self.trace.say(f"launched {life} as pid {shim.pid}: {told(script)}")
         self.log_ends.update({launch.stdout: 7, launch.stderr: 3})
         if script.fate == "blank":
             return life
@@ -437,6 +266,7 @@ class Machine:
         main = life.main = self._spawn("main", life, script)
         main.parent, main.group, main.session = shim.pid, shim.pid, shim.pid
         life.has_begun = True
+        record.job_pid = main.pid
         if script.fate == "shim_killed":
             self._later(script.shim_killed_after, lambda: self._kill_shim(life, shim))
         if script.seconds is not None:
@@ -462,7 +292,8 @@ class Machine:
         if pid is None:
             pid = self._free_pid()
         # A later process never has an earlier start, and nobody gets a number twice within one tick.
-        self._ticks = max(self._ticks, (self.clock.elapsed - self.booted_at) // 10_000, self._last_ticks.get(pid, 0) + 1)
+        since_boot = (self.clock.elapsed - self.booted_at) // 10_000
+        self._ticks = max(self._ticks, since_boot, self._last_ticks.get(pid, 0) + 1)
         ticks = self._last_ticks[pid] = self._ticks
         proc = self.procs[pid] = Proc(pid, ticks, role, life, script)
         return proc
@@ -562,10 +393,11 @@ class Machine:
             self.trace.meet("killed by somebody else", str(life))
             self._end(life.main, 137)
 
-    def delete_a_record(self) -> None:
-        """A user clears away what looks like rubbish."""
-        if self.directory:
-            name = self.rng.choice(sorted(self.directory))
+    def delete_a_record(self, known: Collection[str]) -> None:
+        """A user clears away what looks like rubbish. Only `known` marks: nobody could find the others ever after."""
+        names = [name for name in sorted(self.directory) if name.rpartition(".")[2] in known]
+        if names:
+            name = self.rng.choice(names)
             record = self.directory.pop(name)
             phase = "of a living attempt" if record.holder is not None else "not in use"
             self.trace.meet(f"record deleted: {phase}", _short(name))
@@ -631,14 +463,6 @@ class Machine:
             self._end(life.shim)
 
 
-def _told(script: Script) -> str:
-    runs = "for ever" if script.seconds is None else f"{script.seconds:g} s, then {script.code}"
-    extras = [f"{len(script.children)} children"] if script.children else []
-    extras += [script.fate] if script.fate != "runs" else []
-    extras += [script.on_term] if script.on_term != "dies" else []
-    return ", ".join([runs, *extras])
-
-
 def _short(record: str) -> str:
     job_id, run_id, number, mark = record.split(".")
     return f"{job_id}/{run_id}.{number} ({mark[:6]})"
@@ -662,62 +486,3 @@ class Logs:
 
     def close(self, opened: Slice) -> Slice:
         return opened._replace(end=self._ends[opened.file])
-
-
-class Files:
-    """jobs.yaml, with a clock too coarse to tell two edits in one second apart."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self.jobs: dict[str, Document] = {}
-        self.is_broken = False
-        self.written_at = machine.clock.now()
-        self.elapsed_at = machine.clock.elapsed
-        self.has_jumped = False
-        """The wall clock was turned since it was written, so its age is anybody's guess."""
-
-    def write(self, jobs: Mapping[str, Document], *, is_broken: bool = False) -> None:
-        self.jobs = dict(jobs)
-        self.is_broken = is_broken
-        self.written_at = self._machine.clock.now().replace(microsecond=0)
-        self.elapsed_at = self._machine.clock.elapsed
-        self.has_jumped = False
-        self._machine.trace.say(f"jobs.yaml {'broken' if is_broken else 'written'}: {' '.join(sorted(jobs))}")
-
-    def fingerprint(self) -> Fingerprint:
-        self._machine.reach("look")
-        size = 0 if self.is_broken else 100 * len(self.jobs)
-        return Fingerprint(f"{self.written_at:%s} {size}", self.written_at)
-
-    def content_hash(self) -> str:
-        return "broken" if self.is_broken else document_hash(document_of(self.jobs, keep_runs=5))
-
-    def load(self) -> Loaded:
-        self._machine.reach("look")
-        if self.is_broken:
-            raise SpecError(("jobs.yaml:3 the simulated editor is not finished",))
-        return Loaded(document_of(self.jobs, keep_runs=5), (), self.content_hash())
-
-
-@cache
-def _completed() -> dict[str, Any]:
-    """The document of a home with one job, in which the program itself has filled in every default."""
-    with tempfile.TemporaryDirectory() as home:
-        for name, text in (("procclaw.yaml", "timezone: UTC\n"), ("jobs.yaml", "jobs: {one: {cmd: simulated, cwd: /}}\n")):
-            with open(os.path.join(home, name), "w") as file:
-                file.write(text)
-        return ConfigurationFiles(home).load().document
-
-
-def document_of(jobs: Mapping[str, Document], **history: int) -> dict[str, Any]:
-    """What a home's files come to that declare these jobs."""
-    config = _completed()["config"]
-    whole = {**_completed(), "jobs": jobs, "config": {**config, "history": {**config["history"], **history}}}
-    copied: dict[str, Any] = json.loads(json.dumps(whole))
-    return copied
-
-
-def a_job(**given: Any) -> Document:
-    """A job's document, complete; what is given is in the spelling of a document."""
-    job = {**_completed()["jobs"]["one"], **given}
-    return {**job, "process_hash": process_hash(job)}

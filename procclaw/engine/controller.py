@@ -144,7 +144,7 @@ class Controller:
         if in_force.is_new:
             self._tell(Event(now, "configuration loaded", None, (("jobs", str(len(in_force.spec.jobs))),)))
         spec = in_force.spec
-        lost_until = self._lost_until()
+        lost_until = self._lost_until(now)
         if lost_until is not None:
             with contextlib.suppress(DiskFull):
                 # Kept for jobs whose declaration was lost as well. If we die here, it is found out once more.
@@ -187,9 +187,11 @@ class Controller:
         home = self._store.job_states([HOME])[HOME]
         writes = plan_home(State(self._processes.boot_id(), {HOME: home}, home.holds), now).writes
         events = journal.events(writes, now)
-        # Not marked as a commit of this moment: that would hide that the database was restored.
-        self._store.record([*writes, *events])
-        self._log.events(events)
+        # Not marked as a commit of this moment: that would hide that the database was restored. On a full disk the
+        # request stays open.
+        with contextlib.suppress(DiskFull):
+            self._store.record([*writes, *events])
+            self._log.events(events)
 
     def _tell(self, event: Event) -> None:
         """Leave word of something that no row of a plan stands for."""
@@ -204,7 +206,7 @@ class Controller:
         spec = self._configuration.preview(now)
         if spec is None:
             return None, State(self._processes.boot_id(), {}), Plan()
-        restored_until = self._lost_until() or self._store.restored_until()
+        restored_until = self._lost_until(now) or self._store.restored_until()
         state, _ = self._observe(spec, None, restored_until, now)
         return spec, state, plan(spec, state, now)
 
@@ -314,10 +316,13 @@ class Controller:
             # Not marked as a commit of this moment: that would hide that the database was restored.
             self._store.record(rows)
 
-    def _lost_until(self) -> datetime | None:
-        """Up to when the database has lost its memory; None: it is the newest there has been."""
+    def _lost_until(self, now: datetime) -> datetime | None:
+        """Up to when nobody can tell what ran; None: the database is the newest there has been.
+
+        That is now and not the lost commit: who knows what else went with the time between.
+        """
         noted, committed = self._processes.noted_commit(), self._store.last_commit_at()
-        return noted if noted is not None and (committed is None or noted > committed) else None
+        return now if noted is not None and (committed is None or noted > committed) else None
 
     # --- act ---
 

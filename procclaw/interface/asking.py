@@ -130,5 +130,7 @@ def _how(attempt: View) -> str:
         return shown(attempt["detail"])
     if attempt["reason"] == "exited" and attempt["exit_code"] is not None:
         return f"exit code {attempt['exit_code']}"
+    if attempt["reason"] == "signalled" and attempt["signal"] is not None:
+        return f"signal {attempt['signal']}"
     code = "" if attempt["exit_code"] is None else f", exit code {attempt['exit_code']}"
     return str(attempt["reason"]).replace("_", " ") + code

@@ -151,8 +151,12 @@ class Console:
             self.say("  ".join(painted).rstrip())
 
     def fields(self, pairs: Iterable[tuple[str, object]]) -> None:
-        """One `name  value` line each, without those that have no value."""
+        """One `name  value` line each, without those that have no value; in a pipe with a tab between."""
         present = [(name, shown(value)) for name, value in pairs if value not in (None, "", [], ())]
+        if not self.is_terminal:
+            for pair in present:
+                self.say("\t".join(pair))
+            return
         width = max((len(name) for name, _ in present), default=0)
         for name, value in present:
             self.say(f"{self.paint(name.ljust(width), 'grey')}  {self._cell(name.upper(), value)}")
@@ -228,8 +232,8 @@ def duration(seconds: float | None) -> str | None:
     """Two units at most: `0.4s`, `41s`, `5m 12s`, `3h 05m`, `2d 04h`."""
     if seconds is None:
         return None
-    if seconds < 9.95:
-        return f"{seconds:.1f}s"
+    if seconds < 10:
+        return f"{int(seconds * 10) / 10:.1f}s"
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"

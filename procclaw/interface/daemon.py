@@ -1,12 +1,13 @@
 """The daemon's commands: start, stop, status, logs."""
 
 from argparse import Namespace
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from procclaw.engine import logs as job_logs
 from procclaw.engine import supervision
-from procclaw.engine.daemon import AlreadyRunning
 from procclaw.engine.files import prepare_home
+from procclaw.interface.console import Unwritten, printable
 from procclaw.interface.history import print_logs
 from procclaw.model.clock import seconds_between
 from procclaw.model.errors import NoDaemon, ProcclawError
@@ -19,11 +20,9 @@ if TYPE_CHECKING:
 def start(context: "Context", options: Namespace) -> int:
     prepare_home(context.home.paths.home)
     if options.foreground:
-        try:
-            return supervision.serve(context.home)
-        except AlreadyRunning as error:
-            context.console.complain(str(error))
-            return 1
+        if context.console.is_terminal:
+            context.home.log.echo_to(lambda line: _echo(context, line))
+        return supervision.serve(context.home)
     running = supervision.serving(context.home)
     if running is not None:
         _say(context, f"already running (pid {running.pid})", pid=running.pid)
@@ -32,6 +31,13 @@ def start(context: "Context", options: Namespace) -> int:
     _say(context, f"daemon started (pid {started.pid})", pid=started.pid)
     context.complain_of_files()
     return 0
+
+
+def _echo(context: "Context", line: str) -> None:
+    """A terminal that has gone away must not disturb the daemon; its log has the line anyway."""
+    with suppress(OSError, Unwritten):
+        context.console.say(printable(line))
+        context.console.flush()
 
 
 def _say(context: "Context", message: str, **fields: object) -> None:
@@ -44,7 +50,10 @@ def _say(context: "Context", message: str, **fields: object) -> None:
 def stop(context: "Context", options: Namespace) -> int:
     if options.jobs:
         _stop_jobs(context)
-        if supervision.serving(context.home) is None:
+        has_daemon = supervision.serving(context.home) is not None
+        if not (has_daemon and context.console.is_json):
+            _say(context, "all jobs are stopped, until daemon start or reconcile --release", jobs_running=0)
+        if not has_daemon:
             return 0
     supervision.end(context.home)
     left = len(context.home.store.live_attempts())
@@ -64,8 +73,6 @@ def _stop_jobs(context: "Context") -> None:
     console.end_progress()
     if answer.state is not IntentState.DONE:
         raise ProcclawError(answer.message)
-    if not console.is_json:
-        console.say("all jobs are stopped, until daemon start or reconcile --release")
 
 
 def status(context: "Context", options: Namespace) -> int:

@@ -135,8 +135,18 @@ def _run_row(context: "Context", view: View) -> tuple[object, ...]:
         duration(view["duration_seconds"]),
         len(view["attempts"]),
         view["exit_code"],
-        _because(view) or (_because(view["attempts"][-1]) if view["attempts"] else None),
+        _why_it_is_so(view),
     )
+
+
+def _why_it_is_so(run: View) -> str | None:
+    """What its last attempt failed of says more than that no other follows; of an exit the code is told already."""
+    last: View | None = run["attempts"][-1] if run["attempts"] else None
+    if last is None:
+        return _because(run)
+    if run["state"] == "failed" and last["reason"] not in (None, "exited"):
+        return _because(last)
+    return _because(run) or _because(last)
 
 
 def _because(view: View) -> str | None:

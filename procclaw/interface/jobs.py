@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from procclaw.engine.operations import Filter
 from procclaw.interface.console import coming, distance, duration, local, shown, with_local_times
-from procclaw.interface.history import print_runs
 from procclaw.model.errors import UsageError
 from procclaw.planning.views import STATUSES, View
 
@@ -110,6 +109,8 @@ def status(context: "Context", options: Namespace) -> int:
     )
     newest = context.operations.runs(view["id"], _RUNS_SHOWN)
     if newest:
+        from procclaw.interface.history import print_runs
+
         console.say()
         print_runs(context, newest)
     return 0

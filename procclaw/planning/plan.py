@@ -135,7 +135,8 @@ def _answer_hold(draft: Draft, intent: Intent, of_jobs: Plan) -> Intent:
     if HoldKind.STOP not in draft.holds:
         return draft.refused(intent, "cannot stop everything: released meanwhile")
     over = {write.id for write in of_jobs.writes if isinstance(write, Run) and not write.is_active}
-    left = [active for job in draft.state.jobs.values() for active in job.active if active.run.id not in over]
+    jobs = sorted(draft.state.jobs.values(), key=lambda job: job.id)
+    left = [active for job in jobs for active in job.active if active.run.id not in over]
     if not left:
         return draft.done(intent, "nothing is left running")
     stuck = [active.live for active in left if active.live and is_unkillable(active.live.attempt.stop, draft.now)]

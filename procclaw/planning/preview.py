@@ -9,6 +9,9 @@ from procclaw.model.state import Attempt, Reason, Run, RunState, Slots
 from procclaw.planning.actions import Effect, Plan, Relaunch, Signal, Start, Wait, Write
 from procclaw.planning.views import View, moment
 
+_HOLDS = frozenset({Reason.STOPPED, Reason.PAUSED, Reason.REVOKED})
+"""Reasons whose detail only says who."""
+
 
 def plan_view(spec: Spec | None, decided: Plan) -> View:
     return {
@@ -19,12 +22,13 @@ def plan_view(spec: Spec | None, decided: Plan) -> View:
 
 
 def _wait_view(wait: Wait) -> View:
-    return {
-        "job_id": wait.job_id,
-        "run_id": wait.run_id,
-        "because": wait.detail or str(wait.reason).replace("_", " "),
-        "until": moment(wait.until),
-    }
+    alone = wait.detail or _words(wait.reason)
+    because = f"{_words(wait.reason)} {wait.detail}" if wait.reason in _HOLDS else alone
+    return {"job_id": wait.job_id, "run_id": wait.run_id, "because": because, "until": moment(wait.until)}
+
+
+def _words(reason: Reason | None) -> str:
+    return str(reason).replace("_", " ")
 
 
 def _actions(decided: Plan, spec: Spec | None) -> Iterator[View]:
@@ -40,14 +44,14 @@ def _of_write(write: Write) -> View | None:
     """What a row to be written means to a person; None for bookkeeping."""
     match write:
         case Attempt() if write.ended_at is not None:
-            because = f"{str(write.reason).replace('_', ' ')}, exit code {write.exit_code}"
+            because = _words(write.reason) + ("" if write.exit_code is None else f", exit code {write.exit_code}")
             return {"job_id": write.job_id, "action": "record an end", "because": because}
         case Run() if write.finished_at is not None:
-            return {"job_id": write.job_id, "action": f"finish run as {write.state}", "because": str(write.reason)}
+            return {"job_id": write.job_id, "action": f"finish run as {write.state}", "because": _words(write.reason)}
         case Run() if write.state is RunState.RETRYING:
             return {"job_id": write.job_id, "action": "retry", "because": f"at {iso(write.not_before_at)}"}
         case Slots():
-            why = f": {write.reason}" if write.reason else ""
+            why = f": {_words(write.reason)}" if write.reason else ""
             because = f"{write.total} due from {iso(write.first_due_at)}{why}"
             return {"job_id": write.job_id, "action": f"record slots as {write.outcome}", "because": because}
         case _:
@@ -68,7 +72,7 @@ def _of_effect(effect: Effect, spec: Spec | None) -> View:
 
 
 def _why_signalled(effect: Signal, spec: Spec | None) -> str:
-    reason = str(effect.reason).replace("_", " ")
+    reason = _words(effect.reason)
     job = None if spec is None else spec.jobs.get(effect.attempt.job_id)
     if effect.reason is not Reason.CHANGED or job is None:
         return reason

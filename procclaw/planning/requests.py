@@ -157,8 +157,6 @@ def awaiting_a_run(draft: Draft) -> list[Intent]:
 def answer(draft: Draft) -> None:
     """Answer the accepted requests whose result has come."""
     for intent in draft.open_intents():
-        if intent.state is not IntentState.ACCEPTED:
-            continue
         if intent.kind is IntentKind.STOP:
             draft.intents[intent.id] = _answer_stop(draft, intent)
         elif intent.run_id is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from procclaw.model.clock import iso, seconds_between
 from procclaw.model.spec import JobSpec, JobType
 from procclaw.model.state import Attempt, Event, Hold, HoldKind, Intent, JobState, Lack, Run, RunState, Slots
-from procclaw.planning.gates import Gate, hold_of, rests, run_gates, standing_gates
+from procclaw.planning.gates import Gate, enabled_gate, hold_of, rests, run_gates, standing_gates
 
 View = dict[str, Any]
 
@@ -88,12 +88,10 @@ def _first_closed(
     lack: Lack | None,
     now: datetime,
 ) -> Gate | None:
-    for gate in standing_gates(spec, job, home_holds):
-        if gate.reason is not None:
-            return gate
-    if waiting is None:
-        return None
-    return next((gate for gate in run_gates(waiting, spec, live, lack, now) if gate.reason is not None), None)
+    gates = [*standing_gates(spec, job, home_holds)]
+    if waiting is not None:
+        gates = [enabled_gate(spec, waiting), *gates, *run_gates(waiting, spec, live, lack, now)]
+    return next((gate for gate in gates if gate.reason is not None), None)
 
 
 def words(gate: Gate) -> str:

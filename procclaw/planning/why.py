@@ -40,9 +40,12 @@ def _wanting(spec: JobSpec, job: JobState, now: datetime) -> Gate:
     """What would make the job want to run, while it has no run waiting."""
     match spec.type:
         case JobType.MANUAL:
-            return Gate("asked", Reason.NOT_DUE, "runs only when asked", unblock=f"procclaw start {spec.id}")
+            verb = "run" if job.active else "start"
+            return Gate("asked", Reason.NOT_DUE, "runs only when asked", unblock=f"procclaw {verb} {spec.id}")
         case JobType.CONTINUOUS:
             return _resting(spec, job.newest_finished) if not job.active else Gate("wanted")
+        case JobType.SCHEDULED | JobType.ONESHOT if not spec.enabled:
+            return Gate("schedule")  # it has no slots now: that it is disabled says it all
         case JobType.SCHEDULED | JobType.ONESHOT:
             due_at = None if job.cursor is None else job.cursor.next_due_at
             if due_at is not None and due_at <= now:

@@ -27,7 +27,12 @@ class DaemonLog:
         self._path = path
         self._audit_path = audit_path
         self._now = now
+        self._echo: Callable[[str], None] | None = None
         self.set_level(level)
+
+    def echo_to(self, echo: Callable[[str], None]) -> None:
+        """Hand every line to `echo` as well, for whoever watches a daemon in the foreground."""
+        self._echo = echo
 
     def set_level(self, level: str) -> None:
         """The least level that is written: debug, info, warning or error, in any case."""
@@ -37,7 +42,10 @@ class DaemonLog:
         if LEVELS.index(level) < self._least:
             return
         pairs = "".join(f" {name}={_quoted(value)}" for name, value in fields.items() if value is not None)
-        _append(self._path, f"{iso(self._now())} {level} {sentence}{pairs}\n")
+        text = f"{iso(self._now())} {level} {sentence}{pairs}"
+        _append(self._path, text + "\n")
+        if self._echo is not None:
+            self._echo(text)
 
     def events(self, events: Iterable[Event]) -> None:
         for event in events:

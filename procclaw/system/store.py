@@ -10,6 +10,7 @@ timeout, when another writer came between.
 """
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -54,6 +55,8 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x50434C57
 BUSY_SECONDS = 5.0
 RESERVE_BYTES = 8 * 1024 * 1024
+SPARE_PAGES = 128
+"""Half a megabyte: some hundred commits, each of which makes less than a page on average."""
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -259,13 +262,22 @@ class Store:
         except sqlite3.OperationalError as error:
             raise StoreError(f"{path}: cannot open the database: {error}") from error
         try:
-            self._prepare()
+            self._prepare_with_room()
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise self._translated(error) from error
         except StoreError:
             self._db.close()
             raise
+
+    def _prepare_with_room(self) -> None:
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            # Even to read, the first to open the database makes a file beside it.
+            if not isinstance(self._translated(error), DiskFull) or not self._release_reserve():
+                raise
+            self._prepare()
 
     def _prepare(self) -> None:
         is_empty = self._is_empty()
@@ -346,21 +358,19 @@ class Store:
             raise
 
     def _write(self, body: Callable[[], Any]) -> Any:
-        """Run `body` in a transaction; once more without the reserve if the disk is full."""
-        try:
+        """Run `body` in a transaction; again, as long as room can be made on a full disk."""
+        rooms = iter((self._reuse_log, self._release_reserve))
+        while True:
             try:
                 with self._writing():
                     return body()
             except sqlite3.DatabaseError as error:
-                if not isinstance(self._translated(error), DiskFull) or not self._release_reserve():
+                translated = self._translated(error)
+                if isinstance(translated, DiskFull) and any(make_room() for make_room in rooms):
+                    continue
+                if translated is error:
                     raise
-                with self._writing():
-                    return body()
-        except sqlite3.DatabaseError as error:
-            translated = self._translated(error)
-            if translated is error:
-                raise
-            raise translated from error
+                raise translated from error
 
     def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         try:
@@ -380,8 +390,32 @@ class Store:
             return False
         return True
 
+    def _reuse_log(self) -> bool:
+        """Have the write-ahead log begin anew in the blocks it has, its contents having gone to the database."""
+        try:
+            _, frames, moved = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.DatabaseError:
+            return False
+        return bool(frames == moved)
+
+    def _keep_pages(self) -> None:
+        """Keep free pages within the database: space given back to a full disk may be gone, but these are ours."""
+        if self._pragma("freelist_count") >= SPARE_PAGES:
+            return
+        size = 2 * SPARE_PAGES * int(self._pragma("page_size"))
+        with self._writing():
+            self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('spare', zeroblob(?))", (size,))
+        # Pages that are freed by the transaction that made them would never be written, nor have a place on the disk.
+        self._reuse_log()
+        with self._writing():
+            self._set_meta("spare", None)
+
     def keep_reserve(self) -> None:
         """Set disk space aside for the next time the disk is full; without effect while it is."""
+        with contextlib.suppress(sqlite3.DatabaseError):
+            self._keep_pages()
+        # So that what is new since the last time has its place in the database as well.
+        self._reuse_log()
         if self._reserve is None or os.path.exists(self._reserve):
             return
         beside = self._reserve + ".new"
@@ -390,7 +424,8 @@ class Store:
             try:
                 zeros = bytes(1024 * 1024)
                 for _ in range(RESERVE_BYTES // len(zeros)):
-                    os.write(descriptor, zeros)
+                    if os.write(descriptor, zeros) != len(zeros):
+                        raise OSError(errno.ENOSPC, "the reserve does not fit")
             finally:
                 os.close(descriptor)
             os.rename(beside, self._reserve)

@@ -8,6 +8,7 @@ It runs under dash, bash, busybox and mksh. What it relies on, and why each line
   being back at its defaults a signal is lost in every shell; `signals` waits for that moment to pass.)
 - The pid is written before anything else that could fail, so "something is written" means "was started".
 - The shell's own remarks ("Terminated") must not reach the job's log: stderr moves to 4 and comes back for the job.
+- The manager keeps its own files to itself with a umask of 077; a job gets the usual one, whoever starts it.
 - OLDPWD would tell the job where the manager happened to stand; CDPATH could send `cd` elsewhere.
 - The job runs in a *foreground subshell*: `cmd &` would start it with SIGINT ignored, and `cmd 3>&-` without a subshell
   makes dash keep a copy of the descriptor that the job inherits.
@@ -67,7 +68,7 @@ unset OLDPWD
 shift 2
 ( [ -z "$procclaw_told" ] || exit "$procclaw_told"
 [ ! -d /proc/self/task ] || for procclaw_job in /proc/self/task/*; do echo "job ${{procclaw_job##*/}}" >&3; done
-exec 2>&4 3>&- 4>&-; exec "$@" ) || procclaw_code=$?
+umask 022; exec 2>&4 3>&- 4>&-; exec "$@" ) || procclaw_code=$?
 case $procclaw_code in ?) procclaw_code=00$procclaw_code;; ??) procclaw_code=0$procclaw_code;; esac
 {{ echo "$procclaw_code"; times; }} >&3
 else

@@ -1,0 +1,165 @@
+"""What is declared in a simulated home: jobs drawn by lot and edited by lot, in a file with coarse time stamps."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from random import Random
+from typing import Any
+
+from procclaw.engine.files import ConfigurationFiles
+from procclaw.model.clock import to_microseconds
+from procclaw.model.errors import SpecError
+from procclaw.model.spec import Document, document_hash, process_hash
+from procclaw.system.specfile import Fingerprint, Loaded
+from tests.lives import SECOND
+from tests.world import Machine
+
+TEMPLATES: dict[str, Document] = {
+    "web": {"type": "continuous"},
+    "db": {"type": "continuous"},
+    "tick": {"type": "scheduled"},
+    "report": {"type": "scheduled"},
+    "once": {"type": "oneshot"},
+    "hand": {"type": "manual"},
+}
+SCHEDULES = (
+    ["@every 90s"],
+    ["*/2 * * * *"],
+    ["*/15 * * * *"],
+    ["7 * * * *"],
+    ["30 9 * * *"],
+    ["*/5 * * * *", "@every 120s"],
+)
+"""None changes its clocks with the season: what they make due is plain arithmetic for the oracle."""
+
+
+class Files:
+    """jobs.yaml, with a clock too coarse to tell two edits in one second apart."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.jobs: dict[str, Document] = {}
+        self.is_broken = False
+        self.written_at = machine.clock.now()
+        self.elapsed_at = machine.clock.elapsed
+        self.has_jumped = False
+        """The wall clock was turned since it was written, so its age is anybody's guess."""
+
+    def write(self, jobs: Mapping[str, Document], *, is_broken: bool = False) -> None:
+        self.jobs = dict(jobs)
+        self.is_broken = is_broken
+        self.written_at = self._machine.clock.now().replace(microsecond=0)
+        self.elapsed_at = self._machine.clock.elapsed
+        self.has_jumped = False
+        self._machine.trace.say(f"jobs.yaml {'broken' if is_broken else 'written'}: {' '.join(sorted(jobs))}")
+
+    def fingerprint(self) -> Fingerprint:
+        self._machine.reach("look")
+        size = 0 if self.is_broken else 100 * len(self.jobs)
+        return Fingerprint(f"{self.written_at:%s} {size}", self.written_at)
+
+    def content_hash(self) -> str:
+        return "broken" if self.is_broken else document_hash(document_of(self.jobs, keep_runs=5))
+
+    def load(self) -> Loaded:
+        self._machine.reach("look")
+        if self.is_broken:
+            raise SpecError(("jobs.yaml:3 the simulated editor is not finished",))
+        return Loaded(document_of(self.jobs, keep_runs=5), (), self.content_hash())
+
+
+@cache
+def _completed() -> dict[str, Any]:
+    """The document of a home with one job, in which the program itself has filled in every default."""
+    with tempfile.TemporaryDirectory() as home:
+        texts = {"procclaw.yaml": "timezone: UTC\n", "jobs.yaml": "jobs: {one: {cmd: simulated, cwd: /}}\n"}
+        for name, text in texts.items():
+            with open(os.path.join(home, name), "w") as file:
+                file.write(text)
+        return ConfigurationFiles(home).load().document
+
+
+def document_of(jobs: Mapping[str, Document], **history: int) -> dict[str, Any]:
+    """What a home's files come to that declare these jobs."""
+    config = _completed()["config"]
+    whole = {**_completed(), "jobs": jobs, "config": {**config, "history": {**config["history"], **history}}}
+    copied: dict[str, Any] = json.loads(json.dumps(whole))
+    return copied
+
+
+def a_job(**given: Any) -> Document:
+    """A job's document, complete; what is given is in the spelling of a document."""
+    job = {**_completed()["jobs"]["one"], **given}
+    return {**job, "process_hash": process_hash(job)}
+
+
+def draw_job(name: str, rng: Random, now: datetime) -> Document:
+    """One of the `TEMPLATES`, its other fields drawn by lot."""
+    given: dict[str, Any] = dict(TEMPLATES[name])
+    given["retry"] = {
+        "enabled": rng.random() < 0.85,
+        "delays": rng.choice(([0], [1, 5], [2], [0, 30])),
+        "max_attempts": rng.choice((0, 1, 3, 5)),
+        "reset_after": rng.choice((5, 60)),
+    }
+    given["shutdown"] = {
+        "grace_period": rng.choice((0, 1, 5, 12)),
+        "signal": rng.choice((15, 15, 2, 9)),
+        "leftovers": rng.choice(("stop", "stop", "keep")),
+    }
+    if given["type"] != "continuous":
+        excess, timeout = rng.random() < 0.7, rng.choice((5, 60, 300))
+        given["concurrency"] = {
+            "max_instances": rng.choice((1, 1, 2)),
+            "queue_excess": excess,
+            "queue_timeout": timeout,
+        }
+        given["on_overlap"] = rng.choice(("skip", "queue", "kill_restart"))
+        given["timeout"] = rng.choice((None, None, 3, 40))
+        given["jitter"] = rng.choice((0, 0, 7))
+        given["catch_up"] = {
+            "policy": rng.choice(("none", "latest", "all")),
+            "within": rng.choice((60, 3600, 100_000)),
+            "limit": rng.choice((1, 3, 100)),
+        }
+    else:
+        given["restart"] = rng.choice(("always", "always", "on_failure", "never"))
+    if given["type"] == "scheduled":
+        given["schedule"] = rng.choice(SCHEDULES)
+        given["timezone"] = rng.choice(("UTC", "Asia/Kolkata"))
+    if given["type"] == "oneshot":
+        given["run_at"] = to_microseconds(now) // SECOND * SECOND + rng.randrange(-100, 900) * SECOND
+    return a_job(**given)
+
+
+def edited(jobs: Mapping[str, Document], rng: Random, now: datetime) -> dict[str, Document]:
+    """The jobs after one edit, such as a person makes."""
+    changed: dict[str, Any] = dict(jobs)
+    name = rng.choice(sorted(TEMPLATES))
+    if name not in changed:
+        changed[name] = draw_job(name, rng, now)
+    else:
+        match rng.randrange(8):
+            case 0:
+                changed[name] = draw_job(name, rng, now)
+            case 1:
+                changed[name] = changed[name] | {"enabled": not changed[name]["enabled"]}
+            case 2:
+                changed[name] = changed[name] | {"cmd": f"simulated {rng.randrange(5)}"}
+            case 3:
+                changed[name] = changed[name] | {"description": f"edited at {now}", "source": "jobs.yaml:9"}
+            case 4:
+                del changed[name]
+            case 5 if changed[name]["type"] == "scheduled":
+                changed[name] = changed[name] | {"schedule": rng.choice(SCHEDULES)}
+            case 6:
+                changed[name] = draw_job(rng.choice(sorted(TEMPLATES)), rng, now)
+            case _:
+                retry = {"enabled": True, "delays": [1], "max_attempts": None, "reset_after": 5}
+                changed[name] = changed[name] | {"retry": retry}
+        if name in changed:
+            changed[name] = {**changed[name], "process_hash": process_hash(changed[name])}
+    return changed

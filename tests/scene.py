@@ -1,0 +1,562 @@
+"""One history of a simulated home, drawn from a seed: what people do, what goes wrong, who manages it meanwhile."""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from datetime import timedelta
+from random import Random
+from typing import Any, TypeVar
+
+from procclaw.engine.controller import Cycle
+from procclaw.model.errors import DiskFull, ProcclawError, StoreError
+from procclaw.model.state import HOME, Intent, IntentKind, Launch
+from procclaw.system.store import Store
+from tests.declared import TEMPLATES, Files, draw_job, edited
+from tests.lives import SECOND, Child, Clock, Crash, Script, Trace, Violation
+from tests.managers import Daemon, Manager, hurry
+from tests.oracle import Oracle
+from tests.world import Machine
+
+T = TypeVar("T")
+
+STEPS = 36
+CALM = 600 * SECOND
+_MILLISECOND = SECOND // 1000
+_BUSY = 200
+"""Cycles that ask for the next one at once, after which a manager counts as spinning."""
+
+_POINTS = (
+    "before commit",
+    "after commit",
+    "before create_record",
+    "after create_record",
+    "before launch",
+    "after launch",
+    "before signal",
+    "after signal",
+    "before remove_record",
+    "after remove_record",
+    "before note_commit",
+    "after note_commit",
+    "before save_spec",
+    "after save_spec",
+    "before purge",
+    "after purge",
+)
+
+
+class Scene:
+    """One history."""
+
+    def __init__(self, seed: int, directory: str, steps: int = STEPS) -> None:
+        self.seed = seed
+        self.rng = Random(seed)
+        self.clock = Clock()
+        self.trace = Trace(self.clock)
+        self.machine = Machine(self.clock, self.rng, self.trace)
+        self.machine.reach = self.reach
+        self.machine.script_for = self._script
+        self.files = Files(self.machine)
+        self.database = os.path.join(directory, f"{seed}.db")
+        self._looking: sqlite3.Connection | None = None
+        self.oracle = Oracle(self.machine, self._look)
+        self._steps = steps
+        self._managers: list[Manager] = []
+        self._daemon: Daemon | None = None
+        self._crash: tuple[str, int] | None = None
+        self._fates: list[Script] = []
+        self._backup: tuple[str, Any, Any] | None = None
+        self._is_db_full = self._is_db_locked = False
+        self._is_in_cycle = self._is_calm = False
+        self._had_no_disk = False
+        self.cycles = 0
+
+    # --- the whole history ---
+
+    def play(self) -> None:
+        Store(self.database).close()
+        self._connect()
+        self._asker = Store(self.database)
+        hurry(self._asker)
+        try:
+            self._jobs_at_first()
+            theme_at = {self.rng.randrange(4, self._steps - 4), self.rng.randrange(4, self._steps - 4)}
+            theme = THEMES[self.seed % len(THEMES)]
+            for step in range(self._steps):
+                if step in theme_at:
+                    self._act_out(theme)
+                elif self.rng.random() < 0.5:
+                    self._act_out(self.rng.choice(THEMES))
+                self._pass_time()
+            self._be_calm()
+        finally:
+            for manager in (*self._managers,):
+                manager.close()
+            self._asker.close()
+            if self._looking is not None:
+                self._looking.close()
+
+    def _pass_time(self) -> None:
+        """Let some time go by under whoever manages the home just now."""
+        span = self._some_span()
+        match self.rng.randrange(10):
+            case 0:
+                self.machine.advance(span)
+            case 1 | 2:
+                self.machine.advance(span)
+                self._single_pass()
+            case 3 if self._daemon is not None:
+                self._end_daemon()
+                self.machine.advance(span)
+            case _:
+                self._live(span)
+
+    def _some_span(self) -> int:
+        longest = self.rng.choice((50 * _MILLISECOND, 2 * SECOND, 10 * SECOND, 60 * SECOND, 400 * SECOND))
+        return self.rng.randrange(longest)
+
+    def _live(self, span: int) -> None:
+        """A daemon serves the home for a while."""
+        until = self.clock.elapsed + span
+        busy = 0
+        for _ in range(40 if not self._is_calm else 5000):
+            if self._daemon is None:
+                if self.clock.elapsed >= until:
+                    return
+                self._daemon = Daemon(self)
+                self._managers.append(self._daemon)
+                self._daemon.resyncs = not self._is_calm
+            before = self.clock.elapsed
+            if self._daemon.cycle():
+                if self._daemon is None:
+                    self.machine.advance(self.rng.randrange(max(1, until - self.clock.elapsed)))
+                    continue
+                self.machine.advance(self.rng.randrange(_MILLISECOND, 20 * _MILLISECOND))
+                busy = busy + 1 if self.clock.elapsed - before < 100 * _MILLISECOND else 0
+                if busy > _BUSY:
+                    raise Violation(10, "the manager spins: every cycle asks for the next one at once")
+                continue
+            busy = 0
+            wake_in = (self._daemon.wake_at() - self.clock.now()) // timedelta(microseconds=1)
+            event_at = self.machine.next_event_at()
+            next_at = min(until, self.clock.elapsed + max(wake_in, 1), until if event_at is None else event_at)
+            self.machine.advance(max(next_at - self.clock.elapsed, 1))
+            if self.clock.elapsed >= until:
+                return
+        self.machine.advance(max(until - self.clock.elapsed, 0))
+
+    def _single_pass(self) -> None:
+        """Somebody without a daemon: a reconcile from cron, or a request that acts by itself."""
+        jobs = sorted(self.oracle.in_force)
+        if not jobs or self.rng.random() < 0.5:
+            self._reconcile()
+            return
+        job_id = self.rng.choice(jobs)
+        self._ask(self.rng.choice((IntentKind.START, IntentKind.STOP, IntentKind.RESTART)), job_id)
+        manager = Manager(self, "pass")
+        self._managers.append(manager)
+        for _ in range(5):
+            if self.cycle(manager, frozenset({job_id}), judges_slots=False) is None:
+                break
+            self.machine.advance(self.rng.randrange(20 * _MILLISECOND))
+        self._close(manager)
+
+    def _reconcile(self) -> None:
+        manager = Manager(self, "pass")
+        self._managers.append(manager)
+        done = self.cycle(manager, None)
+        for _ in range(5):
+            if done is None or done.wake_at is None or done.wake_at > self.clock.now():
+                break
+            self.machine.advance(self.rng.randrange(20 * _MILLISECOND))
+            done = self.cycle(manager, None)
+        if done is not None:
+            self.maintain(manager, done)
+        self._close(manager)
+
+    def maintain(self, manager: Manager, cycle: Cycle) -> None:
+        if cycle.spec is None:
+            return
+        self._is_in_cycle = True
+        try:
+            manager.controller.maintain(cycle.spec, cycle.now)
+        except Crash as crash:
+            self._die(manager, crash)
+        except ProcclawError as error:
+            self.trace.say(f"upkeep failed: {error}")
+        finally:
+            self._is_in_cycle = False
+
+    def _die(self, manager: Manager, crash: Crash) -> None:
+        self.trace.meet(f"crash {crash}", manager.name)
+        self._close(manager)
+        if manager is self._daemon:
+            self._daemon = None
+
+    def _close(self, manager: Manager) -> None:
+        """The process ends by itself, if it has not been killed."""
+        if manager in self._managers:
+            self._managers.remove(manager)
+            manager.close()
+
+    def cycle(self, manager: Manager, scope: frozenset[str] | None, *, judges_slots: bool = True) -> Cycle | None:
+        """One cycle of the real controller; None if it failed, or if its process was killed in it."""
+        self.cycles += 1
+        if not self._is_calm and self._crash is None and self.rng.random() < 0.05:
+            self._crash = ("", self.rng.randrange(1, 12))
+        self._is_in_cycle, self._had_no_disk = True, self.machine.is_disk_full
+        names = "all" if scope is None else " ".join(sorted(scope))
+        try:
+            done = manager.controller.cycle(scope, judges_slots=judges_slots)
+        except Crash as crash:
+            self._die(manager, crash)
+            return None
+        except DiskFull as error:
+            raise Violation(10, f"a cycle was given up because the disk is full: {error}") from error
+        except StoreError as error:
+            if "simulated" not in str(error):
+                raise Violation(10, f"a cycle failed: {error}") from error
+            self.trace.say(f"cycle failed: {error}")
+            return None
+        finally:
+            self._is_in_cycle = False
+        if done.has_acted or done.scope is None:
+            wake_in = "never" if done.wake_at is None else f"{(done.wake_at - self.clock.now()).total_seconds():.3f} s"
+            waits = "; ".join(f"{wait.job_id} {wait.reason} {wait.detail}" for wait in done.plan.waits)
+            self.trace.say(f"cycle ({manager.name}: {names}) wake in {wake_in}; {waits}")
+        if done.scope is None and judges_slots and done.spec is not None and not self._had_no_disk:
+            self.oracle.on_judged(done.now)
+        return done
+
+    # --- where the manager can be killed, and where the world moves on under it ---
+
+    def reach(self, point: str) -> None:
+        if not self._is_in_cycle:
+            return
+        if self._crash is not None and point != "look":
+            wanted, left = self._crash
+            if wanted in ("", point):
+                left -= 1
+                self._crash = (wanted, left) if left > 0 else None
+                if left <= 0:
+                    raise Crash(point)
+        if self.rng.random() < 0.03:
+            self._is_in_cycle = False
+            try:
+                self._interfere()
+            finally:
+                self._is_in_cycle = True
+
+    def _interfere(self) -> None:
+        """Something happens while a cycle is under way."""
+        match self.rng.randrange(30 if not self._is_calm else 20):
+            case 29:
+                self._ask_something()
+            case 28:
+                self._edit()
+            case 27:
+                self._preview()
+            case 26:
+                self.machine.spawn_stranger()
+            case few if few < 15:
+                self.machine.advance(self.rng.randrange(1, 30 * _MILLISECOND))
+            case _:
+                self.machine.advance(self.rng.randrange(SECOND))
+
+    def commit(self, kind: str, write: Callable[[], T], told: Callable[[], None] = lambda: None) -> T:
+        self.reach(f"before {kind}")
+        if self._is_db_full:
+            self._had_no_disk = True
+            self.trace.meet("disk full: database")
+            raise DiskFull("the simulated disk is full")
+        if self._is_db_locked and self.rng.random() < 0.3:
+            self.trace.meet("database locked")
+            raise StoreError("the simulated database is locked")
+        done = write()
+        told()
+        self.reach(f"after {kind}")
+        return done
+
+    # --- what goes wrong ---
+
+    def _act_out(self, theme: str) -> None:
+        if theme.startswith("crash "):
+            if self._crash is None or self._crash[0] == "":
+                self._crash = (theme.removeprefix("crash "), self.rng.randrange(1, 4))
+        elif theme.startswith("fate "):
+            self._fates += [FATES[theme.removeprefix("fate ")]] * 2
+        else:
+            ACTS[theme](self)
+
+    def _ask_something(self) -> None:
+        jobs = sorted({*self.files.jobs, *self.oracle.in_force})
+        if self.rng.random() < 0.08:
+            self._ask(self.rng.choice((IntentKind.HOLD_HOME, IntentKind.RELEASE_HOME, IntentKind.LOOK)), HOME)
+        elif jobs:
+            kinds = set(IntentKind) - {IntentKind.HOLD_HOME, IntentKind.RELEASE_HOME, IntentKind.LOOK}
+            self._ask(self.rng.choice(sorted(kinds)), self.rng.choice(jobs))
+
+    def _ask(self, kind: IntentKind, job_id: str) -> None:
+        force = kind in (IntentKind.STOP, IntentKind.RESTART) and self.rng.random() < 0.3
+        intent = Intent(0, job_id, kind, force, self.clock.now(), "simulated")
+        intent = intent._replace(id=self._asker.add_intent(intent))
+        self.oracle.on_request(intent)
+        if self._daemon is not None:
+            self._daemon.is_woken = True
+        self.trace.met[f"asked {kind}"] += 1
+        self.trace.say(f"request {intent.id}: {kind} {job_id}{' --force' if force else ''}")
+
+    def _preview(self) -> None:
+        """Somebody asks what would be done, from a process of their own and without the lock."""
+        before = (self._look("SELECT * FROM runs"), self._look("SELECT * FROM attempts"), self.machine.records())
+        manager = Manager(self, "preview")
+        manager.controller.preview()
+        manager.close()
+        self.trace.meet("preview")
+        if before != (self._look("SELECT * FROM runs"), self._look("SELECT * FROM attempts"), self.machine.records()):
+            raise Violation(10, "a preview changed something")
+
+    def _jump(self, span: int) -> None:
+        self.trace.meet("clock " + ("forward" if span > 0 else "back"), f"{span / SECOND:.0f} s")
+        self.clock.jump(span)
+        self.files.has_jumped = True
+        if self._daemon is not None:
+            # The loop compares wall clock and timer after each sleep.
+            self._daemon.look_at_all()
+
+    def jump_forward(self) -> None:
+        self._jump(self.rng.choice((1, 30, 3700, 7200, 90_000, 260_000)) * SECOND)
+
+    def jump_back(self) -> None:
+        self._jump(-self.rng.choice((1, 30, 3700, 7200, 90_000)) * SECOND)
+
+    def leap(self) -> None:
+        self.trace.meet("leap")
+        self._jump(500 * 86_400 * SECOND)
+
+    def suspend(self) -> None:
+        self.trace.meet("suspend")
+        self._jump(self.rng.choice((20, 600, 30_000)) * SECOND)
+
+    def reboot(self) -> None:
+        self._end_daemon()
+        self.machine.reboot()
+
+    def _end_daemon(self) -> None:
+        if self._daemon is not None:
+            self.trace.meet("daemon ended")
+            self._close(self._daemon)
+            self._daemon = None
+
+    def fill_disk(self) -> None:
+        which = self.rng.randrange(3)
+        self.machine.is_disk_full = which != 1
+        self._is_db_full = which != 0
+        self._ask_something()
+        self._live(self.rng.randrange(20 * SECOND))
+        self.machine.is_disk_full = self._is_db_full = False
+        self.trace.say("the disk has room again")
+
+    def lack_processes(self) -> None:
+        self.machine.lacks_processes = True
+        self._ask_something()
+        self._live(self.rng.randrange(12 * SECOND))
+        self.machine.lacks_processes = False
+
+    def lock_database(self) -> None:
+        self._is_db_locked = True
+        self._ask_something()
+        self._live(self.rng.randrange(12 * SECOND))
+        self._is_db_locked = False
+
+    def refuse(self) -> None:
+        self.machine.refuses_next = "theirs"
+
+    def undecided(self) -> None:
+        self.machine.refuses_next = "undecided"
+
+    def delete_record(self) -> None:
+        self.machine.delete_a_record({mark for (mark,) in self._look("SELECT mark FROM attempts")})
+
+    def back_up(self) -> None:
+        """Somebody copies the database, and later puts the copy back."""
+        if self._backup is None:
+            path = self.database + ".backup"
+            copy = sqlite3.connect(path)
+            assert self._looking is not None
+            self._looking.backup(copy)
+            copy.close()
+            self._backup = (path, self.oracle.snapshot(), self.oracle.in_force)
+            self.trace.meet("backup")
+            return
+        path, accounts, in_force = self._backup
+        self._backup = None
+        self._end_daemon()
+        self._asker.close()
+        assert self._looking is not None
+        self._looking.close()
+        for name in (self.database, self.database + "-wal", self.database + "-shm"):
+            if os.path.exists(name):
+                os.unlink(name)
+        os.rename(path, self.database)
+        self._connect()
+        self._asker = Store(self.database)
+        hurry(self._asker)
+        self.machine.end_unfindable()
+        self.oracle.go_back(accounts)
+        self.oracle.in_force = in_force
+        self.trace.meet("database restored")
+
+    # --- jobs.yaml ---
+
+    def _jobs_at_first(self) -> None:
+        names = self.rng.sample(sorted(TEMPLATES), self.rng.randrange(2, 5))
+        self.files.write({name: draw_job(name, self.rng, self.clock.now()) for name in names})
+
+    def edit(self) -> None:
+        self.trace.meet("jobs.yaml edited")
+        self._edit()
+
+    def _edit(self) -> None:
+        self.files.write(edited(self.files.jobs, self.rng, self.clock.now()))
+
+    def remove_job(self) -> None:
+        jobs = dict(self.files.jobs)
+        if jobs:
+            self.trace.meet("job removed")
+            del jobs[self.rng.choice(sorted(jobs))]
+            self.files.write(jobs)
+
+    def truncate(self) -> None:
+        """An editor that truncates the file before it writes it, slowly."""
+        jobs = dict(self.files.jobs)
+        whole = dict(jobs)
+        for name in sorted(jobs)[self.rng.randrange(len(jobs) + 1) :]:
+            del jobs[name]
+        self.trace.meet("jobs.yaml truncated")
+        self.files.write(jobs, is_broken=self.rng.random() < 0.3)
+        self._live(self.rng.randrange(4 * SECOND))
+        self.files.write(whole)
+
+    def break_file(self) -> None:
+        self.trace.meet("jobs.yaml broken")
+        self.files.write(self.files.jobs, is_broken=True)
+
+    # --- scripts ---
+
+    def _script(self, launch: Launch) -> Script:
+        is_continuous = self.oracle.in_force[dict(launch.env)["PROCCLAW_JOB_ID"]]["type"] == "continuous"
+        rng = self.rng
+        if self._is_calm:
+            return Script(None if is_continuous else rng.choice((0.0, 0.5, 20.0)), pid_delay=rng.randrange(5000))
+        if self._fates:
+            return self._fates.pop()
+        lasting = (None, None, None, 0.0, 0.3, 8.0, 70.0) if is_continuous else (0.0, 0.01, 0.2, 3.0, 25.0, 200.0, None)
+        children = tuple(
+            Child(
+                after=rng.randrange(SECOND),
+                seconds=rng.choice((None, 1.0, 40.0)),
+                leaves_session=leaves,
+                carries_mark=leaves or rng.random() < 0.6,
+                on_term=rng.choice(("dies", "ignores")),
+            )
+            for leaves in rng.choices((False, True), k=rng.choice((0, 0, 0, 1, 2)))
+        )
+        return Script(
+            seconds=rng.choice(lasting),
+            code=rng.choice((0, 0, 0, 1, 3, 127, 143)),
+            on_term=rng.choice(("dies", "dies", "ignores", "handles")),
+            term_delay=rng.choice((0, 20 * _MILLISECOND, 3 * SECOND)),
+            term_code=rng.choice((0, 5, 143)),
+            kill_delay=rng.choice((0, 0, 0, 0, 15 * SECOND)),
+            children=children,
+            fate=rng.choice(("runs",) * 14 + ("blank", "no_cwd", "shim_killed")),
+            shim_killed_after=rng.randrange(20 * SECOND),
+            pid_delay=rng.choice((0, 0, rng.randrange(4 * _MILLISECOND), 60 * _MILLISECOND)),
+            drain=rng.choice((0, 0, 5 * _MILLISECOND, 400 * _MILLISECOND)),
+        )
+
+    # --- the end ---
+
+    def _be_calm(self) -> None:
+        """Faults cease; then what runs must become what is wanted."""
+        self.trace.say("---- faults cease ----")
+        self._crash = None
+        self._fates.clear()
+        # That somebody else just holds a record is no fault, so it may well happen now.
+        self.machine.refuses_next = self.rng.choice((None, None, "undecided"))
+        if self.files.is_broken or self.rng.random() < 0.3:
+            self.files.write(self.files.jobs)
+        if self.rng.random() < 0.7:
+            self._ask(IntentKind.RELEASE_HOME, HOME)
+        self._is_calm = True
+        if self._daemon is not None and self.rng.random() < 0.5:
+            self._end_daemon()
+        if self._daemon is not None:
+            self._daemon.resyncs = False
+            self._daemon.look_at_all()
+        if self.rng.random() < 0.2:
+            self._end_daemon()
+            for _ in range(20):
+                self.machine.advance(60 * SECOND)
+                self._reconcile()
+            self._live(60 * SECOND)
+        else:
+            self._live(CALM)
+        assert self._daemon is not None
+        while self._daemon.cycle():
+            self.machine.advance(_MILLISECOND)
+        if self.oracle.in_force != self.files.jobs:
+            raise Violation(10, f"in force is {sorted(self.oracle.in_force)}, saved was {sorted(self.files.jobs)}")
+        self.oracle.check_settled(self.clock.now())
+        _, _, left = self._daemon.controller.preview()
+        if not left.is_idle:
+            raise Violation(10, f"nobody woke up for {left.writes} {left.effects}")
+
+    # --- the database, from outside ---
+
+    def _connect(self) -> None:
+        self._looking = sqlite3.connect(self.database, isolation_level=None)
+
+    def _look(self, sql: str) -> list[Any]:
+        assert self._looking is not None
+        return self._looking.execute(sql).fetchall()
+
+
+FATES = {
+    "dies before its pid is written": Script(fate="blank"),
+    "directory is missing": Script(seconds=5.0, fate="no_cwd"),
+    "shim is killed": Script(fate="shim_killed", shim_killed_after=2 * SECOND, on_term="ignores"),
+    "ignores signals": Script(on_term="ignores", children=(Child(0, None, True, True, "ignores"),)),
+    "is stuck in the kernel": Script(on_term="ignores", kill_delay=15 * SECOND),
+    "leaves children behind": Script(seconds=1.0, children=(Child(0, None, False, False, "dies"),)),
+    "drains": Script(seconds=1.0, drain=400 * _MILLISECOND),
+    "fails at once": Script(seconds=0.0, code=1),
+}
+
+ACTS: dict[str, Callable[[Scene], None]] = {
+    "request": Scene._ask_something,
+    "preview": Scene._preview,
+    "clock forward": Scene.jump_forward,
+    "clock back": Scene.jump_back,
+    "leap": Scene.leap,
+    "suspend": Scene.suspend,
+    "reboot": Scene.reboot,
+    "disk full": Scene.fill_disk,
+    "no processes": Scene.lack_processes,
+    "database locked": Scene.lock_database,
+    "refused": Scene.refuse,
+    "undecided": Scene.undecided,
+    "backup": Scene.back_up,
+    "edit": Scene.edit,
+    "remove": Scene.remove_job,
+    "truncate": Scene.truncate,
+    "break": Scene.break_file,
+    "record deleted": Scene.delete_record,
+    "record torn": lambda scene: scene.machine.tear_a_record(),
+    "stranger": lambda scene: scene.machine.spawn_stranger(),
+    "shim killed": lambda scene: scene.machine.kill_a_shim(),
+    "killed": lambda scene: scene.machine.kill_a_main(),
+}
+
+THEMES = (*ACTS, *(f"fate {name}" for name in FATES), *(f"crash {point}" for point in _POINTS))
