@@ -20,7 +20,7 @@ from tests.world import Machine
 T = TypeVar("T")
 
 STEPS = 36
-CALM = 600 * SECOND
+CALM = 300 * SECOND
 _MILLISECOND = SECOND // 1000
 _BUSY = 200
 """Cycles that ask for the next one at once, after which a manager counts as spinning."""
@@ -151,6 +151,7 @@ class Scene:
         if not jobs or self.rng.random() < 0.5:
             self._reconcile()
             return
+        self.trace.meet("pass of a request")
         job_id = self.rng.choice(jobs)
         self._ask(self.rng.choice((IntentKind.START, IntentKind.STOP, IntentKind.RESTART)), job_id)
         manager = Manager(self, "pass")
@@ -162,6 +163,7 @@ class Scene:
         self._close(manager)
 
     def _reconcile(self) -> None:
+        self.trace.meet("pass from cron")
         manager = Manager(self, "pass")
         self._managers.append(manager)
         done = self.cycle(manager, None)
@@ -375,6 +377,13 @@ class Scene:
     def undecided(self) -> None:
         self.machine.refuses_next = "undecided"
 
+    def invite_strangers(self) -> None:
+        """Strangers get the numbers of shims, at best while something else of the attempt still lives."""
+        self.machine.spawn_stranger()
+        self.machine.hungry_strangers += 3
+        self._fates += [FATES["leaves a daemon behind"]] * 3
+        self._ask_something()
+
     def delete_record(self) -> None:
         self.machine.delete_a_record({mark for (mark,) in self._look("SELECT mark FROM attempts")})
 
@@ -532,6 +541,7 @@ FATES = {
     "leaves children behind": Script(seconds=1.0, children=(Child(0, None, False, False, "dies"),)),
     "drains": Script(seconds=1.0, drain=400 * _MILLISECOND),
     "fails at once": Script(seconds=0.0, code=1),
+    "leaves a daemon behind": Script(seconds=1.0, children=(Child(0, None, True, True, "ignores"),)),
 }
 
 ACTS: dict[str, Callable[[Scene], None]] = {
@@ -554,9 +564,51 @@ ACTS: dict[str, Callable[[Scene], None]] = {
     "break": Scene.break_file,
     "record deleted": Scene.delete_record,
     "record torn": lambda scene: scene.machine.tear_a_record(),
-    "stranger": lambda scene: scene.machine.spawn_stranger(),
+    "stranger": Scene.invite_strangers,
     "shim killed": lambda scene: scene.machine.kill_a_shim(),
     "killed": lambda scene: scene.machine.kill_a_main(),
 }
 
 THEMES = (*ACTS, *(f"fate {name}" for name in FATES), *(f"crash {point}" for point in _POINTS))
+
+KINDS = (
+    *(f"crash {point}" for point in _POINTS),
+    *(f"asked {kind}" for kind in IntentKind),
+    "backup",
+    "child in a session of its own",
+    "clock back",
+    "clock forward",
+    "daemon ended",
+    "database locked",
+    "database restored",
+    "died before its pid was written",
+    "directory is missing",
+    "disk full: database",
+    "disk full: record",
+    "job removed",
+    "jobs.yaml broken",
+    "jobs.yaml edited",
+    "jobs.yaml truncated",
+    "killed by somebody else",
+    "launch refused: ours",
+    "launch refused: theirs",
+    "launch undecided",
+    "leap",
+    "left something behind",
+    "pass from cron",
+    "pass of a request",
+    "pid reused by a stranger",
+    "preview",
+    "reboot",
+    "record deleted: not in use",
+    "record deleted: of a living attempt",
+    "record reverted by power failure",
+    "record torn",
+    "record torn by power failure",
+    "shim killed",
+    "signal ignored",
+    "still draining",
+    "stuck in the kernel",
+    "suspend",
+)
+"""Everything that must have happened somewhere in the histories of a test run."""

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from procclaw.interface.console import Console, brief, distance, duration, printable, quoted, shown
 from tests.commandline import CommandLine, Terminal
-from tests.driver import PROGRAM, Driver
+from tests.driver import PROGRAM, WITHIN, Driver
 from tests.support import Reaper
 
 UTC_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
@@ -190,9 +191,17 @@ def test_a_terminal_gets_a_table_without_the_columns_that_say_nothing(cli: Comma
 
 def test_a_reason_that_does_not_fit_the_terminal_is_cut_short(cli: CommandLine) -> None:
     cli.declare(job={"cmd": "true", "depends_on": ["job2"]}, job2={"cmd": "true"})
-    lines = cli.on_terminal("list", columns=40).out.splitlines()
-    assert lines[1] == "job   manual  stopped  not built yet: d…"
-    assert max(map(len, lines)) == 40
+    lines = cli.on_terminal("list", columns=32).out.splitlines()
+    assert lines[1] == "job   stopped  not built yet: d…"
+    assert max(map(len, lines)) == 32
+    assert cli.on_terminal("list", columns=5).out.splitlines()[1] == "job   stopped  not built y…"
+
+
+def test_columns_that_can_be_spared_make_room_for_the_reason(cli: CommandLine) -> None:
+    cli.declare(job={"cmd": "true", "depends_on": ["job2"]}, job2={"cmd": "true"})
+    assert cli.on_terminal("list", columns=48).out.splitlines()[1] == "job   manual  stopped  not built yet: depends_on"
+    assert cli.on_terminal("list", columns=47).out.splitlines()[1] == "job   stopped  not built yet: depends_on"
+    assert cli("list").out.startswith("job\tmanual\tstopped\t")
 
 
 def test_colours_are_for_terminals_that_want_them(cli: CommandLine) -> None:
@@ -301,10 +310,7 @@ def test_on_a_real_terminal_the_table_has_its_width_and_its_colours(home: Path, 
         [sys.executable, str(PROGRAM), "list"], stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm"}
     ) as listing:
         os.close(theirs)
-        text = b""
-        # Linux says EIO once the other side is gone.
-        while chunk := read_or_nothing(ours):
-            text += chunk
+        text = read_until(ours, None)
         assert listing.wait(timeout=20) == 0
     os.close(ours)
     lines = text.decode().splitlines()
@@ -318,27 +324,29 @@ def test_a_daemon_in_the_foreground_shows_what_it_does_until_it_is_interrupted(d
     ours, theirs = pty.openpty()
     daemon = reaper.spawn(driver.argv("daemon", "start", "--foreground"), stdout=theirs, stderr=theirs)
     os.close(theirs)
-    text = b""
-    while b"run finished" not in text and (chunk := read_or_nothing(ours)):
-        text += chunk
+    text = read_until(ours, b"run finished")
     daemon.send_signal(signal.SIGINT)
-    while chunk := read_or_nothing(ours):
-        text += chunk
+    text += read_until(ours, None)
     os.close(ours)
     assert daemon.wait(timeout=20) == 0
     lines = text.decode().splitlines()
-    assert [line.split(" info ")[1] for line in lines] == [
-        line.split(" info ")[1] for line in driver.ask("daemon", "logs").out.splitlines()
-    ]
+    assert lines == driver.ask("daemon", "logs").out.splitlines()
     assert " info daemon started pid=" in lines[0]
     assert lines[-1].endswith(" info daemon stopped left_running=0")
 
 
-def read_or_nothing(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:
-        return b""
+def read_until(terminal: int, words: bytes | None) -> bytes:
+    """What comes from the other side up to these words; None: until it is gone."""
+    text = b""
+    while words is None or words not in text:
+        ready, _, _ = select.select([terminal], [], [], WITHIN)
+        assert ready, f"no more came after {text.decode(errors='replace')}"
+        try:
+            text += os.read(terminal, 65536)
+        except OSError:
+            # Linux says EIO once the other side is gone.
+            break
+    return text
 
 
 # --- what jobs could do to a terminal ---

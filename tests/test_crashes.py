@@ -1,5 +1,6 @@
 """A manager killed at every effect, and at any moment: jobs start once, keep running, and no ending is forgotten."""
 
+import contextlib
 import json
 import os
 import random
@@ -150,7 +151,9 @@ class Life:
             driver.request(IntentKind.STOP, job_id)
         self.wait(lambda: not driver.opened.store.live_attempts())
         self.wait(lambda: not driver.records())
-        os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            # The first one may have found its effect at the very end.
+            os.kill(self.pid, signal.SIGKILL)
         self.nursery.last_code()
         assert driver.job_processes() == []
 
@@ -158,11 +161,11 @@ class Life:
         """Wait for it to hold, with another manager of the other kind when the first one dies."""
 
         def holds() -> bool:
-            if not self.has_died and not is_alive(self.pid):
-                assert self.nursery.last_code() == -signal.SIGKILL
+            if not is_alive(self.pid):
+                code = self.nursery.last_code()
+                assert (self.has_died, code) == (False, -signal.SIGKILL), f"a manager ended by itself: {code}"
                 self.has_died = True
                 self.pid = self.nursery.order(self.driver.home, self.other, None)
-            assert is_alive(self.pid), f"the second manager ended: {self.nursery.last_code()}"
             time.sleep(LOOK_SECONDS)
             return bool(condition())
 
@@ -205,6 +208,7 @@ class Life:
             yield "late was not timed out"
 
     def _wrong_slots(self) -> Iterator[str]:
+        runs = {run.id for run in self.driver.runs("ticks")}
         rows = sorted(self.driver.operations.ledger("ticks", None, 1000), key=lambda row: row.first_due_at)
         second = timedelta(seconds=1)
         for row in rows:
@@ -214,9 +218,9 @@ class Life:
             if row.first_due_at != before.last_due_at + second:
                 yield f"slots twice or not at all: {before} {row}"
         ran = {row.run_id for row in rows if row.outcome == "ran"}
-        runs = {run.id for run in self.driver.runs("ticks")}
-        if ran != runs:
-            yield f"ticks: slots ran {ran}, runs are {runs}"
+        # A slot and its run come in one commit, which may fall between two looks.
+        if not runs <= ran <= {run.id for run in self.driver.runs("ticks")}:
+            yield f"ticks: slots ran {ran}, runs were {runs}"
 
     def strangers(self) -> Iterator[str]:
         live = self.driver.opened.store.live_attempts()

@@ -132,7 +132,7 @@ def test_a_forced_stop_ends_the_grace_period_of_an_earlier_one(managed: Driver) 
 def test_a_stop_that_is_given_up_on_goes_on_with_whoever_reconciles_next(driver: Driver) -> None:
     up(driver, {"ignores": {"cmd": STUBBORN, "shutdown": {"grace_period": 1}}})
     answer = driver.ask("stop", "ignores", "--timeout", "0.1", code=1)
-    assert "not done yet" in answer.err
+    assert "goes on with it" in answer.err
     driver.wait(lambda: driver.ask("reconcile").code == 0 and driver.status("ignores") == "stopped")
     assert driver.job_processes() == []
 

@@ -214,7 +214,7 @@ def test_a_lock_held_by_a_stopped_process_makes_others_wait_and_not_fail(driver:
     assert holding.stdin is not None
     assert holding.stdout.readline() == "held\n"
     answer = driver.ask("run", "short", "--timeout", "0.2", code=1)
-    assert "not done yet" in answer.err
+    assert "goes on with it" in answer.err
     waiting = driver.spawn("run", "short", "--wait")
     driver.wait(lambda: len(driver.opened.store.job_states(["short"])["short"].intents) == 2)
     assert driver.notes() == []

@@ -50,6 +50,8 @@ class Machine:
         self.is_disk_full = False
         self.lacks_processes = False
         self.refuses_next: str | None = None
+        self.hungry_strangers = 0
+        """So many strangers get the number of a shim the moment it is free."""
         self.script_for: Callable[[Launch], Script] = lambda launch: Script()
         self.reach: Callable[[str], None] = lambda point: None
         self.on_launch: Callable[[Life], None] = lambda life: None
@@ -299,10 +301,13 @@ class Machine:
         return proc
 
     def _free_pid(self) -> int:
-        taken = set(self.procs) | {each for proc in self.procs.values() for each in (proc.session, proc.group)}
-        while self._next_pid in taken:
-            self._next_pid = _FIRST_PID + (self._next_pid + 1 - _FIRST_PID) % (_PIDS + 2 * len(taken))
+        while self._is_reserved(self._next_pid):
+            self._next_pid = _FIRST_PID + (self._next_pid + 1 - _FIRST_PID) % (_PIDS + 6 * len(self.procs))
         return self._next_pid
+
+    def _is_reserved(self, pid: int) -> bool:
+        """As the kernel does it: a number is given to nobody while a session or group still goes by it."""
+        return any(pid in (proc.pid, proc.session, proc.group) for proc in self.procs.values())
 
     def _end(self, proc: Proc, code: int = 0) -> None:
         if self.procs.get(proc.pid) is not proc:
@@ -322,6 +327,9 @@ class Machine:
             self._spent_shims.append(proc.pid)
             if life.record.holder is proc:
                 life.record.holder = None
+            if self.hungry_strangers and not self._is_reserved(proc.pid):
+                self.hungry_strangers -= 1
+                self.spawn_stranger(proc.pid)
         elif proc in life.others:
             life.others.remove(proc)
 
@@ -366,11 +374,11 @@ class Machine:
 
     # --- levers ---
 
-    def spawn_stranger(self) -> None:
+    def spawn_stranger(self, pid: int | None = None) -> None:
         """A process of somebody else, under the number of a shim that is gone if there is such a number."""
-        taken = set(self.procs) | {each for proc in self.procs.values() for each in (proc.session, proc.group)}
-        reusable = [pid for pid in self._spent_shims if pid not in taken]
-        pid = self.rng.choice(reusable) if reusable else None
+        reusable = [pid for pid in self._spent_shims if not self._is_reserved(pid)]
+        if pid is None and reusable:
+            pid = self.rng.choice(reusable)
         if pid is not None:
             self.trace.meet("pid reused by a stranger", str(pid))
         stranger = self._spawn("stranger", None, Script(), pid)

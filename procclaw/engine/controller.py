@@ -11,7 +11,7 @@ back and is tried again, and no job is blamed for it.
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol, assert_never
 
 from procclaw.engine.configuration import Configuration
@@ -57,6 +57,9 @@ NAMELESS_SECONDS = 2.0
 RETRY_LACK_SECONDS = 5.0
 PURGE_AT_ONCE = 200
 KEPT_ATTEMPTS = 100
+
+
+_INSTANT = timedelta(microseconds=1)
 
 
 class Clock(Protocol):
@@ -409,16 +412,15 @@ class Controller:
     def _record(self, rows: list[Row], now: datetime) -> None:
         """Commit, and note when beside the records, where a database that is put back later does not reach.
 
-        If we die between the two, the note is older than the commit, which says nothing. A note that is newer means an
-        older database; so it must not stay ahead when the clock was set back.
+        A note that is newer than the database means an older database. So each commit is later than any before it, also
+        when the clock was set back. If we die between the two, the note is older than the commit, which says nothing.
         """
         if not rows:
             return
-        noted = self._processes.noted_commit()
-        if noted is not None and noted > now:
-            self._processes.note_commit(now)
-        self._store.record(rows, committed_at=now)
-        self._processes.note_commit(now)
+        before = (self._processes.noted_commit(), self._store.last_commit_at())
+        committed_at = max((now, *(at + _INSTANT for at in before if at is not None)))
+        self._store.record(rows, committed_at=committed_at)
+        self._processes.note_commit(committed_at)
 
     def _completed(self, write: Write) -> Write:
         """An attempt that is over, with what only the machine can tell of it."""

@@ -88,7 +88,8 @@ def end(home: Home) -> None:
         raise NoDaemon("no daemon runs")
     home.processes.signal_process(Process(found.pid, found.start_ticks), _TERMINATE)
     began = home.clock.monotonic()
-    while serving(home) is not None:
+    # The lock comes free a little before the process is gone.
+    while home.processes.start_ticks(found.pid) == found.start_ticks:
         if home.clock.monotonic() - began > STOP_SECONDS:
             raise ProcclawError(f"the daemon (pid {found.pid}) did not end within {STOP_SECONDS:.0f} s")
         home.clock.sleep(_POLL_SECONDS)

@@ -49,6 +49,8 @@ _IN_CELL = {9: "\\x09", **_IN_LINE}
 _NOTHING = "-"
 _NARROWEST = 12
 """No column is cut shorter than this, however narrow the terminal."""
+_LEGIBLE = 30
+"""A column is only cut shorter than this when nothing can be spared for it any more."""
 _USUAL_COLUMNS = 80
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 
@@ -131,22 +133,26 @@ class Console:
     def status(self, word: str) -> str:
         return self.paint(word, _OF_STATUS.get(word))
 
-    def table(self, header: Sequence[str], rows: Iterable[Sequence[object]], *, cut: str = "") -> None:
+    def table(
+        self, header: Sequence[str], rows: Iterable[Sequence[object]], *, cut: str = "", spare: Sequence[str] = ()
+    ) -> None:
         """In a pipe tab-separated without a header. On a terminal aligned under one, less the columns in which no row
-        says anything; where that is wider than the terminal, the column named `cut` is cut short."""
+        says anything; where that is wider than the terminal, also less those named `spare`, one after the other, and
+        the column named `cut` is cut short.
+        """
         cells = [[shown(cell) for cell in row] for row in rows]
         if not self.is_terminal or self._out is None:
             for row in cells:
                 self.say("\t".join(row))
             return
         columns = [column for column in range(len(header)) if any(row[column] != _NOTHING for row in cells)]
-        names = [header[column] for column in columns]
-        lines = _fitted([names, *([row[column] for column in columns] for row in cells)], cut, _columns(self._out))
+        lines = [[line[column] for column in columns] for line in ([*header], *cells)]
+        lines = _fitted(lines, cut, spare, _columns(self._out))
         widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
         for number, line in enumerate(lines if cells else []):
             painted = [
                 (self.paint(text, "bold") if number == 0 else self._cell(name, text)) + " " * (width - _width(text))
-                for name, text, width in zip(names, line, widths, strict=True)
+                for name, text, width in zip(lines[0], line, widths, strict=True)
             ]
             self.say("  ".join(painted).rstrip())
 
@@ -188,15 +194,17 @@ def _width(text: str) -> int:
     return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
 
 
-def _fitted(lines: list[list[str]], cut: str, room: int) -> list[list[str]]:
-    """The table, header first, with the column named `cut` shortened as far as it takes."""
+def _fitted(lines: list[list[str]], cut: str, spare: Sequence[str], room: int) -> list[list[str]]:
+    """The table, header first, made narrower as far as it takes."""
     if cut not in lines[0]:
         return lines
     column = lines[0].index(cut)
-    others = sum(2 + max(map(_width, texts)) for texts in zip(*lines, strict=True)) - 2
-    others -= max(_width(line[column]) for line in lines)
-    left = max(_NARROWEST, room - others)
-    return [[*line[:column], _shortened(line[column], left), *line[column + 1 :]] for line in lines]
+    widths = [max(map(_width, texts)) for texts in zip(*lines, strict=True)]
+    left = room - sum(widths) - 2 * (len(widths) - 1) + widths[column]
+    if left < min(_LEGIBLE, widths[column]) and (name := next((name for name in spare if name in lines[0]), None)):
+        gone = lines[0].index(name)
+        return _fitted([[*line[:gone], *line[gone + 1 :]] for line in lines], cut, spare, room)
+    return [[*line[:column], _shortened(line[column], max(left, _NARROWEST)), *line[column + 1 :]] for line in lines]
 
 
 def _shortened(text: str, room: int) -> str:

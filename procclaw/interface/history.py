@@ -110,7 +110,9 @@ def runs(context: "Context", options: Namespace) -> int:
 
 def print_runs(context: "Context", found: list[View]) -> None:
     header = ("RUN", "JOB", "STATE", "TRIGGER", "STARTED", "TOOK", "ATTEMPTS", "EXIT", "REASON")
-    context.console.table(header, (_run_row(context, view) for view in found), cut="REASON")
+    context.console.table(
+        header, (_run_row(context, view) for view in found), cut="REASON", spare=("ATTEMPTS", "TRIGGER")
+    )
 
 
 def _at(context: "Context", text: str | None) -> str | None:

@@ -12,6 +12,7 @@ from procclaw.planning.views import STATUSES, View
 if TYPE_CHECKING:
     from procclaw.interface.cli import Context
 
+_SPARE = ("RESTARTS", "TYPE", "EXIT")
 _RUNS_SHOWN = 5
 _HEADER = ("JOB", "TYPE", "STATUS", "PID", "UP", "RESTARTS", "EXIT", "NEXT", "REASON")
 
@@ -38,7 +39,9 @@ def _listed(context: "Context", chosen: Filter) -> int:
         console.json({"jobs": found, "total": len(found)})
         return 0
     now = context.home.clock.now()
-    console.table(_HEADER, (_row(view, now if console.is_terminal else None) for view in found), cut="REASON")
+    console.table(
+        _HEADER, (_row(view, now if console.is_terminal else None) for view in found), cut="REASON", spare=_SPARE
+    )
     if not found and console.is_terminal:
         console.say("no job matches" if chosen != Filter() else "no jobs are declared")
     if console.is_terminal and context.home.lock().holder() is None:
@@ -49,7 +52,7 @@ def _listed(context: "Context", chosen: Filter) -> int:
 def _tell_what_waits_for_a_pass(context: "Context", found: list[View], *, has_complained: bool) -> None:
     if not has_complained and context.operations.has_unread_files():
         what = "the configuration was changed and nobody has read it yet"
-    elif any(view["status"] == "pending" for view in found):
+    elif any(view["status"] == "pending" and view["reason"] is None for view in found):
         what = "jobs wait to be started"
     else:
         return
