@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from procclaw.model.state import Reason, RunState
-from tests.driver import NOTE, STAYS, STUBBORN, Driver, Job, is_alive, noting
+from tests.driver import NOTE, STAYS, STUBBORN, Driver, Job, commands, is_alive, noting
 
 pytestmark = pytest.mark.real
 
@@ -54,7 +54,6 @@ EVASIVE: dict[str, str] = {
     "stopped": noting("kill -STOP $$; exec sleep 1000"),
     "multiplies": "trap '' TERM; " + noting("while :; do setsid sleep 1000 & sleep 0.03; done"),
     "hops": noting(f"{python(HOP).removeprefix('exec ')} & wait; exec sleep 1000"),
-    "quiet_child": noting("env -i setsid sleep 1000 & exec sleep 1001"),
 }
 
 
@@ -93,6 +92,19 @@ def test_a_stop_has_succeeded_only_when_nothing_is_left_of_jobs_that_evade_it(ma
         assert driver.only_attempt(job_id).exit_code in (143, 137)
     assert driver.only_attempt("ignores_term").exit_code == 128 + signal.SIGKILL
     assert driver.pid("bystander") == bystander
+
+
+def test_a_child_without_mark_session_or_parent_is_not_forgotten_while_it_is_stopped(managed: Driver) -> None:
+    """Only its parent tells whose it is, and that one goes at the first signal."""
+    driver = managed
+    text = noting(f'env -i setsid {STUBBORN_CHILD} & echo $! >"$PROCCLAW_HOME/child"; exec sleep 1000')
+    up(driver, {"parent": {"cmd": text, **SOON}})
+    child = int(driver.wait(lambda: (driver.home / "child").exists() and (driver.home / "child").read_text()))
+    driver.reaper.adopt(child)
+    driver.wait(lambda: commands(child).startswith("sleep"))
+    driver.ask("stop", "parent")
+    assert not is_alive(child)
+    assert driver.status("parent") == "stopped"
 
 
 def test_a_job_that_handles_the_signal_ends_in_its_own_way(managed: Driver) -> None:

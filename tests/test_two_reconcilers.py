@@ -1,6 +1,9 @@
 """Many at once on one home: a daemon, passes, people; one instance of a job at a time, and every request answered."""
 
+import contextlib
+import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +17,7 @@ from itertools import pairwise
 
 import pytest
 
-from procclaw.model.errors import ProcclawError
+from procclaw.model.errors import Conflict, NotFound
 from procclaw.model.state import IntentState
 from tests.driver import NOTE, Answer, Driver, Job, noting
 
@@ -66,6 +69,16 @@ class People:
         while not self.is_over.is_set():
             self.ask("reconcile")
 
+    def losing_patience(self) -> None:
+        """Ask, and kill the command in its midst; without a daemon it may be the one that reconciles."""
+        rng = random.Random(self._rng.random())
+        while not self.is_over.is_set():
+            command = self._driver.spawn(rng.choice(("restart", "run", "start")), rng.choice(list(JOBS)))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                command.communicate(timeout=rng.uniform(0.1, 0.6))
+            command.kill()
+            command.communicate()
+
     def listing(self) -> None:
         while not self.is_over.is_set():
             self.ask("list --json")
@@ -110,7 +123,7 @@ def test_a_crowd_whose_daemon_is_killed_again_and_again_never_has_two_instances_
     people = People(driver, rng)
     driver.declare(JOBS)
     kills = 0
-    with crowd(people, "asking", "asking", "reconciling"):
+    with crowd(people, "asking", "asking", "losing_patience", "reconciling"):
         ends_at = time.monotonic() + SECONDS
         while time.monotonic() < ends_at or kills < 5:
             driver.start_daemon()
@@ -135,9 +148,8 @@ def judge(driver: Driver, people: People, seed: int) -> None:
     starts = Counter((note.run_id, note.attempt) for note in driver.notes())
     assert max(starts.values()) == 1, said()
 
-    for job_id in JOBS:
-        people.ask(f"resume {job_id}")
-    driver.ask("reconcile")
+    driver.ask("resume", *JOBS)
+    driver.wait(lambda: driver.ask("reconcile").code == 0 and not driver.opened.store.jobs_with_intents(), within=60)
     rows = sqlite3.connect(driver.home / "procclaw.db")
     try:
         assert rows.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -224,6 +236,17 @@ def test_a_lock_held_by_a_stopped_process_makes_others_wait_and_not_fail(driver:
     assert len(driver.notes("short")) == 2
 
 
+def test_a_pass_does_not_wait_for_ever_for_one_that_hangs(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("procclaw.engine.operations.LOOK_SECONDS", 0.2)
+    driver.declare({})
+    pid = driver.start_daemon()
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(Conflict, match="has not made a pass"):
+        driver.operations.reconcile()
+    os.kill(pid, signal.SIGCONT)
+    assert not driver.operations.reconcile()
+
+
 def test_reading_goes_on_while_the_database_is_written_to(driver: Driver) -> None:
     """A long write transaction of somebody else: lists are shown, and a request waits its turn."""
     driver.declare({"short": {"cmd": NOTE + "exit 0"}})
@@ -254,5 +277,5 @@ def test_a_database_locked_for_too_long_is_told_and_nothing_is_lost(driver: Driv
     finally:
         rows.close()
     driver.ask("run", "short", "--wait")
-    with pytest.raises(ProcclawError):
+    with pytest.raises(NotFound):
         driver.operations.job_spec("none")

@@ -364,7 +364,7 @@ class Controller:
         return acted
 
     def _create(self, decided: Plan, now: datetime, acted: _Acted) -> dict[str, Attempt]:
-        """Blank records for all attempts that shall start, so that the space an exit code needs is there before the start."""
+        """Blank records for all attempts that shall start: the space for an exit code is there before the start."""
         created: dict[str, Attempt] = {}
         boot_id = self._processes.boot_id()
         for effect in decided.effects:

@@ -27,6 +27,7 @@ LONGEST_SLEEP_SECONDS = 30.0
 CLOCK_STEP_SECONDS = 2.0
 """Wall clock and timer differ by more than this after a sleep: suspended, or the clock was set."""
 LOOK_AGAIN_SECONDS = 1.0
+COMPLAIN_AGAIN_SECONDS = 60.0
 BUSIEST_SECONDS = 0.002
 """Between two cycles of which the first asked for the second at once, so that nothing can make the loop spin."""
 TAKEOVER_SECONDS = 10.0
@@ -61,6 +62,8 @@ class Daemon:
         self._watched: dict[str, set[LiveShim]] = {}
         self._job_of: dict[int, str] = {}
         self._resync_seconds = 60.0
+        self._complaint = ""
+        self._complain_again = 0.0
 
     def run(self) -> int:
         """Serve the home until told to end; returns the exit code. Raises AlreadyRunning, StoreError."""
@@ -163,16 +166,22 @@ class Daemon:
         try:
             return controller.cycle(scope)
         except ProcclawError as error:
-            self._log.line("error", "cycle failed", detail=error)
+            self._complain("cycle failed", str(error))
         except Exception as error:  # noqa: BLE001 (the boundary)
             import traceback
 
-            detail = "".join(traceback.format_exception(error))
-            self._log.line("error", "cycle failed, a bug in ProcClaw", detail=detail)
+            self._complain("cycle failed, a bug in ProcClaw", "".join(traceback.format_exception(error)))
         # What is overdue stays overdue; without this the loop would try again at once, and again.
         again_at = after(self._clock.now(), LOOK_AGAIN_SECONDS)
         self._wakes = {job_id: max(at, again_at) for job_id, at in self._wakes.items()} | {HOME: again_at}
         return None
+
+    def _complain(self, sentence: str, detail: str) -> None:
+        """Log a failure of ours; one that only repeats itself is told once a minute."""
+        now = self._clock.monotonic()
+        if detail != self._complaint or now >= self._complain_again:
+            self._log.line("error", sentence, detail=detail)
+            self._complaint, self._complain_again = detail, now + COMPLAIN_AGAIN_SECONDS
 
     def _take_note(self, cycle: Cycle, processes: Processes, watcher: Watcher) -> None:
         """Remember when to look at which job, and watch the shims that live."""

@@ -32,6 +32,9 @@ FIRST_LOAD_SECONDS = 30.0
 SOON_SECONDS = 0.2
 """A pass waits this long for what it has set going: a pid to be known, a quick job to end."""
 
+LOOK_SECONDS = 60.0
+"""A pass from cron must not wait for ever for a daemon that hangs: there would be one more of them every minute."""
+
 CYCLES_AT_ONCE = 20
 """A pass repeats while it has something to do at once; a job that exits at once must not keep it for ever."""
 
@@ -172,7 +175,15 @@ class Operations:
         return self._store.ledger(job_id, since, limit)
 
     def events(self, after_id: int = 0, job_id: str | None = None, newest: int | None = None) -> tuple[Event, ...]:
-        return self._store.events(after_id, job_id, newest)
+        found = self._store.events(after_id, job_id, newest)
+        if job_id is not None and not found and after_id == 0:
+            self.job_spec(job_id)  # a job that was removed has events; one that never was is a slip
+        return found
+
+    def departing(self) -> tuple[str, ...]:
+        """What the files no longer name and is let go once they have been left alone for a while."""
+        stored = self._store.load_spec()
+        return tuple(stored[1].get("departing", ())) if stored else ()
 
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the files, if the configuration in force is not theirs."""
@@ -296,7 +307,9 @@ class Operations:
         """One pass over everything; False when another process holds the lock and made the pass for us."""
         lock = self._home.lock()
         if not self._home.acquire(lock, "pass"):
-            self.ask(IntentKind.LOOK, [HOME])
+            [answer] = self.ask(IntentKind.LOOK, [HOME], seconds=LOOK_SECONDS)
+            if answer.resolved_at is None:
+                raise Conflict(f"whoever holds {self._home.paths.lock} has not made a pass for {LOOK_SECONDS:.0f} s")
             return False
         try:
             controller = self._home.controller()

@@ -32,6 +32,9 @@ def reload(context: "Context", options: Namespace) -> int:
             context.console.complain(f"warning: {warning}")
         count = len(context.operations.spec().jobs)
         context.console.say(f"{count} {'job' if count == 1 else 'jobs'} in force")
+        departing = ", ".join(context.operations.departing())
+        if departing:
+            context.console.say(f"no longer named, kept until the files have been left alone for 5 s: {departing}")
     return code
 
 

@@ -76,6 +76,8 @@ def _settle(draft: Draft, going: Going, live: Observed) -> None:
             else:
                 draft.wake_within(SWEEP_SECONDS)
             return
+    if end.reason is Reason.CWD_FAILED and draft.spec is not None:
+        attempt = attempt._replace(detail=f'changing to "{draft.spec.cwd or "~"}" failed')
     over = ended(attempt, end, draft.now)
     draft.conclude(going, over, after_attempt(going.run, draft.spec, over, draft.now))
 
@@ -142,7 +144,8 @@ def _next_look(attempt: Attempt, kill_at: datetime, now: datetime) -> datetime:
 
 def _wait_for_end(draft: Draft, going: Going, live: Observed, order: StopOrder, until: datetime) -> None:
     left = names(live.members or ())
-    detail = f"{order.reason}: still alive: {left}" if left else str(order.reason)
+    why = str(order.reason).replace("_", " ")
+    detail = f"{why}: still alive: {left}" if left else why
     draft.wait(going.run, Gate("stopping", Reason.STOPPING, detail, order.asked_at, until))
 
 

@@ -34,13 +34,15 @@ from procclaw.planning.outcome import finished
 class Going:
     """A run that was active, or was just made, as the draft moves it on."""
 
-    __slots__ = ("live", "recorded", "run", "seen")
+    __slots__ = ("live", "over", "recorded", "run", "seen")
 
     def __init__(self, run: Run, live: Observed | None, recorded: Run | None) -> None:
         self.run = run
         self.recorded = recorded
         self.live = live
         self.seen = live
+        self.over: Attempt | None = None
+        """Its attempt that was found to be over."""
 
     @property
     def is_over(self) -> bool:
@@ -150,6 +152,7 @@ class Draft:
         """Record the attempt as over, and what that made of its run."""
         self.writes.append(attempt)
         going.live = None
+        going.over = attempt
         going.run = run
 
     def active_count(self) -> int:

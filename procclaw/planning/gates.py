@@ -88,7 +88,8 @@ def run_gates(run: Run, spec: JobSpec, live: int, lack: Lack | None, now: dateti
     if run.not_before_at <= now:
         yield Gate("time")
     elif run.state is RunState.RETRYING:
-        detail = f"attempt {run.attempts} failed, attempt {run.attempts + 1} follows"
+        how = f" ({run.detail})" if run.detail else ""
+        detail = f"attempt {run.attempts} ended{how}, attempt {run.attempts + 1} follows"
         yield Gate("time", Reason.RETRY_DELAY, detail, None, run.not_before_at, f"procclaw restart {run.job_id}")
     else:
         yield Gate("time", Reason.JITTER, "its jitter", run.queued_at, run.not_before_at, f"procclaw run {run.job_id}")

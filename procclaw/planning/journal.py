@@ -26,7 +26,8 @@ Fields = dict[str, object]
 
 
 def events(writes: Iterable[Write], now: datetime) -> tuple[Event, ...]:
-    told = (_tell(write) for write in writes)
+    # An attempt ends before its run does, whatever the order in which they are written.
+    told = (_tell(write) for write in sorted(writes, key=lambda write: not isinstance(write, Attempt)))
     return tuple(_event(now, *each) for each in told if each is not None)
 
 

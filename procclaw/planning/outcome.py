@@ -92,7 +92,7 @@ def finished(run: Run, state: RunState, reason: Reason, now: datetime, detail: s
 
 def after_attempt(run: Run, spec: JobSpec | None, attempt: Attempt, now: datetime) -> Run:
     """The run after its attempt is over: finished, or waiting for the next attempt."""
-    run = run._replace(exit_code=attempt.exit_code)
+    run = run._replace(exit_code=attempt.exit_code, detail="" if is_success(attempt) else how_it_ended(attempt))
     # As it began, not as the job is now: an edit of its type does not change what a run is.
     is_continuous = run.trigger is Trigger.CONTINUOUS
     if run.ending is not None or spec is None:
@@ -113,13 +113,29 @@ def _after_continuous(run: Run, spec: JobSpec, attempt: Attempt, now: datetime) 
     if succeeded and spec.restart is not Restart.ALWAYS:
         return finished(run, RunState.SUCCEEDED, Reason.FINISHED, now)
     if not succeeded and spec.restart is Restart.NEVER:
-        return finished(run, RunState.FAILED, Reason.RESTART_POLICY, now)
-    restarted = run._replace(restarts=run.restarts + 1)
+        return finished(run, RunState.FAILED, Reason.RESTART_POLICY, now, run.detail)
     if not _stayed_up(attempt, spec.retry):
-        return _retry_or_fail(restarted._replace(failures=run.failures + 1), spec.retry, now)
-    if succeeded:
-        return _retrying(restarted._replace(failures=0), spec.retry, now)
-    return _retry_or_fail(restarted._replace(failures=1), spec.retry, now)
+        run = _retry_or_fail(run._replace(failures=run.failures + 1), spec.retry, now)
+    elif succeeded:
+        run = _retrying(run._replace(failures=0), spec.retry, now)
+    else:
+        run = _retry_or_fail(run._replace(failures=1), spec.retry, now)
+    return run._replace(restarts=run.restarts + 1) if run.is_active else run
+
+
+def how_it_ended(attempt: Attempt) -> str:
+    """In words, of an attempt that is over."""
+    if attempt.detail:
+        return attempt.detail
+    code = "" if attempt.exit_code is None else f"exit code {attempt.exit_code}"
+    match attempt.reason:
+        case Reason.EXITED | None:
+            return code
+        case Reason.SIGNALLED:
+            return f"signal {attempt.signal}"
+        case _:
+            words = str(attempt.reason).replace("_", " ")
+            return f"{words} ({code})" if code else words
 
 
 def _stayed_up(attempt: Attempt, retry: Retry) -> bool:
@@ -130,9 +146,9 @@ def _stayed_up(attempt: Attempt, retry: Retry) -> bool:
 
 def _retry_or_fail(run: Run, retry: Retry, now: datetime) -> Run:
     if not retry.enabled:
-        return finished(run, RunState.FAILED, Reason.RETRY_DISABLED, now)
+        return finished(run, RunState.FAILED, Reason.RETRY_DISABLED, now, run.detail)
     if retry.max_attempts is not None and run.failures > retry.max_attempts:
-        return finished(run, RunState.FAILED, Reason.RETRIES_USED_UP, now)
+        return finished(run, RunState.FAILED, Reason.RETRIES_USED_UP, now, run.detail)
     return _retrying(run, retry, now)
 
 

@@ -5,9 +5,10 @@ A request that is accepted and not yet answered is carried from cycle to cycle, 
 
 from procclaw.model.clock import to_microseconds
 from procclaw.model.spec import JobType
-from procclaw.model.state import HoldKind, Intent, IntentKind, IntentState, Reason, RecordPhase, Trigger
+from procclaw.model.state import HoldKind, Intent, IntentKind, IntentState, Reason, RecordPhase, Run, RunState, Trigger
 from procclaw.planning.attempts import SWEEP_SECONDS, is_unkillable, names
 from procclaw.planning.draft import Draft, Going
+from procclaw.planning.outcome import FAILED_TO_START, how_it_ended
 
 STARTS = frozenset({IntentKind.START, IntentKind.RUN, IntentKind.RESTART})
 
@@ -165,8 +166,11 @@ def answer(draft: Draft) -> None:
 
 def _answer_start(draft: Draft, intent: Intent, run_id: str) -> Intent:
     going = next((each for each in draft.going if each.run.id == run_id), None)
+    if going is not None and going.over is not None and going.over.reason in FAILED_TO_START:
+        how = f'cannot {intent.kind} "{draft.job.id}": attempt {going.over.number} did not start'
+        return draft.refused(intent, f"{how}: {how_it_ended(going.over)}{_next_attempt(going.run)}")
     if going is None or going.is_over:
-        return draft.done(intent, "ran")
+        return draft.done(intent, "ran" if going is None else _how_it_went(going.run))
     if run_id in draft.started:
         draft.wake(draft.now)  # by then there is a pid to tell
     elif run_id in draft.relaunched:
@@ -177,6 +181,15 @@ def _answer_start(draft: Draft, intent: Intent, run_id: str) -> Intent:
     if going.live is not None and going.live.sight.phase is RecordPhase.LOCKED and going.live.attempt.job_pid:
         return draft.done(intent, f"started (pid {going.live.attempt.job_pid})")
     return intent
+
+
+def _next_attempt(run: Run) -> str:
+    return f"; next attempt {run.not_before_at:%H:%M:%SZ}" if run.state is RunState.RETRYING else ""
+
+
+def _how_it_went(run: Run) -> str:
+    code = "" if run.exit_code is None else f" with exit code {run.exit_code}"
+    return f"ran, {run.state}{code}"
 
 
 def _answer_stop(draft: Draft, intent: Intent) -> Intent:

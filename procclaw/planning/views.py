@@ -9,7 +9,7 @@ from typing import Any
 
 from procclaw.model.clock import iso, seconds_between
 from procclaw.model.spec import JobSpec, JobType
-from procclaw.model.state import Attempt, Event, Hold, HoldKind, Intent, JobState, Lack, Run, RunState, Slots
+from procclaw.model.state import ActiveRun, Attempt, Event, Hold, HoldKind, Intent, JobState, Lack, Run, RunState, Slots
 from procclaw.planning.gates import Gate, enabled_gate, hold_of, rests, run_gates, standing_gates
 
 View = dict[str, Any]
@@ -35,7 +35,7 @@ def moment(at: datetime | None) -> str | None:
 def status(spec: JobSpec, job: JobState) -> str:
     live = [active for active in job.active if active.live is not None]
     if live:
-        is_stopping = all(active.run.ending is not None for active in live)
+        is_stopping = all(active.run.ending is not None or _has_exited(active) for active in live)
         return "stopping" if is_stopping else "running"
     if not spec.enabled and not job.active:
         return "disabled"
@@ -48,6 +48,11 @@ def status(spec: JobSpec, job: JobState) -> str:
     if job.active:
         return "queued"
     return _status_at_rest(spec, job)
+
+
+def _has_exited(active: ActiveRun) -> bool:
+    """Its main process is gone, and what it left behind is being stopped."""
+    return active.live is not None and active.live.attempt.exited_at is not None
 
 
 def _status_at_rest(spec: JobSpec, job: JobState) -> str:
@@ -69,7 +74,7 @@ def reason(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: Lac
     live = sum(1 for active in job.active if active.live is not None)
     if live:
         orders = [active.live.attempt.stop for active in job.active if active.live is not None]
-        return next((str(order.reason) for order in orders if order is not None), None)
+        return next((str(order.reason).replace("_", " ") for order in orders if order is not None), None)
     closed = _first_closed(spec, job, home_holds, waiting, live, lack, now)
     if closed is not None:
         return words(closed)
@@ -105,7 +110,7 @@ def words(gate: Gate) -> str:
 
 def _how(run: Run) -> str:
     why = str(run.reason).replace("_", " ")
-    return why if run.exit_code is None else f"{why}, exit code {run.exit_code}"
+    return f"{run.detail}; {why}" if run.detail else why
 
 
 def job_view(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: Lack | None, now: datetime) -> View:
@@ -124,19 +129,24 @@ def job_view(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: L
         "enabled": spec.enabled,
         "paused": hold_of(job, HoldKind.PAUSE) is not None,
         "tags": list(spec.tags),
-        "pid": None if live is None else live.job_pid,
+        "pid": None if live is None or live.exited_at is not None else live.job_pid,
         "started_at": None if live is None else moment(live.started_at),
         "uptime_seconds": _uptime(live, now),
         "restart_count": 0 if newest is None else newest.restarts,
-        "last_run": None if newest is None else moment(newest.started_at or newest.queued_at),
+        "last_run": moment(_last_start(newest, last)),
         "last_exit_code": None if newest is None else _last_code(newest, last),
-        "next_run": moment(_next_start(job, next_due_at)),
+        "next_run": moment(_next_start(job, next_due_at, now)),
         "reason": reason(spec, job, home_holds, lack, now),
         "schedule": list(spec.schedule),
         "depends_on": list(spec.depends_on),
         "cpu_percent": None,
         "memory_mb": None,
     }
+
+
+def _last_start(newest: Run | None, last: Run | None) -> datetime | None:
+    begun = (run.started_at for run in (newest, last) if run is not None)
+    return next((at for at in begun if at is not None), None)
 
 
 def _last_code(newest: Run, last: Run | None) -> int | None:
@@ -158,9 +168,10 @@ def _uptime(live: Attempt | None, now: datetime) -> float | None:
     return max(0.0, round(seconds_between(live.started_at, now), 3))
 
 
-def _next_start(job: JobState, next_due_at: datetime | None) -> datetime | None:
+def _next_start(job: JobState, next_due_at: datetime | None, now: datetime) -> datetime | None:
+    """The next moment at which the clock alone would start something; what waits at a gate has none."""
     waiting = [active.run.not_before_at for active in job.active if active.live is None]
-    return min((*waiting, *([next_due_at] if next_due_at else [])), default=None)
+    return min((at for at in (*waiting, next_due_at) if at is not None and at > now), default=None)
 
 
 def run_view(run: Run, attempts: Iterable[Attempt], now: datetime) -> View:

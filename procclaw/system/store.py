@@ -297,7 +297,7 @@ class Store:
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _is_empty(self) -> bool:
-        """Whether there is nothing in the file yet. Raises StoreError, having changed nothing, for what is not for us."""
+        """Whether the file has nothing in it yet. Raises StoreError, having changed nothing, if it is not for us."""
         version = self._pragma("user_version")
         if self._pragma("application_id") == APPLICATION_ID:
             if version > SCHEMA_VERSION:
@@ -476,9 +476,7 @@ class Store:
             case JobForgotten():
                 execute("DELETE FROM holds WHERE job_id = ?", (row.job_id,))
                 # Up to where its slots were judged stays known: it may come back, and the clock may be set back before.
-                execute(
-                    "UPDATE cursors SET schedule_key = '', next_due_at = NULL WHERE job_id = ?", (row.job_id,)
-                )
+                execute("UPDATE cursors SET schedule_key = '', next_due_at = NULL WHERE job_id = ?", (row.job_id,))
 
     def _record_slots(self, row: Slots) -> None:
         # Rows do not overlap each other, so it can only be the last ones that begin before this one ends.
@@ -807,7 +805,7 @@ class Store:
             self._db.execute(
                 "DELETE FROM slots WHERE (job_id, first_due_at) IN (SELECT s.job_id, s.first_due_at FROM slots s "
                 "LEFT JOIN cursors c ON c.job_id = s.job_id "
-                "WHERE s.last_due_at < ? AND (c.job_id IS NULL OR s.last_due_at < c.judged_until) LIMIT ?)",
+                "WHERE s.noticed_at < ? AND (c.job_id IS NULL OR s.last_due_at < c.judged_until) LIMIT ?)",
                 (oldest, limit),
             )
             self._db.execute(

@@ -66,6 +66,8 @@ class Processes:
         self._shims: dict[str, int] = {}
         """By record, the pids of shims that were alive when last looked at; all in their sessions belongs to them."""
         self._mixed_groups: frozenset[int] = frozenset()
+        self._found: dict[str, frozenset[tuple[int, int]]] = {}
+        """By record, its attempt's members when last looked for."""
         close_on_exec()
 
     def boot_id(self) -> str:
@@ -77,6 +79,7 @@ class Processes:
     def remove_record(self, record: str) -> None:
         self._records.remove(record)
         self._shims.pop(record, None)
+        self._found.pop(record, None)
 
     def records(self) -> tuple[str, ...]:
         return self._records.names()
@@ -122,6 +125,8 @@ class Processes:
         asked = {attempt.record for attempt in attempts}
         strange_sessions = frozenset(pid for record, pid in tuple(self._shims.items()) if record not in asked)
         found = find_members(self._table, sought, strange_sessions)
+        for attempt in attempts:
+            self._found[attempt.record] = frozenset((each.pid, each.start_ticks) for each in found.members[attempt.id])
         looked_at = {one.shim for one in sought}
         self._mixed_groups = (self._mixed_groups - looked_at) | found.mixed_groups
         return found.members
@@ -192,7 +197,7 @@ class Processes:
             sight = self.sight(attempt.record)
             pid = sight.pid
             start_ticks = self.start_ticks(pid) if pid is not None and sight.phase is RecordPhase.LOCKED else None
-        return Sought(attempt.id, attempt.mark, pid, start_ticks)
+        return Sought(attempt.id, attempt.mark, pid, start_ticks, self._found.get(attempt.record, frozenset()))
 
     def _remember(self, record: str, shim: int | None) -> None:
         if shim is None:

@@ -1,10 +1,11 @@
 """Which living processes belong to which attempt.
 
-Three kinds of evidence, the strongest first. A process that carries an attempt's mark in its environment belongs to
-that attempt and to no other, whatever its session and parents. Without a mark it belongs to the attempt whose shim
-leads its session or process group, and failing that to whatever its parent belongs to. Session and group count only
-while no stranger has the shim's pid: the kernel gives that number to nobody for as long as anyone is in the session, so
-a stranger under it proves that the session is over.
+Four kinds of evidence, the strongest first. A process that carries an attempt's mark in its environment belongs to that
+attempt and to no other, whatever its session and parents. Without a mark it belongs to the attempt that an earlier look
+found it to belong to, even if its parent has gone since; or whose shim leads its session or process group; and failing
+that to whatever its parent belongs to. Session and group count only while no stranger has the shim's pid: the kernel
+gives that number to nobody for as long as anyone is in the session, so a stranger under it proves that the session is
+over.
 """
 
 import os
@@ -24,6 +25,8 @@ class Sought(NamedTuple):
     """Pid of the shim, dead or alive; None when it is unknown or of another boot."""
     start_ticks: int | None
     """Of the shim; nothing of the attempt can be older. None when only its pid is known and it is dead."""
+    found_before: frozenset[tuple[int, int]] = frozenset()
+    """By pid and start time, what an earlier look found of it."""
 
 
 class Found(NamedTuple):
@@ -62,6 +65,7 @@ class _Ownership:
         self._rows = rows
         self._by_mark = {one.mark: one for one in sought}
         self._by_shim = {one.shim: one for one in sought if one.shim is not None and _is_undisputed(one, rows)}
+        self._by_process = {process: one for one in sought for process in one.found_before}
         # What ProcClaw runs for itself is nobody's, even where ProcClaw itself is a job's process.
         self._known: dict[int, Sought | None] = {os.getpid(): None}
 
@@ -76,7 +80,11 @@ class _Ownership:
             if mark is not None:
                 owner = self._by_mark.get(mark)
                 break
-            owner = self._by_shim.get(row.session) or self._by_shim.get(row.group)
+            owner = (
+                self._by_process.get((row.pid, row.start_ticks))
+                or self._by_shim.get(row.session)
+                or self._by_shim.get(row.group)
+            )
             parent = self._rows.get(row.parent)
             if owner is not None or parent is None:
                 break
