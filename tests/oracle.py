@@ -301,8 +301,9 @@ class Oracle:
             return  # of a run that ended before it began; the slot itself was checked when it was recorded
         tables = [table for table, _ in self.accounts.epochs.get(row.job_id, ())]
         first, last = row.first_due_at - timedelta(microseconds=1), row.last_due_at
-        for table in tables:
-            due = table.between(first, last)
+        found = [table.between(first, last) for table in tables]
+        # A oneshot whose time was edited: the old slot and the new one may share a row.
+        for due in (*found, sorted({at for each in found for at in each})):
             if due and due[0] == row.first_due_at and due[-1] == last and len(due) == row.total:
                 return
             if len(due) >= _MOST_COUNTED:
@@ -390,7 +391,6 @@ class Oracle:
         self._forgiven |= {run_id for run_id, state in accounts.runs.items() if state in _NEXT_STATES}
         for life in self._machine.lives.values():
             life.facts.pop("ended", None)
-            life.facts.pop("stop", None)
             if life.name not in self._machine.directory:
                 life.facts["is_record_deleted"] = True
 

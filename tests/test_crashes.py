@@ -246,7 +246,7 @@ def nurseries(reaper: Reaper) -> Iterator["SimpleQueue[Nursery]"]:
     yield free
 
 
-@pytest.mark.parametrize(("kind", "stride"), [("daemon", 1), ("passes", 4)])
+@pytest.mark.parametrize(("kind", "stride"), [("daemon", 1), ("passes", 6)])
 def test_a_manager_killed_after_any_effect_is_carried_on_by_the_next(
     home: Path, reaper: Reaper, kind: str, stride: int
 ) -> None:

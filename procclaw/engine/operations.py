@@ -267,7 +267,7 @@ class Operations:
         seconds: float | None,
         on_wait: OnWait | None,
     ) -> Found | None:
-        """What `found` finds, once it finds anything; None when the time is over. Reconciles whenever nobody else does."""
+        """What `found` finds, once it finds anything; None when the time is over. Reconciles when nobody else does."""
         lock = self._home.lock()
         began = self._clock.monotonic()
         self._wake_daemon()
