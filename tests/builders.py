@@ -326,7 +326,8 @@ def started(run: Run, job: JobSpec | None = None, at: datetime = NOW) -> Run:
 
 
 def over(run: Run, state: str, reason: Reason, at: datetime = NOW, **fields: Any) -> Run:
-    ended = run._replace(state=RunState(state), reason=reason, finished_at=at, waiting_since=None)
+    """The run as a plan leaves it that is over; only of a failed one there is something to tell beside the reason."""
+    ended = run._replace(state=RunState(state), reason=reason, finished_at=at, detail="", waiting_since=None)
     return ended._replace(**fields)
 
 

@@ -14,7 +14,7 @@ from procclaw.system.store import Store
 from tests.declared import TEMPLATES, Files, draw_job, edited
 from tests.lives import SECOND, Child, Clock, Crash, Script, Trace, Violation
 from tests.managers import Daemon, Manager, hurry
-from tests.oracle import Oracle
+from tests.oracle import Accounts, Oracle
 from tests.world import Machine
 
 T = TypeVar("T")
@@ -400,6 +400,20 @@ class Scene:
             return
         path, accounts, in_force = self._backup
         self._backup = None
+        self._put_in_place(path)
+        self.oracle.go_back(accounts)
+        self.oracle.in_force = in_force
+        self.trace.meet("database restored")
+
+    def lose_database(self) -> None:
+        """Somebody moves it away, to start without its history: what runs is found again by its record."""
+        self._put_in_place(None)
+        self.oracle.go_back(Accounts())
+        self.oracle.in_force = {}
+        self.trace.meet("database moved away")
+
+    def _put_in_place(self, path: str | None) -> None:
+        """Another file takes the place of the database; None: nothing does."""
         self._end_daemon()
         self._asker.close()
         assert self._looking is not None
@@ -407,14 +421,12 @@ class Scene:
         for name in (self.database, self.database + "-wal", self.database + "-shm"):
             if os.path.exists(name):
                 os.unlink(name)
-        os.rename(path, self.database)
-        self._connect()
+        if path is not None:
+            os.rename(path, self.database)
         self._asker = Store(self.database)
         hurry(self._asker)
+        self._connect()
         self.machine.end_unfindable()
-        self.oracle.go_back(accounts)
-        self.oracle.in_force = in_force
-        self.trace.meet("database restored")
 
     # --- jobs.yaml ---
 
@@ -558,6 +570,7 @@ ACTS: dict[str, Callable[[Scene], None]] = {
     "refused": Scene.refuse,
     "undecided": Scene.undecided,
     "backup": Scene.back_up,
+    "database moved away": Scene.lose_database,
     "edit": Scene.edit,
     "remove": Scene.remove_job,
     "truncate": Scene.truncate,
@@ -580,6 +593,7 @@ KINDS = (
     "clock forward",
     "daemon ended",
     "database locked",
+    "database moved away",
     "database restored",
     "died before its pid was written",
     "directory is missing",

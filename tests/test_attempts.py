@@ -51,10 +51,10 @@ def a_running(job: JobSpec, up: float = 100, **fields: Any) -> tuple[Run, Attemp
     return run, an_attempt(run, job, **fields)
 
 
-def retried(run: Run, job: JobSpec, failures: int = 1) -> tuple[Run, Any]:
-    """The run, and the start, of an attempt that follows a failure without delay."""
-    again = started(run._replace(failures=failures, exit_code=1, not_before_at=NOW), job)
-    return again, a_start(again, job, f"attempt {again.attempts} after {failures} failed", again.attempts)
+def retried(run: Run, job: JobSpec, code: int = 1, how: str = "exit code 1") -> tuple[Run, Any]:
+    """The run, and the start, of an attempt that follows a first failure without delay."""
+    again = started(run._replace(failures=1, exit_code=code, detail=how, not_before_at=NOW), job)
+    return again, a_start(again, job, f"attempt {again.attempts} after 1 failed", again.attempts)
 
 
 def terminated(attempt: Attempt, *members: Process, signum: int = TERM) -> Signal:
@@ -95,10 +95,12 @@ def test_a_bad_end_is_followed_at_once_where_the_first_delay_is_none() -> None:
 def test_a_bad_end_is_followed_by_a_wait_of_the_delay() -> None:
     job = a_job(delays=(30,))
     run, attempt = a_running(job)
-    waits = run._replace(state=RunState.RETRYING, failures=1, exit_code=1, not_before_at=later(30))
+    waits = run._replace(
+        state=RunState.RETRYING, failures=1, exit_code=1, detail="exit code 1", not_before_at=later(30)
+    )
     assert plan_for(run, exited(attempt, 1), job) == Plan(
         writes=(waits, ended(attempt, Reason.EXITED, 1)),
-        waits=(a_wait(Reason.RETRY_DELAY, run, "attempt 1 failed, attempt 2 follows", until=later(30)),),
+        waits=(a_wait(Reason.RETRY_DELAY, run, "attempt 1 ended (exit code 1), attempt 2 follows", until=later(30)),),
         wake_at=later(30),
     )
 
@@ -108,7 +110,7 @@ def test_the_last_of_the_attempts_fails_the_run() -> None:
     run, attempt = a_running(job)
     assert plan_for(run, exited(attempt, 1), job) == Plan(
         writes=(
-            over(run, "failed", Reason.RETRIES_USED_UP, failures=1, exit_code=1),
+            over(run, "failed", Reason.RETRIES_USED_UP, failures=1, exit_code=1, detail="exit code 1"),
             ended(attempt, Reason.EXITED, 1),
         )
     )
@@ -122,29 +124,45 @@ def test_the_end_is_dated_by_the_record_and_noticed_now() -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "boot", "reason"),
+    ("phase", "boot", "reason", "how"),
     [
-        ("lost", None, Reason.LOST),
-        ("missing", None, Reason.LOST),
-        ("failed_cwd", None, Reason.CWD_FAILED),
-        ("lost", EARLIER_BOOT, Reason.REBOOT),
-        ("missing", EARLIER_BOOT, Reason.REBOOT),
-        ("blank", EARLIER_BOOT, Reason.REBOOT),
+        ("lost", None, Reason.LOST, "lost"),
+        ("missing", None, Reason.LOST, "lost"),
+        ("lost", EARLIER_BOOT, Reason.REBOOT, "reboot"),
+        ("missing", EARLIER_BOOT, Reason.REBOOT, "reboot"),
+        ("blank", EARLIER_BOOT, Reason.REBOOT, "reboot"),
     ],
 )
-def test_an_end_without_a_code_counts_as_a_failure_of_such_a_run(phase: str, boot: str | None, reason: Reason) -> None:
+def test_an_end_without_a_code_counts_as_a_failure_of_such_a_run(
+    phase: str, boot: str | None, reason: Reason, how: str
+) -> None:
     job = a_job(max_attempts=0)
     run, attempt = a_running(job)
     attempt = attempt._replace(boot_id=boot or attempt.boot_id)
     assert plan_for(run, seen_as(phase, attempt), job) == Plan(
-        writes=(over(run, "failed", Reason.RETRIES_USED_UP, failures=1), ended(attempt, reason))
+        writes=(over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail=how), ended(attempt, reason))
+    )
+
+
+@pytest.mark.parametrize(("cwd", "named"), [(None, "~"), ("/srv/report", "/srv/report")])
+@pytest.mark.parametrize("boot", [None, EARLIER_BOOT])
+def test_a_directory_that_could_not_be_changed_to_is_named(cwd: str | None, named: str, boot: str | None) -> None:
+    job = a_job(max_attempts=0, cwd=cwd)
+    run, attempt = a_running(job)
+    attempt = attempt._replace(boot_id=boot or attempt.boot_id)
+    how = f'changing to "{named}" failed'
+    assert plan_for(run, seen_as("failed_cwd", attempt), job) == Plan(
+        writes=(
+            over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail=how),
+            ended(attempt, Reason.CWD_FAILED, detail=how),
+        )
     )
 
 
 def test_after_a_reboot_a_continuous_job_starts_again_at_once_and_uncounted() -> None:
     job = a_job("continuous", delays=(30,), restart="never")
     run, attempt = a_running(job, boot_id=EARLIER_BOOT)
-    again = started(run._replace(not_before_at=NOW), job)
+    again = started(run._replace(not_before_at=NOW, detail="reboot"), job)
     assert plan_for(run, seen_as("lost", attempt), job) == Plan(
         writes=(again, ended(attempt, Reason.REBOOT)),
         effects=(a_start(run, job, "attempt 2", 2),),
@@ -231,7 +249,7 @@ def test_a_stop_takes_the_leftovers_that_are_otherwise_kept() -> None:
     swept = attempt._replace(exited_at=NOW, exit_code=0)
     assert plan_for(run, exited(attempt, 0, CHILD), job) == Plan(
         writes=(swept,),
-        waits=(a_wait(Reason.STOPPING, run, "stop_requested: still alive: 1234 (child)", ago(5), later(0.05)),),
+        waits=(a_wait(Reason.STOPPING, run, "stop requested: still alive: 1234 (child)", ago(5), later(0.05)),),
         wake_at=later(0.05),
     )
 
@@ -276,7 +294,7 @@ def test_at_its_timeout_a_process_is_stopped(up: float) -> None:
     assert plan_for(run, alive(attempt), job) == Plan(
         writes=(ordered,),
         effects=(terminated(ordered),),
-        waits=(a_wait(Reason.STOPPING, run, "timed_out", NOW, later(10)),),
+        waits=(a_wait(Reason.STOPPING, run, "timed out", NOW, later(10)),),
         wake_at=later(10),
     )
 
@@ -303,9 +321,9 @@ def test_the_timeout_a_process_started_under_is_the_one_that_counts() -> None:
 def test_what_timed_out_is_retried_like_any_failure_once_it_is_gone() -> None:
     job = a_job(timeout=100)
     run, attempt = a_running(job, stop=an_order(Reason.TIMED_OUT, 5, signalled_ago=5))
-    again, start = retried(run, job)
+    again, start = retried(run, job, 143, "timed out (exit code 143)")
     assert plan_for(run, exited(attempt, 143), job) == Plan(
-        writes=(again._replace(exit_code=143), ended(attempt, Reason.TIMED_OUT, 143)), effects=(start,)
+        writes=(again, ended(attempt, Reason.TIMED_OUT, 143)), effects=(start,)
     )
 
 
@@ -319,7 +337,7 @@ def ending(job: JobSpec, order: StopOrder | None, **fields: Any) -> tuple[Run, A
 
 def stopping(run: Run, since: float, until: float, left: str = "") -> Plan:
     """A plan that only waits for the end of a stop asked for `since` ago."""
-    wait = a_wait(Reason.STOPPING, run, f"stop_requested{left}", ago(since), later(until))
+    wait = a_wait(Reason.STOPPING, run, f"stop requested{left}", ago(since), later(until))
     return Plan(waits=(wait,), wake_at=later(until))
 
 
@@ -330,7 +348,7 @@ def test_a_run_that_shall_end_has_its_attempt_told_so() -> None:
     assert plan_for(run, alive(attempt), job) == Plan(
         writes=(ordered,),
         effects=(terminated(ordered, signum=2),),
-        waits=(a_wait(Reason.STOPPING, run, "stop_requested", NOW, later(10)),),
+        waits=(a_wait(Reason.STOPPING, run, "stop requested", NOW, later(10)),),
         wake_at=later(10),
     )
 
@@ -340,7 +358,7 @@ def test_a_signal_that_was_not_certainly_sent_is_sent_again() -> None:
     run, attempt = ending(job, an_order(asked_ago=3))
     assert plan_for(run, alive(attempt), job) == Plan(
         effects=(terminated(attempt),),
-        waits=(a_wait(Reason.STOPPING, run, "stop_requested", ago(3), later(10)),),
+        waits=(a_wait(Reason.STOPPING, run, "stop requested", ago(3), later(10)),),
         wake_at=later(10),
     )
 
@@ -391,7 +409,7 @@ def test_force_kills_at_once_at_every_stage(order: StopOrder | None) -> None:
     job = a_job(grace=60)
     run, attempt = ending(job, order, ending_force=True)
     forced = attempt._replace(stop=(order or an_order())._replace(force=True))
-    wait = a_wait(Reason.STOPPING, run, "stop_requested", forced.stop.asked_at if forced.stop else None, later(0.05))
+    wait = a_wait(Reason.STOPPING, run, "stop requested", forced.stop.asked_at if forced.stop else None, later(0.05))
     assert plan_for(run, alive(attempt), job) == Plan(
         writes=(forced,), effects=(killed(forced),), waits=(wait,), wake_at=later(0.05)
     )
@@ -412,7 +430,7 @@ def test_an_order_keeps_its_first_reason() -> None:
     run, attempt = a_running(job, stop=an_order(Reason.TIMED_OUT, 2, signalled_ago=2))
     run = run._replace(ending=Reason.STOP_REQUESTED)
     found = plan_for(run, alive(attempt), job)
-    assert found == Plan(waits=(a_wait(Reason.STOPPING, run, "timed_out", ago(2), later(58)),), wake_at=later(58))
+    assert found == Plan(waits=(a_wait(Reason.STOPPING, run, "timed out", ago(2), later(58)),), wake_at=later(58))
 
 
 def test_a_stop_that_is_over_ends_the_run_as_stopped() -> None:
@@ -452,15 +470,22 @@ def test_the_third_blank_in_a_row_is_a_start_failure() -> None:
     job = a_job(max_attempts=0)
     run, attempt = blank(job, pid=1000, start_ticks=5000, started_at=ago(3), blank_launches=2)
     assert plan_for(run, seen_as("blank", attempt), job) == Plan(
-        writes=(over(run, "failed", Reason.RETRIES_USED_UP, failures=1), ended(attempt, Reason.NOT_STARTED))
+        writes=(
+            over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail="not started"),
+            ended(attempt, Reason.NOT_STARTED),
+        )
     )
 
 
 def test_an_attempt_refused_by_its_environment_is_a_failure_that_says_so() -> None:
     job = a_job(max_attempts=0)
-    run, attempt = blank(job, refusal=Reason.ENVIRONMENT, detail="env_file .env: no such file or directory")
+    how = "env_file .env: no such file or directory"
+    run, attempt = blank(job, refusal=Reason.ENVIRONMENT, detail=how)
     assert plan_for(run, seen_as("blank", attempt), job) == Plan(
-        writes=(over(run, "failed", Reason.RETRIES_USED_UP, failures=1), ended(attempt, Reason.ENVIRONMENT))
+        writes=(
+            over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail=how),
+            ended(attempt, Reason.ENVIRONMENT),
+        )
     )
 
 

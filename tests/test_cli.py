@@ -413,7 +413,7 @@ def test_plan_tells_in_words_what_would_be_done_and_what_is_waited_for(cli: Comm
     waiting = cli("plan")
     assert waiting.code == 0
     assert re.search(r"^held\twait\tpaused by \S+ \(cli\)$", waiting.out, re.MULTILINE)
-    assert re.search(r"^late\twait\tattempt 1 failed.*$", waiting.out, re.MULTILINE)
+    assert re.search(r"^late\twait\tattempt 1 ended \(exit code 7\), attempt 2 follows$", waiting.out, re.MULTILINE)
     cli.declare(
         held={"cmd": "true", "type": "continuous"},
         web={"cmd": "exec sleep 2000", "type": "continuous"},

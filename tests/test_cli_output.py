@@ -263,7 +263,7 @@ def test_status_shows_what_a_job_is_and_how_its_newest_runs_ended(cli: CommandLi
     told = dict(re.split("  +", line, maxsplit=1) for line in lines[1 : lines.index("")])
     assert told | {"last run": ""} == {
         "status": "failed",
-        "reason": "last run failed: retry disabled, exit code 3",
+        "reason": "last run failed: exit code 3; retry disabled",
         "type": "manual",
         "enabled": "yes",
         "tags": "a, b",

@@ -103,14 +103,21 @@ def test_a_run_whose_time_has_come_meets_open_gates() -> None:
     ("run", "gate"),
     [
         (
-            a_run("retrying", attempts=3, not_before_at=later(9)),
+            a_run("retrying", attempts=3, not_before_at=later(9), detail="timed out (exit code 143)"),
             Gate(
                 "time",
                 Reason.RETRY_DELAY,
-                "attempt 3 failed, attempt 4 follows",
+                "attempt 3 ended (timed out (exit code 143)), attempt 4 follows",
                 None,
                 later(9),
                 "procclaw restart job",
+            ),
+        ),
+        (
+            # A service that ended with a success and is to run again.
+            continuous_run("retrying", attempts=3, not_before_at=later(9)),
+            Gate(
+                "time", Reason.RETRY_DELAY, "attempt 3 ended, attempt 4 follows", None, later(9), "procclaw restart job"
             ),
         ),
         (

@@ -45,9 +45,21 @@ TOLD: list[tuple[Write, str, dict[str, str]]] = [
         {"run": RUN.id, "reason": "timed_out", "shim": "1000"},
     ),
     (
-        over(RUN, "failed", Reason.RETRIES_USED_UP, exit_code=3),
+        over(RUN, "failed", Reason.RETRIES_USED_UP, exit_code=3, detail="exit code 3"),
         "run finished",
-        {"run": RUN.id, "state": "failed", "code": "3", "reason": "retries_used_up", "attempts": "1"},
+        {
+            "run": RUN.id,
+            "state": "failed",
+            "code": "3",
+            "reason": "retries_used_up",
+            "attempts": "1",
+            "detail": "exit code 3",
+        },
+    ),
+    (
+        over(RUN, "succeeded", Reason.FINISHED, exit_code=0),
+        "run finished",
+        {"run": RUN.id, "state": "succeeded", "code": "0", "reason": "finished", "attempts": "1"},
     ),
     (
         slots_row(ago(7200), "missed", Reason.DOWN, last=ago(3600), total=2),
@@ -107,3 +119,9 @@ def test_a_start_is_told_with_its_shim() -> None:
 def test_lines_come_in_the_order_of_the_changes() -> None:
     told = events([done(an_intent("stop"), "stopped"), a_run("queued"), a_hold("stop")], NOW)
     assert [line.kind for line in told] == ["request answered", "hold set"]
+
+
+def test_an_attempt_ends_before_its_run_though_the_run_is_written_first() -> None:
+    finished = over(RUN, "failed", Reason.RETRIES_USED_UP, exit_code=3)
+    told = events([finished, ended(ATTEMPT, Reason.EXITED, 3), done(an_intent("start"), "ran")], NOW)
+    assert [line.kind for line in told] == ["attempt ended", "run finished", "request answered"]

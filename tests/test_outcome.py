@@ -6,7 +6,7 @@ import pytest
 
 from procclaw.model.spec import JobSpec, Retry
 from procclaw.model.state import Attempt, Reason, RecordPhase, Run, RunState, Sight, StopOrder
-from procclaw.planning.outcome import after_attempt, delay_seconds, ended, is_success, natural_end
+from procclaw.planning.outcome import after_attempt, delay_seconds, ended, how_it_ended, is_success, natural_end
 from tests.builders import (
     BOOT,
     EARLIER_BOOT,
@@ -163,9 +163,32 @@ def test_success_is_an_end_of_its_own_accord_with_a_code_that_counts(
     assert is_success(an_attempt(a_run("running"), job, exit_code=code, stop=order)) is success
 
 
-# --- what follows for the run ---
+@pytest.mark.parametrize(
+    ("reason", "code", "detail", "told"),
+    [
+        (Reason.EXITED, 0, "", "exit code 0"),
+        (Reason.EXITED, 3, "", "exit code 3"),
+        (Reason.EXITED, 255, "", "exit code 255"),
+        (Reason.SIGNALLED, 137, "", "signal 9"),
+        (Reason.LOST, None, "", "lost"),
+        (Reason.REBOOT, None, "", "reboot"),
+        (Reason.NOT_STARTED, None, "", "not started"),
+        (Reason.CWD_FAILED, None, "", "cwd failed"),
+        (Reason.CWD_FAILED, None, 'changing to "/srv" failed', 'changing to "/srv" failed'),
+        (Reason.ENVIRONMENT, None, "env_file .env: no such file", "env_file .env: no such file"),
+        (Reason.NOT_EXECUTABLE, 126, "", "not executable (exit code 126)"),
+        (Reason.COMMAND_NOT_FOUND, 127, "", "command not found (exit code 127)"),
+        (Reason.TIMED_OUT, 143, "", "timed out (exit code 143)"),
+        (Reason.TIMED_OUT, None, "", "timed out"),
+        (Reason.STOP_REQUESTED, 0, "", "stop requested (exit code 0)"),
+    ],
+)
+def test_how_an_attempt_ended_is_told_in_words(reason: Reason, code: int | None, detail: str, told: str) -> None:
+    attempt = an_attempt(a_run("running"), ended_at=NOW, reason=reason, exit_code=code, detail=detail)
+    assert how_it_ended(attempt) == told
 
-CONTINUOUS = {"type": "continuous"}
+
+# --- what follows for the run ---
 
 
 def follows(run: Run, job: JobSpec | None, code: int | None = 1, reason: Reason = Reason.EXITED, **fields: Any) -> Run:
@@ -189,9 +212,9 @@ def test_a_failure_is_followed_by_the_next_delay_until_the_attempts_are_used_up(
 ) -> None:
     run = a_run("running", failures=failures, attempts=failures + 1)
     if delay is None:
-        wanted = over(run, "failed", Reason.RETRIES_USED_UP, failures=failures + 1, exit_code=1)
+        wanted = over(run, "failed", Reason.RETRIES_USED_UP, failures=failures + 1, exit_code=1, detail="exit code 1")
     else:
-        wanted = retrying(run, failures + 1, delay, exit_code=1)
+        wanted = retrying(run, failures + 1, delay, exit_code=1, detail="exit code 1")
     assert follows(run, a_job()) == wanted
 
 
@@ -214,24 +237,40 @@ def test_past_the_end_of_the_delays_the_last_one_repeats() -> None:
 
 def test_without_retries_the_first_failure_is_the_last() -> None:
     run = a_run("running")
-    assert follows(run, a_job(retries=False)) == over(run, "failed", Reason.RETRY_DISABLED, failures=1, exit_code=1)
+    assert follows(run, a_job(retries=False)) == over(
+        run, "failed", Reason.RETRY_DISABLED, failures=1, exit_code=1, detail="exit code 1"
+    )
 
 
 def test_a_success_finishes_a_run_that_ends_by_itself() -> None:
-    run = a_run("running", failures=2, attempts=3)
+    run = a_run("running", failures=2, attempts=3, detail="how the attempt before ended")
     assert follows(run, a_job(), 0) == over(run, "succeeded", Reason.FINISHED, exit_code=0)
 
 
-@pytest.mark.parametrize("reason", [Reason.LOST, Reason.REBOOT, Reason.CWD_FAILED, Reason.NOT_STARTED])
-def test_every_other_end_of_such_a_run_is_a_failure_that_follows_retry(reason: Reason) -> None:
+@pytest.mark.parametrize(
+    ("reason", "how"),
+    [
+        (Reason.LOST, "lost"),
+        (Reason.REBOOT, "reboot"),
+        (Reason.CWD_FAILED, "cwd failed"),
+        (Reason.NOT_STARTED, "not started"),
+    ],
+)
+def test_every_other_end_of_such_a_run_is_a_failure_that_follows_retry(reason: Reason, how: str) -> None:
     run = a_run("running")
-    assert follows(run, a_job(), None, reason) == retrying(run, 1, 0, exit_code=None)
+    assert follows(run, a_job(), None, reason) == retrying(run, 1, 0, exit_code=None, detail=how)
+
+
+def test_what_the_attempt_has_to_tell_is_told_of_its_run() -> None:
+    run = a_run("running", detail="how the attempt before ended")
+    told = follows(run, a_job(), None, Reason.CWD_FAILED, detail='changing to "/srv" failed')
+    assert told == retrying(run, 1, 0, exit_code=None, detail='changing to "/srv" failed')
 
 
 def test_a_timeout_is_a_failure_even_if_the_process_then_exits_with_code_0() -> None:
     run = a_run("running")
     timed_out = follows(run, a_job(), 0, Reason.TIMED_OUT, stop=an_order(Reason.TIMED_OUT))
-    assert timed_out == retrying(run, 1, 0, exit_code=0)
+    assert timed_out == retrying(run, 1, 0, exit_code=0, detail="timed out (exit code 0)")
 
 
 RESTARTS = [
@@ -263,13 +302,24 @@ RESTARTS = [
     ("never", 0, Reason.TIMED_OUT, 5, "failed"),
 ]
 
+HOW: dict[tuple[Reason, int | None], str] = {
+    (Reason.EXITED, 0): "",
+    (Reason.EXITED, 1): "exit code 1",
+    (Reason.SIGNALLED, 137): "signal 9",
+    (Reason.SIGNALLED, 143): "signal 15",
+    (Reason.LOST, None): "lost",
+    (Reason.REBOOT, None): "reboot",
+    (Reason.TIMED_OUT, 0): "timed out (exit code 0)",
+}
+"""What the run tells of such an end; of a success nothing."""
+
 
 @pytest.mark.parametrize(("restart", "code", "reason", "up", "follow"), RESTARTS)
 def test_a_continuous_run_goes_on_as_its_restart_policy_says(
     restart: str, code: int | None, reason: Reason, up: float, follow: str
 ) -> None:
     job = a_job("continuous", restart=restart)
-    run = continuous_run(failures=2, restarts=7, attempts=8)
+    run = continuous_run(failures=2, restarts=7, attempts=8, detail="how the attempt before ended")
     order = an_order(Reason.TIMED_OUT) if reason is Reason.TIMED_OUT else None
     wanted = {
         "counted": retrying(run, 3, 300, restarts=8),
@@ -279,26 +329,42 @@ def test_a_continuous_run_goes_on_as_its_restart_policy_says(
         "succeeded": over(run, "succeeded", Reason.FINISHED),
         "failed": over(run, "failed", Reason.RESTART_POLICY),
     }[follow]
-    assert follows(run, job, code, reason, up=up, stop=order) == wanted._replace(exit_code=code)
+    wanted = wanted._replace(exit_code=code, detail=HOW[reason, code])
+    assert follows(run, job, code, reason, up=up, stop=order) == wanted
 
 
-@pytest.mark.parametrize("code", [0, 1])
-def test_a_continuous_job_that_keeps_exiting_fails_once_its_attempts_are_used_up(code: int) -> None:
+@pytest.mark.parametrize(("code", "how"), [(0, ""), (1, "exit code 1")])
+def test_a_continuous_job_that_keeps_exiting_fails_once_its_attempts_are_used_up(code: int, how: str) -> None:
     run = continuous_run(failures=5, restarts=5, attempts=6)
-    failed = over(run, "failed", Reason.RETRIES_USED_UP, failures=6, restarts=6, exit_code=code)
+    failed = over(run, "failed", Reason.RETRIES_USED_UP, failures=6, restarts=5, exit_code=code, detail=how)
     assert follows(run, a_job("continuous"), code) == failed
+
+
+@pytest.mark.parametrize(
+    ("fields", "restarts"),
+    [
+        ({"max_attempts": 3}, 8),
+        ({"max_attempts": 2}, 7),
+        ({"retries": False}, 7),
+        ({"restart": "never"}, 7),
+    ],
+    ids=["another attempt follows", "attempts used up", "retries disabled", "policy never"],
+)
+def test_only_a_restart_that_follows_is_counted(fields: dict[str, Any], restarts: int) -> None:
+    run = continuous_run(failures=2, restarts=7, attempts=8)
+    assert follows(run, a_job("continuous", **fields)).restarts == restarts
 
 
 def test_unlimited_attempts_keep_trying_at_the_last_delay() -> None:
     run = continuous_run(failures=100, restarts=100, attempts=101)
     job = a_job("continuous", max_attempts=None)
-    assert follows(run, job) == retrying(run, 101, 3600, restarts=101, exit_code=1)
+    assert follows(run, job) == retrying(run, 101, 3600, restarts=101, exit_code=1, detail="exit code 1")
 
 
 def test_an_attempt_that_never_started_did_not_stay_up() -> None:
     run = continuous_run(failures=2, restarts=2, attempts=3)
     refused = follows(run, a_job("continuous"), None, Reason.ENVIRONMENT, started_at=None)
-    assert refused == retrying(run, 3, 300, restarts=3, exit_code=None)
+    assert refused == retrying(run, 3, 300, restarts=3, exit_code=None, detail="environment")
 
 
 @pytest.mark.parametrize(

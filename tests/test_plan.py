@@ -218,12 +218,13 @@ def test_a_home_that_was_stopped_starts_nothing() -> None:
 
 # --- waiting for the next attempt ---
 
-RETRY_DETAIL = "attempt 1 failed, attempt 2 follows"
+HOW = "signal 9"
+RETRY_DETAIL = "attempt 1 ended (signal 9), attempt 2 follows"
 
 
 @pytest.mark.parametrize("within", [0.001, 20])
 def test_before_its_delay_is_over_a_run_waits(within: float) -> None:
-    run = a_run("retrying", failures=2, not_before_at=later(within))
+    run = a_run("retrying", failures=2, not_before_at=later(within), detail=HOW)
     assert planned(a_job(), a_job_state(waiting(run))) == waits(
         Reason.RETRY_DELAY, run, RETRY_DETAIL, until=later(within)
     )
@@ -240,7 +241,9 @@ def test_a_paused_service_that_ends_is_not_started_again() -> None:
     run = continuous_run()
     attempt = an_attempt(run, job)
     state = a_job_state(ActiveRun(run, exited(attempt, 1)), holds=(a_hold("pause"),))
-    again = run._replace(state=RunState.RETRYING, failures=1, restarts=1, exit_code=1, not_before_at=NOW)
+    again = run._replace(
+        state=RunState.RETRYING, failures=1, restarts=1, exit_code=1, detail="exit code 1", not_before_at=NOW
+    )
     assert planned(job, state) == Plan(
         writes=(again, ended(attempt, Reason.EXITED, 1)),
         waits=(a_wait(Reason.PAUSED, run, "by alice", HOUR_AGO),),
@@ -288,7 +291,7 @@ def test_a_disabled_job_still_starts_when_a_person_wants_it() -> None:
 
 
 def test_a_retry_does_not_wait_longer_because_the_clock_was_set_back() -> None:
-    run = a_run("retrying", failures=2, not_before_at=later(86400))
+    run = a_run("retrying", failures=2, not_before_at=later(86400), detail=HOW)
     moved = run._replace(not_before_at=later(30))
     assert planned(a_job(), a_job_state(waiting(run))) == Plan(
         writes=(moved,), waits=(a_wait(Reason.RETRY_DELAY, run, RETRY_DETAIL, until=later(30)),), wake_at=later(30)
@@ -434,7 +437,7 @@ def stop_ordered(run: Run, job: JobSpec, reason: Reason, grace: float = 60) -> P
     return Plan(
         writes=(run._replace(ending=reason), ordered),
         effects=(Signal(ordered, None, 15, is_kill=False, reason=reason),),
-        waits=(a_wait(Reason.STOPPING, run, str(reason), NOW, later(grace)),),
+        waits=(a_wait(Reason.STOPPING, run, reason.replace("_", " "), NOW, later(grace)),),
         wake_at=later(grace),
     )
 
@@ -500,7 +503,7 @@ def test_a_service_that_a_person_started_although_it_is_disabled_is_kept_running
     job = changed(SERVICE, enabled=False)
     run = continuous_run(despite_disabled=True)
     attempt = an_attempt(run, job)
-    again = run._replace(failures=1, restarts=1, exit_code=1, not_before_at=NOW)
+    again = run._replace(failures=1, restarts=1, exit_code=1, detail="exit code 1", not_before_at=NOW)
     assert planned(job, a_job_state(ActiveRun(run, exited(attempt, 1)))) == Plan(
         writes=(started(again, job), ended(attempt, Reason.EXITED, 1)),
         effects=(a_start(run, job, "attempt 2 after 1 failed", 2),),
@@ -526,7 +529,7 @@ def test_a_change_revives_a_continuous_job_that_waits_to_retry() -> None:
 
 
 def test_any_other_change_leaves_its_delay_alone() -> None:
-    run = continuous_run("retrying", failures=3, not_before_at=later(50))
+    run = continuous_run("retrying", failures=3, not_before_at=later(50), detail=HOW)
     assert planned(changed(SERVICE, timeout=5), a_job_state(waiting(run))) == waits(
         Reason.RETRY_DELAY, run, RETRY_DETAIL, until=later(50)
     )

@@ -273,16 +273,68 @@ def test_nobody_is_told_that_it_started_before_its_pid_is_known() -> None:
     assert [write for write in found.writes if isinstance(write, Intent)] == []
 
 
-def test_whoever_started_it_is_told_that_it_ended_already() -> None:
+@pytest.mark.parametrize(
+    ("phase", "code", "told"),
+    [
+        ("exited", 0, "ran, succeeded with exit code 0"),
+        ("exited", 3, "ran, failed with exit code 3"),
+        ("exited", 128, "ran, failed with exit code 128"),
+        ("exited", 137, "ran, failed with exit code 137"),
+        ("lost", None, "ran, failed"),
+    ],
+)
+def test_whoever_started_it_is_told_how_it_ended_already(phase: str, code: int | None, told: str) -> None:
     run = a_run("running")
-    found = planned(JOB, seen_in(exited(an_attempt(run), 0), run))
-    assert found.writes[-1] == done(accepted("start"), "ran", run)
+    attempt = an_attempt(run)
+    live = seen_as(phase, attempt) if code is None else exited(attempt, code)
+    found = planned(a_job(retries=False), seen_in(live, run))
+    assert found.writes[-1] == done(accepted("start"), told, run)
 
 
 def test_whoever_started_it_is_told_what_its_next_attempt_waits_for() -> None:
     run = a_run("running")
     found = planned(a_job(delays=(30,)), seen_in(exited(an_attempt(run), 1), run))
-    assert found.writes[-1] == done(accepted("start"), "waits: attempt 1 failed, attempt 2 follows", run)
+    told = "waits: attempt 1 ended (exit code 1), attempt 2 follows"
+    assert found.writes[-1] == done(accepted("start"), told, run)
+
+
+NO_START = [
+    # what was seen, how it is told
+    ("failed_cwd", {}, 'changing to "/srv" failed'),
+    (126, {}, "not executable (exit code 126)"),
+    (127, {}, "command not found (exit code 127)"),
+    ("blank", {"blank_launches": 2}, "not started"),
+    ("blank", {"refusal": Reason.ENVIRONMENT, "detail": "env_file .env: no such file"}, "env_file .env: no such file"),
+]
+
+
+@pytest.mark.parametrize("kind", ["start", "run", "restart"])
+@pytest.mark.parametrize(
+    ("seen", "fields", "how"), NO_START, ids=["cwd", "not executable", "not found", "blank", "environment"]
+)
+@pytest.mark.parametrize(
+    ("retry", "next_attempt"),
+    [({"delays": (30,)}, "; next attempt 12:00:30Z"), ({"max_attempts": 0}, ""), ({"retries": False}, "")],
+    ids=["retried", "used up", "not retried"],
+)
+def test_a_start_that_failed_to_start_is_refused_and_says_how_and_what_follows(
+    seen: str | int, fields: dict[str, Any], how: str, retry: dict[str, Any], next_attempt: str, kind: str
+) -> None:
+    job = a_job(cwd="/srv", **retry)
+    run = a_run("running")
+    attempt = an_attempt(run, job, **fields)
+    live = seen_as(seen, attempt) if isinstance(seen, str) else exited(attempt, seen)
+    intent = accepted(kind, run_id=run.id)
+    found = planned(job, a_job_state(ActiveRun(run, live), intents=(intent,)))
+    assert found.writes[-1] == refused(intent, f'cannot {kind} "job": attempt 1 did not start: {how}{next_attempt}')
+
+
+def test_a_later_attempt_that_failed_to_start_is_told_by_its_number() -> None:
+    run = continuous_run(attempts=4, failures=3)
+    intent = accepted("start", run_id=run.id)
+    state = a_job_state(ActiveRun(run, exited(an_attempt(run, SERVICE), 127)), intents=(intent,))
+    told = 'cannot start "job": attempt 4 did not start: command not found (exit code 127); next attempt 12:15:00Z'
+    assert planned(SERVICE, state).writes[-1] == refused(intent, told)
 
 
 def test_whoever_asked_for_a_run_that_is_gone_is_answered() -> None:
@@ -305,7 +357,7 @@ def stopped_by(intent: Intent, run: Run, job: JobSpec, *writes: Any, force: bool
             intent._replace(state=IntentState.ACCEPTED),
         ),
         effects=(Signal(ordered, None, TERM, is_kill=force, reason=Reason.STOP_REQUESTED),),
-        waits=(a_wait(Reason.STOPPING, run, "stop_requested", NOW, until),),
+        waits=(a_wait(Reason.STOPPING, run, "stop requested", NOW, until),),
         wake_at=until,
     )
 
@@ -394,7 +446,7 @@ def test_force_comes_in_time_while_the_grace_of_a_stop_lasts() -> None:
     assert planned(JOB, a_job_state(ActiveRun(run, alive(attempt)), intents=(first, second))) == Plan(
         writes=(run._replace(ending_force=True), forced, second._replace(state=IntentState.ACCEPTED)),
         effects=(Signal(forced, None, TERM, is_kill=True, reason=Reason.STOP_REQUESTED),),
-        waits=(a_wait(Reason.STOPPING, run, "stop_requested", ago(3), later(0.05)),),
+        waits=(a_wait(Reason.STOPPING, run, "stop requested", ago(3), later(0.05)),),
         wake_at=later(0.05),
     )
 
@@ -433,7 +485,7 @@ def test_a_restart_stops_first(job: JobSpec) -> None:
     assert found == Plan(
         writes=(run._replace(ending=Reason.RESTART_REQUESTED), ordered, intent._replace(state=IntentState.ACCEPTED)),
         effects=(Signal(ordered, None, TERM, is_kill=False, reason=Reason.RESTART_REQUESTED),),
-        waits=(a_wait(Reason.STOPPING, run, "restart_requested", NOW, later(60)),),
+        waits=(a_wait(Reason.STOPPING, run, "restart requested", NOW, later(60)),),
         wake_at=later(60),
     )
 

@@ -490,8 +490,16 @@ def test_rows_of_the_ledger_stay_while_they_could_still_make_a_slot_unique(store
     assert store.ledger(JOB) == (rows[20], rows[40])
 
 
+def test_a_slot_made_up_for_late_stays_for_as_long_as_one_of_that_day(store: Store) -> None:
+    # Due before the limit, noticed after it: it may be all that tells of an outage that has just ended.
+    noticed = {n: slots_row(ago(10**6 + n), "missed", Reason.DOWN)._replace(noticed_at=ago(n)) for n in (300, 200, 100)}
+    store.record(noticed.values())
+    store.purge(1, ago(200), 100)
+    assert store.ledger(JOB) == (noticed[100], noticed[200])
+
+
 def test_old_rows_events_and_answers_are_purged(store: Store) -> None:
-    store.record([slots_row(ago(n), "skipped") for n in (300, 100)])
+    store.record([slots_row(ago(n), "skipped")._replace(noticed_at=ago(n)) for n in (300, 100)])
     store.record([Event(ago(n), str(n), None, ()) for n in (300, 100)])
     for n in (300, 100):
         number = store.add_intent(an_intent("start"))

@@ -153,8 +153,8 @@ class Controller:
                 # Kept for jobs whose declaration was lost as well. If we die here, it is found out once more.
                 self._store.set_restored_until(lost_until)
         restored_until = lost_until or self._store.restored_until()
-        if in_force.is_new or lost_until is not None:
-            # Schedules count from here; and what runs unknown to a restored database is found before anything starts.
+        if lost_until is not None:
+            # What runs unknown to a restored database is found before anything starts.
             jobs, judges_slots = None, True
         elif jobs is not None and self._store.has_intents(HOME):
             jobs = None  # what concerns the home concerns every job

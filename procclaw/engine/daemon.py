@@ -50,11 +50,15 @@ class _File(NamedTuple):
 class Daemon:
     """The loop. Construct and `run` it in the process that is the daemon."""
 
-    def __init__(self, home: Home, program: tuple[str, ...]) -> None:
-        """`program` is the command line that starts this very program: interpreter and file."""
+    def __init__(self, home: Home, program: tuple[str, ...], *, keeps_holds: bool = False) -> None:
+        """`program` is the command line that starts this very program: interpreter and file.
+
+        `keeps_holds`: nobody has just asked for a daemon, so what `daemon stop --jobs` stopped stays stopped.
+        """
         self._home = home
         self._program = program
         self._file = _look_at(program[-1])
+        self._keeps_holds = keeps_holds
         self._clock = home.clock
         self._log = home.log
         self._lock: HomeLock = home.lock()
@@ -74,7 +78,8 @@ class Daemon:
         controller = self._home.controller()
         self._home.store.check()
         self._home.store.keep_reserve()
-        self._release_home()
+        if not self._keeps_holds:
+            self._release_home()
         signals = SignalBytes((_TERMINATE, _INTERRUPT, _HANGUP))
         watcher = Watcher(self._home.paths.home, signals.fd)
         self._log.line("info", "daemon started", pid=os.getpid(), home=self._home.paths.home)
@@ -145,9 +150,11 @@ class Daemon:
                 self._take_note(cycle, processes, watcher)
             if scope is None:
                 next_full_at = after(self._clock.now(), self._resync_seconds)
-            if self._clock.monotonic() >= upkeep_at:
+            if scope is None and self._clock.monotonic() >= upkeep_at:
+                # With the full cycles, which come round of themselves; half their interval only thins those out that
+                # something else caused, and cannot get out of step.
                 self._keep_up(controller, cycle)
-                upkeep_at = self._clock.monotonic() + self._resync_seconds
+                upkeep_at = self._clock.monotonic() + self._resync_seconds / 2
             if self._clock.monotonic() >= upgrade_at:
                 self._upgrade(processes)
                 upgrade_at = self._clock.monotonic() + UPGRADE_CHECK_SECONDS
@@ -191,8 +198,6 @@ class Daemon:
             for job_id in cycle.scope:
                 self._wakes.pop(job_id, None)
             self._wakes |= cycle.wakes
-        if cycle.wake_at is not None and cycle.wake_at < min(cycle.wakes.values(), default=cycle.wake_at):
-            self._wakes[HOME] = cycle.wake_at
         if cycle.spec is not None:
             self._resync_seconds = cycle.spec.config.resync_seconds
             self._log.set_level(cycle.spec.config.log_level)
@@ -265,7 +270,9 @@ class Daemon:
             self._log.line("warning", "the program file changed and does not work, staying", path=self._program[-1])
             return
         self._log.line("info", "the program file changed, becoming the new version", path=self._program[-1])
-        processes.reexec([*self._program, "--home", self._home.paths.home, "daemon", "start", "--foreground"])
+        processes.reexec(
+            [*self._program, "--home", self._home.paths.home, "daemon", "start", "--foreground", "--keep-holds"]
+        )
 
 
 def _look_at(path: str) -> _File | None:

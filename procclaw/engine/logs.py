@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from procclaw.engine.home import Home
 from procclaw.model.log import Gone, Piece, lines
-from procclaw.model.spec import JobSpec
 from procclaw.model.state import Attempt, Slice
 
 POLL_SECONDS = 0.2
@@ -31,13 +30,13 @@ class Line(NamedTuple):
     is_stderr: bool
 
 
-def of_job(home: Home, job: JobSpec) -> list[Part]:
-    """All there is of a job's logs."""
+def of_job(home: Home, job_id: str, instances: int) -> list[Part]:
+    """All there is of the logs of a job that may run so many times at once."""
     output = home.output
     return [
         _whole(home, file, is_stderr=is_stderr)
-        for instance in range(max(1, job.concurrency.max_instances))
-        for file, is_stderr in zip(output.log_files(job.id, instance), (False, True), strict=True)
+        for instance in range(instances)
+        for file, is_stderr in zip(output.log_files(job_id, instance), (False, True), strict=True)
     ]
 
 

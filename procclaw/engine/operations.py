@@ -145,9 +145,21 @@ class Operations:
         gates = why.gates(job, states[job_id], states[HOME].holds, self._store.lack(), self._clock.now())
         return why.why_view(job, gates)
 
+    def check_known(self, job_id: str) -> None:
+        """Raises NotFound for a job that neither is declared nor has left a history: a removed one keeps its own."""
+        spec = self.spec()
+        has_history = self._store.runs(job_id, 1) or self._store.ledger(job_id, None, 1)
+        if job_id not in spec.jobs and not has_history:
+            self._named(spec, job_id)
+
+    def instances(self, job_id: str) -> int:
+        """How many logs of each kind a job may have; of one that was removed, the first is looked at."""
+        job = self.spec().jobs.get(job_id)
+        return 1 if job is None else max(1, job.concurrency.max_instances)
+
     def runs(self, job_id: str | None, limit: int, state: RunState | None = None) -> list[views.View]:
         if job_id is not None:
-            self.job_spec(job_id)
+            self.check_known(job_id)
         now = self._clock.now()
         return [
             views.run_view(run, self._store.attempts(run.id), now) for run in self._store.runs(job_id, limit, state)
@@ -171,14 +183,13 @@ class Operations:
 
     def ledger(self, job_id: str | None, since: datetime | None, limit: int) -> tuple[Slots, ...]:
         if job_id is not None:
-            self.job_spec(job_id)
+            self.check_known(job_id)
         return self._store.ledger(job_id, since, limit)
 
     def events(self, after_id: int = 0, job_id: str | None = None, newest: int | None = None) -> tuple[Event, ...]:
-        found = self._store.events(after_id, job_id, newest)
-        if job_id is not None and not found and after_id == 0:
-            self.job_spec(job_id)  # a job that was removed has events; one that never was is a slip
-        return found
+        if job_id is not None:
+            self.check_known(job_id)
+        return self._store.events(after_id, job_id, newest)
 
     def departing(self) -> tuple[str, ...]:
         """What the files no longer name and is let go once they have been left alone for a while."""
@@ -334,17 +345,14 @@ class Operations:
         return plan_view(spec, decided)
 
     def schedule_of(self, text: str, zone: str | None) -> Schedule:
-        """What is meant by a cron expression or the id of a job with a schedule. Raises NotFound, Conflict."""
-        from procclaw.engine.files import local_timezone
-
-        if " " in text.strip() or text.startswith("@"):
-            return Schedule((text,), zone or local_timezone())
+        """A job's schedule, in another zone if one is given. Raises NotFound, Conflict."""
         job = self.job_spec(text)
         if not job.schedule:
             raise Conflict(f'"{text}" has no schedule: it is {job.type}')
         return Schedule(job.schedule, zone or job.timezone)
 
-    def coming(self, schedule: Schedule, since: datetime, count: int) -> list[datetime]:
+    @staticmethod
+    def coming(schedule: Schedule, since: datetime, count: int) -> list[datetime]:
         """The first `count` times after `since`. Raises UsageError for what is not a schedule."""
         from procclaw.planning.schedule import next_due, parse
 

@@ -232,7 +232,10 @@ COMMANDS = (
         "start the daemon in the background",
         "daemon",
         "start",
-        (_argument("-f", "--foreground", action="store_true", help="stay in the foreground"),),
+        (
+            _argument("-f", "--foreground", action="store_true", help="stay in the foreground"),
+            _argument("--keep-holds", action="store_true", help="leave stopped what daemon stop --jobs stopped"),
+        ),
         "procclaw daemon start",
     ),
     Command(

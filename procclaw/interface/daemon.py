@@ -22,7 +22,7 @@ def start(context: "Context", options: Namespace) -> int:
     if options.foreground:
         if context.console.is_terminal:
             context.home.log.echo_to(lambda line: _echo(context, line))
-        return supervision.serve(context.home)
+        return supervision.serve(context.home, keeps_holds=options.keep_holds)
     running = supervision.serving(context.home)
     if running is not None:
         _say(context, f"already running (pid {running.pid})", pid=running.pid)

@@ -39,19 +39,20 @@ def since_when(text: str, now: datetime) -> datetime:
 
 def logs(context: "Context", options: Namespace) -> int:
     operations, home = context.operations, context.home
-    job = operations.job_spec(options.job)
+    job_id = options.job
+    operations.check_known(job_id)
     if options.run is not None:
         run = operations.run(options.run)
-        if run.job_id != job.id:
-            raise ProcclawError(f'run "{run.id}" is one of "{run.job_id}", not of "{job.id}"')
+        if run.job_id != job_id:
+            raise ProcclawError(f'run "{run.id}" is one of "{run.job_id}", not of "{job_id}"')
         parts = job_logs.of_attempts(home, operations.attempts(run))
     elif options.since is not None:
         since = since_when(options.since, home.clock.now())
-        parts = job_logs.of_attempts(home, operations.attempts_since(job.id, since))
+        parts = job_logs.of_attempts(home, operations.attempts_since(job_id, since))
     else:
-        parts = job_logs.of_job(home, job)
+        parts = job_logs.of_job(home, job_id, operations.instances(job_id))
     chosen = [part for part in parts if part.is_stderr or not options.stderr]
-    return print_logs(context, job.id, chosen, options.lines, follows=options.follow)
+    return print_logs(context, job_id, chosen, options.lines, follows=options.follow)
 
 
 def run_logs(context: "Context", options: Namespace) -> int:

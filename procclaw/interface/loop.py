@@ -4,7 +4,7 @@ from argparse import Namespace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from procclaw.model.clock import iso, parse_iso
+from procclaw.model.clock import SystemClock, iso, parse_iso
 from procclaw.model.errors import UsageError
 from procclaw.model.state import HOME, IntentKind
 
@@ -61,9 +61,17 @@ def plan(context: "Context", options: Namespace) -> int:
 
 
 def coming(context: "Context", options: Namespace) -> int:
-    schedule = context.operations.schedule_of(options.expression, options.tz)
-    since = context.home.clock.now() if options.after is None else _moment(options.after, schedule.timezone)
-    times = context.operations.coming(schedule, since, options.count)
+    from procclaw.engine.files import local_timezone
+    from procclaw.engine.operations import Operations, Schedule
+
+    text = options.expression
+    if " " in text.strip() or text.startswith("@"):
+        # A line can be tried before there is a home.
+        schedule = Schedule((text,), options.tz or local_timezone())
+    else:
+        schedule = context.operations.schedule_of(text, options.tz)
+    since = SystemClock().now() if options.after is None else _moment(options.after, schedule.timezone)
+    times = Operations.coming(schedule, since, options.count)
     if context.console.is_json:
         context.console.json({"times": [iso(each) for each in times]})
         return 0

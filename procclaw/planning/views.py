@@ -32,16 +32,16 @@ def moment(at: datetime | None) -> str | None:
     return None if at is None else iso(at)
 
 
-def status(spec: JobSpec, job: JobState) -> str:
+def status(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...]) -> str:
     live = [active for active in job.active if active.live is not None]
     if live:
         is_stopping = all(active.run.ending is not None or _has_exited(active) for active in live)
         return "stopping" if is_stopping else "running"
-    if not spec.enabled and not job.active:
+    if not spec.enabled and all(enabled_gate(spec, active.run).reason is not None for active in job.active):
         return "disabled"
     if hold_of(job, HoldKind.PAUSE):
         return "paused"
-    if hold_of(job, HoldKind.STOP) and spec.type is JobType.CONTINUOUS:
+    if home_holds or (hold_of(job, HoldKind.STOP) and spec.type is JobType.CONTINUOUS):
         return "stopped"
     if any(active.run.state is RunState.RETRYING for active in job.active):
         return "retrying"
@@ -117,7 +117,8 @@ def job_view(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: L
     live = next((active.live.attempt for active in job.active if active.live is not None), None)
     last = job.newest_finished
     newest = job.active[-1].run if job.active else last
-    shown = status(spec, job)
+    shown = status(spec, job, home_holds)
+    is_held = shown in ("disabled", "paused", "stopped") and bool(home_holds or job.holds or not spec.enabled)
     next_due_at = None if job.cursor is None or not spec.enabled else job.cursor.next_due_at
     return {
         "id": spec.id,
@@ -135,7 +136,7 @@ def job_view(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: L
         "restart_count": 0 if newest is None else newest.restarts,
         "last_run": moment(_last_start(newest, last)),
         "last_exit_code": None if newest is None else _last_code(newest, last),
-        "next_run": moment(_next_start(job, next_due_at, now)),
+        "next_run": None if is_held else moment(_next_start(job, next_due_at, now)),
         "reason": reason(spec, job, home_holds, lack, now),
         "schedule": list(spec.schedule),
         "depends_on": list(spec.depends_on),

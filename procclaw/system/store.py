@@ -504,7 +504,7 @@ class Store:
     # --- the configuration in force ---
 
     def save_spec(self, content_hash: str, document: Mapping[str, Any], now: datetime) -> None:
-        """Put a good configuration in force. Those before it are kept only while a run was recorded under them."""
+        """Put a good configuration in force; the one before it goes."""
 
         def body() -> None:
             self._db.execute("DELETE FROM specs WHERE hash <> ?", (content_hash,))
@@ -805,7 +805,9 @@ class Store:
             self._db.execute(
                 "DELETE FROM slots WHERE (job_id, first_due_at) IN (SELECT s.job_id, s.first_due_at FROM slots s "
                 "LEFT JOIN cursors c ON c.job_id = s.job_id "
-                "WHERE s.noticed_at < ? AND (c.job_id IS NULL OR s.last_due_at < c.judged_until) LIMIT ?)",
+                "WHERE s.noticed_at < ? AND (c.job_id IS NULL OR s.last_due_at < c.judged_until) "
+                # A job's newest row stays: it is what tells, however late, that a one-off time has been dealt with.
+                "AND s.first_due_at < (SELECT max(first_due_at) FROM slots n WHERE n.job_id = s.job_id) LIMIT ?)",
                 (oldest, limit),
             )
             self._db.execute(

@@ -7,6 +7,7 @@ other as closely as they can.
 
 import errno
 import os
+import resource
 import signal
 import socket
 import time
@@ -19,6 +20,8 @@ from procclaw.system.processes.table import Row, Table
 _START_SECONDS = 0.25
 """How long a signal waits for a job that is just being started; a shim that takes longer remembers what it is sent."""
 _POLL_SECONDS = 0.0005
+_KEPT_DESCRIPTORS = 64
+"""Below the soft limit, never used for watching."""
 _TO_GROUP = 4
 """PIDFD_SIGNAL_PROCESS_GROUP (Linux 6.9): the pidfd of a group's leader stands for the group."""
 _NO_PIDFD = frozenset({errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENODEV})
@@ -130,6 +133,10 @@ def open_exit_handle(table: Table, process: Process) -> int | None:
     """A descriptor that becomes readable when the process has ended. None: it is gone, or there are none here."""
     fd = open_pidfd(process.pid)
     if fd is None:
+        return None
+    if fd >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _KEPT_DESCRIPTORS:
+        # Watching must not use up what signalling, looking and starting need: without those a stop reaches nobody.
+        os.close(fd)
         return None
     row = table.row(process.pid)
     if row is None or row.start_ticks != process.start_ticks:

@@ -1,0 +1,374 @@
+"""How people see a job: its status, and in words why it is not running."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from procclaw.model.spec import JobSpec
+from procclaw.model.state import ActiveRun, Attempt, Hold, JobState, Lack, Process, Reason, Run
+from procclaw.planning.views import STATUSES, job_view, run_view, status
+from tests.builders import (
+    HOME_HELD,
+    NOW,
+    a_cursor,
+    a_hold,
+    a_job,
+    a_job_state,
+    a_run,
+    ago,
+    alive,
+    an_attempt,
+    an_order,
+    changed,
+    continuous_run,
+    ended,
+    exited,
+    later,
+    over,
+    waiting,
+    with_process,
+)
+
+MANUAL = a_job()
+SERVICE = a_job("continuous")
+HOURLY = a_job("scheduled")
+ONESHOT = a_job("oneshot")
+CHILD = Process(1234, 9999, "child")
+
+
+def off(job: JobSpec) -> JobSpec:
+    return changed(job, enabled=False)
+
+
+def shown(job: JobSpec, state: JobState, home_holds: tuple[Hold, ...] = (), lack: Lack | None = None) -> dict[str, Any]:
+    return job_view(job, state, home_holds, lack, NOW)
+
+
+def swept(run: Run) -> ActiveRun:
+    """Its main process has exited; of what it left behind something is alive."""
+    attempt = an_attempt(run, exited_at=ago(2), exit_code=1, stop=an_order(Reason.LEFTOVERS, 2, signalled_ago=2))
+    return ActiveRun(run, exited(attempt, 1, CHILD))
+
+
+def a_failure(run: Run, how: str = "exit code 3", reason: Reason = Reason.RETRIES_USED_UP, code: int | None = 3) -> Run:
+    return over(run, "failed", reason, ago(30), exit_code=code, detail=how)
+
+
+FAILED = a_failure(a_run("running"))
+FAILED_SERVICE = a_failure(continuous_run())
+ALL_HOLDS = (a_hold("stop"), a_hold("pause"))
+ENDING = {"ending": Reason.STOP_REQUESTED}
+DUE = a_cursor(HOURLY, ago(60), later(3540))
+
+
+# --- status ---
+
+SHOWN: list[tuple[str, str, JobSpec, JobState]] = [
+    ("running", "a process lives", MANUAL, a_job_state(with_process(a_run("running")))),
+    ("running", "disabled", off(MANUAL), a_job_state(with_process(a_run("running")))),
+    ("running", "held", SERVICE, a_job_state(with_process(continuous_run()), holds=ALL_HOLDS)),
+    ("running", "the last one failed", MANUAL, a_job_state(with_process(a_run("running")), newest_finished=FAILED)),
+    (
+        "running",
+        "one of two ends",
+        MANUAL,
+        a_job_state(
+            with_process(a_run("running", occasion="intent:1", **ENDING)),
+            with_process(a_run("running", occasion="intent:2")),
+        ),
+    ),
+    ("running", "it times out", MANUAL, a_job_state(with_process(a_run("running"), stop=an_order(Reason.TIMED_OUT)))),
+    ("stopping", "it shall end", MANUAL, a_job_state(with_process(a_run("running", **ENDING)))),
+    ("stopping", "it shall end, held", SERVICE, a_job_state(with_process(continuous_run(**ENDING)), holds=ALL_HOLDS)),
+    ("stopping", "only leftovers live", MANUAL, a_job_state(swept(a_run("running")))),
+    ("disabled", "at rest", off(MANUAL), a_job_state()),
+    ("disabled", "held", off(SERVICE), a_job_state(holds=ALL_HOLDS)),
+    ("disabled", "failed", off(MANUAL), a_job_state(newest_finished=FAILED)),
+    ("disabled", "its slots are not due", off(HOURLY), a_job_state(cursor=DUE)),
+    ("paused", "and stopped", SERVICE, a_job_state(holds=ALL_HOLDS)),
+    ("paused", "with a retry", MANUAL, a_job_state(waiting(a_run("retrying")), holds=(a_hold("pause"),))),
+    ("paused", "with a run that waits", MANUAL, a_job_state(waiting(a_run("queued")), holds=(a_hold("pause"),))),
+    ("paused", "with slots to come", HOURLY, a_job_state(cursor=DUE, holds=(a_hold("pause"),))),
+    ("paused", "failed", SERVICE, a_job_state(newest_finished=FAILED_SERVICE, holds=(a_hold("pause"),))),
+    ("stopped", "held", SERVICE, a_job_state(holds=(a_hold("stop"),))),
+    ("stopped", "held and failed", SERVICE, a_job_state(newest_finished=FAILED_SERVICE, holds=(a_hold("stop"),))),
+    ("stopped", "held, with a retry", SERVICE, a_job_state(waiting(continuous_run("retrying")), holds=ALL_HOLDS[:1])),
+    ("stopped", "never ran", MANUAL, a_job_state()),
+    ("stopped", "ended well", MANUAL, a_job_state(newest_finished=a_run("succeeded"))),
+    ("stopped", "not restarted", SERVICE, a_job_state(newest_finished=continuous_run("succeeded"))),
+    ("stopped", "its moment has passed", ONESHOT, a_job_state(newest_finished=a_run("succeeded", slot=ago(60)))),
+    ("retrying", "its delay lasts", MANUAL, a_job_state(waiting(a_run("retrying", not_before_at=later(9))))),
+    ("retrying", "its delay is over", MANUAL, a_job_state(waiting(a_run("retrying")))),
+    ("retrying", "with slots to come", HOURLY, a_job_state(waiting(a_run("retrying", slot=ago(60))), cursor=DUE)),
+    (
+        "retrying",
+        "and another is queued",
+        MANUAL,
+        a_job_state(waiting(a_run("retrying", occasion="intent:1")), waiting(a_run("queued", occasion="intent:2"))),
+    ),
+    ("queued", "a run waits", MANUAL, a_job_state(waiting(a_run("queued")))),
+    ("queued", "with slots to come", HOURLY, a_job_state(waiting(a_run("queued", slot=ago(60))), cursor=DUE)),
+    ("queued", "after a failure", MANUAL, a_job_state(waiting(a_run("queued")), newest_finished=FAILED)),
+    ("planned", "slots to come", HOURLY, a_job_state(cursor=DUE)),
+    ("planned", "after a failure", HOURLY, a_job_state(cursor=DUE, newest_finished=FAILED)),
+    ("planned", "its moment comes", ONESHOT, a_job_state(cursor=a_cursor(ONESHOT, ago(60), later(60)))),
+    ("pending", "not yet acted on", SERVICE, a_job_state()),
+    ("pending", "stopped, and let go", SERVICE, a_job_state(newest_finished=continuous_run("stopped"))),
+    ("pending", "edited", SERVICE, a_job_state(newest_finished=FAILED_SERVICE._replace(process_hash="before"))),
+    ("pending", "slots not yet judged", HOURLY, a_job_state()),
+    ("failed", "nothing follows", MANUAL, a_job_state(newest_finished=FAILED)),
+    ("failed", "it stays down", SERVICE, a_job_state(newest_finished=FAILED_SERVICE)),
+    ("failed", "its moment has passed", ONESHOT, a_job_state(newest_finished=FAILED)),
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "job", "state"),
+    [(row[0], row[2], row[3]) for row in SHOWN],
+    ids=[f"{row[0]}: {row[1]}" for row in SHOWN],
+)
+def test_a_job_has_the_first_status_that_holds_of_it(wanted: str, job: JobSpec, state: JobState) -> None:
+    assert status(job, state) == wanted
+    assert shown(job, state)["status"] == wanted
+
+
+def test_there_is_a_row_above_for_every_status() -> None:
+    assert {row[0] for row in SHOWN} == set(STATUSES)
+
+
+# --- the process ---
+
+
+def process_of(job: JobSpec, state: JobState) -> tuple[Any, ...]:
+    view = shown(job, state)
+    return view["pid"], view["started_at"], view["uptime_seconds"], view["health"]
+
+
+def test_a_job_that_runs_shows_its_process_and_since_when() -> None:
+    state = a_job_state(with_process(a_run("running"), started_at=ago(90)))
+    assert process_of(MANUAL, state) == (1001, "2026-06-01T11:58:30Z", 90, "healthy")
+
+
+def test_a_job_that_does_not_run_shows_no_process() -> None:
+    state = a_job_state(waiting(a_run("retrying")), newest_finished=FAILED)
+    assert process_of(MANUAL, state) == (None, None, None, "unknown")
+
+
+def test_a_pid_is_shown_only_once_it_is_known() -> None:
+    run = a_run("running")
+    state = a_job_state(ActiveRun(run, alive(an_attempt(run, job_pid=None))))
+    assert shown(MANUAL, state)["pid"] is None
+
+
+def test_the_pid_of_a_process_that_is_gone_is_not_shown_while_its_leftovers_are_swept() -> None:
+    assert shown(MANUAL, a_job_state(swept(a_run("running"))))["pid"] is None
+
+
+def test_a_process_that_shall_end_shows_its_pid_until_it_is_gone() -> None:
+    assert shown(MANUAL, a_job_state(with_process(a_run("running", **ENDING))))["pid"] == 1001
+
+
+def test_restarts_are_those_of_the_newest_run() -> None:
+    last = continuous_run("stopped", restarts=9)
+    assert shown(SERVICE, a_job_state(newest_finished=last))["restart_count"] == 9
+    state = a_job_state(waiting(continuous_run("retrying", occasion="continuous:2", restarts=2)), newest_finished=last)
+    assert shown(SERVICE, state)["restart_count"] == 2
+
+
+# --- the last start and the next ---
+
+NEXT: list[tuple[str, JobSpec, JobState, datetime | None]] = [
+    ("a manual job", MANUAL, a_job_state(), None),
+    ("a service", SERVICE, a_job_state(), None),
+    ("a slot to come", HOURLY, a_job_state(cursor=DUE), later(3540)),
+    ("a slot that is due now", HOURLY, a_job_state(cursor=a_cursor(HOURLY, ago(60), NOW)), None),
+    ("a slot not yet judged", HOURLY, a_job_state(cursor=a_cursor(HOURLY, ago(4000), ago(1))), None),
+    ("a slot that comes while it runs", HOURLY, a_job_state(with_process(a_run("running")), cursor=DUE), later(3540)),
+    ("slots of a disabled job", off(HOURLY), a_job_state(cursor=DUE), None),
+    ("a retry", MANUAL, a_job_state(waiting(a_run("retrying", not_before_at=later(30)))), later(30)),
+    ("a retry that waits at a gate", MANUAL, a_job_state(waiting(a_run("retrying", not_before_at=ago(30)))), None),
+    ("a run that waits at a gate", MANUAL, a_job_state(waiting(a_run("queued"))), None),
+    (
+        "a run that waits for its jitter",
+        HOURLY,
+        a_job_state(waiting(a_run(slot=NOW, not_before_at=later(5)))),
+        later(5),
+    ),
+    (
+        "a retry before the next slot",
+        HOURLY,
+        a_job_state(waiting(a_run("retrying", slot=ago(60), not_before_at=later(30))), cursor=DUE),
+        later(30),
+    ),
+    (
+        "a slot before the retry",
+        HOURLY,
+        a_job_state(waiting(a_run("retrying", slot=ago(60), not_before_at=later(9000))), cursor=DUE),
+        later(3540),
+    ),
+    (
+        "a slot after a run at a gate",
+        HOURLY,
+        a_job_state(waiting(a_run("queued", slot=ago(60))), cursor=DUE),
+        later(3540),
+    ),
+]
+
+
+@pytest.mark.parametrize(("job", "state", "at"), [row[1:] for row in NEXT], ids=[row[0] for row in NEXT])
+def test_the_next_run_is_the_next_moment_at_which_the_clock_alone_starts_it(
+    job: JobSpec, state: JobState, at: datetime | None
+) -> None:
+    assert shown(job, state)["next_run"] == (None if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}")
+
+
+EARLIER = a_run("succeeded", occasion="intent:1", queued_at=ago(700), started_at=ago(600), exit_code=4)
+
+
+@pytest.mark.parametrize(
+    ("state", "last_run", "code"),
+    [
+        (a_job_state(), None, None),
+        (a_job_state(newest_finished=EARLIER), "2026-06-01T11:50:00Z", 4),
+        (a_job_state(with_process(a_run("running")), newest_finished=EARLIER), "2026-06-01T11:59:00Z", 4),
+        (a_job_state(waiting(a_run("retrying", exit_code=7)), newest_finished=EARLIER), "2026-06-01T11:59:00Z", 7),
+        (a_job_state(waiting(a_run("queued")), newest_finished=EARLIER), "2026-06-01T11:50:00Z", 4),
+        (a_job_state(waiting(a_run("queued"))), None, None),
+        (a_job_state(newest_finished=a_run("expired")), None, None),
+    ],
+    ids=["never", "over", "running", "retrying", "queued after another", "only queued", "never begun"],
+)
+def test_the_last_run_is_the_newest_that_began(state: JobState, last_run: str | None, code: int | None) -> None:
+    view = shown(MANUAL, state)
+    assert (view["last_run"], view["last_exit_code"]) == (last_run, code)
+
+
+# --- in words ---
+
+
+def retry(how: str) -> JobState:
+    return a_job_state(waiting(a_run("retrying", not_before_at=later(30), detail=how)))
+
+
+def under_orders(reason: Reason, **run: Any) -> JobState:
+    return a_job_state(with_process(a_run("running", **run), stop=an_order(reason)))
+
+
+IN_WORDS: list[tuple[str, JobSpec, JobState, dict[str, Any], str | None]] = [
+    ("running", MANUAL, a_job_state(with_process(a_run("running")), newest_finished=FAILED), {}, None),
+    ("at rest", MANUAL, a_job_state(), {}, None),
+    ("ended well", MANUAL, a_job_state(newest_finished=a_run("succeeded")), {}, None),
+    ("a stop", MANUAL, under_orders(Reason.STOP_REQUESTED, **ENDING), {}, "stop requested"),
+    ("a timeout", MANUAL, under_orders(Reason.TIMED_OUT), {}, "timed out"),
+    ("leftovers", MANUAL, a_job_state(swept(a_run("running"))), {}, "leftovers"),
+    (
+        "a retry",
+        MANUAL,
+        retry("exit code 1"),
+        {},
+        "attempt 1 ended (exit code 1), attempt 2 follows; until 2026-06-01T12:00:30Z",
+    ),
+    ("a restart", MANUAL, retry(""), {}, "attempt 1 ended, attempt 2 follows; until 2026-06-01T12:00:30Z"),
+    (
+        "no place",
+        MANUAL,
+        a_job_state(waiting(a_run("queued"))),
+        {"lack": Lack(Reason.NO_DISK, "full", later(5))},
+        "full; until 2026-06-01T12:00:05Z",
+    ),
+    ("paused", MANUAL, a_job_state(holds=(a_hold("pause"),)), {}, "paused by alice"),
+    ("paused before stopped", SERVICE, a_job_state(holds=ALL_HOLDS), {}, "paused by alice"),
+    (
+        "paused before failed",
+        MANUAL,
+        a_job_state(holds=(a_hold("pause"),), newest_finished=FAILED),
+        {},
+        "paused by alice",
+    ),
+    ("stopped", SERVICE, a_job_state(holds=(a_hold("stop"),)), {}, "stopped by alice"),
+    ("everything stopped", SERVICE, a_job_state(), {"home_holds": HOME_HELD}, "everything was stopped by alice"),
+    ("not built", a_job(not_built=("user",)), a_job_state(), {}, "not built yet: user"),
+    (
+        "disabled, a slot waits",
+        off(HOURLY),
+        a_job_state(waiting(a_run("queued", slot=ago(60)))),
+        {},
+        "disabled in jobs.yaml",
+    ),
+    ("failed", MANUAL, a_job_state(newest_finished=FAILED), {}, "last run failed: exit code 3; retries used up"),
+    (
+        "failed at its first attempt",
+        MANUAL,
+        a_job_state(newest_finished=a_failure(a_run("running"), "signal 9", Reason.RETRY_DISABLED, 137)),
+        {},
+        "last run failed: signal 9; retry disabled",
+    ),
+    (
+        "failed by its policy",
+        SERVICE,
+        a_job_state(newest_finished=a_failure(continuous_run(), "lost", Reason.RESTART_POLICY, None)),
+        {},
+        "last run failed: lost; restart policy",
+    ),
+    (
+        "failed to start",
+        MANUAL,
+        a_job_state(newest_finished=a_failure(a_run("running"), 'changing to "/srv" failed', code=None)),
+        {},
+        'last run failed: changing to "/srv" failed; retries used up',
+    ),
+    (
+        "failed with nothing to tell",
+        MANUAL,
+        a_job_state(newest_finished=a_failure(a_run("running"), "", code=None)),
+        {},
+        "last run failed: retries used up",
+    ),
+    (
+        "failed, and planned",
+        HOURLY,
+        a_job_state(cursor=DUE, newest_finished=FAILED),
+        {},
+        "last run failed: exit code 3; retries used up",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("job", "state", "fields", "told"), [row[1:] for row in IN_WORDS], ids=[row[0] for row in IN_WORDS]
+)
+def test_why_a_job_does_not_run_is_told_in_words(
+    job: JobSpec, state: JobState, fields: dict[str, Any], told: str | None
+) -> None:
+    assert shown(job, state, **fields)["reason"] == told
+
+
+# --- a run ---
+
+
+def the_failed() -> tuple[Run, Attempt]:
+    run = a_run("running", started_at=ago(90))
+    attempt = ended(an_attempt(run), Reason.SIGNALLED, 137, at=ago(30))
+    return a_failure(run, "signal 9", code=137), attempt
+
+
+def test_a_run_that_failed_tells_how_its_last_attempt_ended() -> None:
+    run, attempt = the_failed()
+    view = run_view(run, [attempt], NOW)
+    told = {name: view[name] for name in ("state", "reason", "detail", "exit_code", "signal", "duration_seconds")}
+    assert told == {
+        "state": "failed",
+        "reason": "retries_used_up",
+        "detail": "signal 9",
+        "exit_code": 137,
+        "signal": 9,
+        "duration_seconds": 60,
+    }
+
+
+def test_an_attempt_under_sweep_has_not_finished() -> None:
+    active = swept(a_run("running"))
+    assert active.live is not None
+    [listed] = run_view(active.run, [active.live.attempt], NOW)["attempts"]
+    assert (listed["finished_at"], listed["reason"]) == (None, None)
