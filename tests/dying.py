@@ -19,20 +19,25 @@ from typing import Any, NamedTuple
 from procclaw.engine.daemon import Daemon
 from procclaw.engine.home import Home
 from procclaw.engine.operations import Operations
-from procclaw.system.processes import Processes
+from procclaw.system.processes import Processes, signals
+from procclaw.system.processes.records import Records
+from procclaw.system.processes.spawning import Relay
 from procclaw.system.store import Store
 
 PAUSE_SECONDS = 0.02
 """Between two passes."""
 
-EFFECTS: tuple[tuple[type, str], ...] = (
+EFFECTS: tuple[tuple[Any, str], ...] = (
     (Store, "record"),
     (Store, "save_spec"),
     (Store, "set_meta"),
     (Store, "add_intent"),
     (Store, "keep_reserve"),
     (Processes, "create_record"),
+    (Records, "claim"),
+    (Relay, "spawn"),
     (Processes, "launch"),
+    (signals, "_signal"),
     (Processes, "signal_attempt"),
     (Processes, "remove_record"),
     (Processes, "note_commit"),
@@ -54,7 +59,7 @@ class Doom:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._diary = os.open(os.path.join(order.home, "effects"), flags, 0o600)
 
-    def hang_over(self, owner: type, name: str) -> None:
+    def hang_over(self, owner: Any, name: str) -> None:
         does: Callable[..., Any] = getattr(owner, name)
 
         def effect(outside: Any, *arguments: Any, **named: Any) -> Any:

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from procclaw.model.state import IntentKind, Reason, RunState
-from tests.driver import NOTE, ROOT, STAYS, STUBBORN, Driver, Job, driving, is_alive, noting
-from tests.support import Reaper
+from tests.driver import NOTE, ROOT, STAYS, STUBBORN, Driver, Job, driving, is_alive, mark_of, noting
+from tests.support import Reaper, look_at_all
 
 pytestmark = pytest.mark.real
 
@@ -34,6 +34,8 @@ LOOK_SECONDS = 0.05
 ONCE_LONG_AGO = {"type": "oneshot", "run_at": (datetime.now(UTC) - timedelta(seconds=30)).isoformat()}
 NO_RETRY = {"retry": {"enabled": False}}
 SHORT = {"shutdown": {"grace_period": 0.1}}
+STAMPED = {"log": {"timestamps": True}}
+"""With a relay of its own beside it, which no death of a manager may end."""
 
 
 def again_after(seconds: float, times: int) -> dict[str, Any]:
@@ -44,10 +46,10 @@ JOBS: dict[str, Job] = {
     "keeps": {"type": "continuous", "cmd": STAYS},
     "stopped": {"type": "continuous", "cmd": STAYS},
     "stubborn": {"type": "continuous", "cmd": STUBBORN, **SHORT},
-    "restarted": {"type": "continuous", "cmd": STAYS},
+    "restarted": {"type": "continuous", "cmd": STAYS, **STAMPED},
     "changed": {"type": "continuous", "cmd": STAYS},
     "crashes": {"type": "continuous", "cmd": noting("exit 1"), **again_after(0.05, 2)},
-    "asked": {"cmd": noting("exit 0")},
+    "asked": {"cmd": noting("exit 0"), **STAMPED},
     "ends": {**ONCE_LONG_AGO, "cmd": noting("exit 7"), **NO_RETRY},
     "again": {**ONCE_LONG_AGO, "cmd": noting("exit $((3 - PROCCLAW_ATTEMPT))"), **again_after(0.05, 5)},
     "dies": {**ONCE_LONG_AGO, "cmd": noting("kill -USR1 $$"), **NO_RETRY},
@@ -156,6 +158,7 @@ class Life:
             os.kill(self.pid, signal.SIGKILL)
         self.nursery.last_code()
         assert driver.job_processes() == []
+        driver.wait(lambda: not self.relays())
 
     def wait(self, condition: Any) -> None:
         """Wait for it to hold, with another manager of the other kind when the first one dies."""
@@ -170,6 +173,10 @@ class Life:
             return bool(condition())
 
         self.driver.wait(holds)
+
+    def relays(self) -> list[int]:
+        marks = {f"relay-{attempt.mark}" for job_id in JOBS for attempt in self.driver.attempts(job_id)}
+        return [seen.pid for seen in look_at_all() if not seen.is_dead and mark_of(seen.pid) in marks]
 
     def is_settled(self) -> bool:
         return all(len(runs) == 1 and not runs[0].is_active for runs in (self.driver.runs(job_id) for job_id in CODES))
@@ -204,6 +211,9 @@ class Life:
             found = [attempt.exit_code for attempt in self.driver.attempts(job_id)]
             if found != [143, None]:
                 yield f"{job_id}: codes {found}"
+        [living] = [attempt for attempt in self.driver.attempts("restarted") if attempt.ended_at is None]
+        if f"relay-{living.mark}" not in {mark_of(pid) for pid in self.relays()}:
+            yield "restarted has lost its relay"
         if self.driver.only_attempt("late").reason is not Reason.TIMED_OUT:
             yield "late was not timed out"
 

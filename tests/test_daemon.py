@@ -194,7 +194,7 @@ def test_a_foreground_daemon_started_within_a_job_sheds_the_jobs_mark(driver: Dr
     driver.declare({})
     words = driver.argv("daemon", "start", "--foreground")
     daemon = reaper.spawn(words, env={**os.environ, "PROCCLAW_ATTEMPT_MARK": "0" * 32})
-    driver.wait(lambda: (driver.home / "procclaw.pid").exists())
+    driver.wait((driver.home / "procclaw.pid").exists)
     assert mark_of(daemon.pid) is None
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(WITHIN) == 0

@@ -332,7 +332,8 @@ def test_a_start_that_failed_to_start_is_refused_and_says_how_and_what_follows(
 def test_a_later_attempt_that_failed_to_start_is_told_by_its_number() -> None:
     run = continuous_run(attempts=4, failures=3)
     intent = accepted("start", run_id=run.id)
-    state = a_job_state(ActiveRun(run, exited(an_attempt(run, SERVICE), 127)), intents=(intent,))
+    attempt = an_attempt(run, SERVICE, started_at=ago(1))
+    state = a_job_state(ActiveRun(run, exited(attempt, 127)), intents=(intent,))
     told = 'cannot start "job": attempt 4 did not start: command not found (exit code 127); next attempt 12:15:00Z'
     assert planned(SERVICE, state).writes[-1] == refused(intent, told)
 

@@ -498,6 +498,14 @@ def test_a_slot_made_up_for_late_stays_for_as_long_as_one_of_that_day(store: Sto
     assert store.ledger(JOB) == (noticed[100], noticed[200])
 
 
+def test_the_newest_slot_of_a_job_stays_however_old_it_is(store: Store) -> None:
+    old = [slots_row(ago(10**8 + n), "skipped")._replace(noticed_at=ago(10**8)) for n in (0, 10)]
+    of_another = slots_row(NOW, "skipped")._replace(job_id="other")
+    store.record([*old, of_another])
+    store.purge(1, later(1), 100)
+    assert store.ledger() == (of_another, old[0])
+
+
 def test_old_rows_events_and_answers_are_purged(store: Store) -> None:
     store.record([slots_row(ago(n), "skipped")._replace(noticed_at=ago(n)) for n in (300, 100)])
     store.record([Event(ago(n), str(n), None, ()) for n in (300, 100)])

@@ -17,9 +17,9 @@ from itertools import pairwise
 
 import pytest
 
-from procclaw.model.errors import Conflict, NotFound
+from procclaw.model.errors import Conflict
 from procclaw.model.state import IntentState
-from tests.driver import NOTE, Answer, Driver, Job, noting
+from tests.driver import NOTE, Answer, Driver, Job, noting, until
 
 pytestmark = pytest.mark.real
 
@@ -266,16 +266,26 @@ def test_reading_goes_on_while_the_database_is_written_to(driver: Driver) -> Non
 
 
 def test_a_database_locked_for_too_long_is_told_and_nothing_is_lost(driver: Driver) -> None:
-    driver.declare({"short": {"cmd": NOTE + "exit 0"}})
-    driver.ask("reconcile")
+    """Longer than anybody waits for it: a command gives up and says why, the daemon tries again."""
+    driver.declare(
+        {"short": {"cmd": NOTE + "exit 0"}, "ends": {"cmd": until("go", "exit 3"), "retry": {"enabled": False}}}
+    )
+    driver.start_daemon()
+    driver.ask("start", "ends")
+    driver.wait_for_notes("ends")
     rows = sqlite3.connect(driver.home / "procclaw.db", isolation_level=None)
     try:
         rows.execute("BEGIN IMMEDIATE")
+        driver.touch("go")
+        driver.wait(lambda: not driver.job_processes())
         answer = driver.ask("run", "short", "--wait", code=1)
         assert "locked by another process for more than 5 s" in answer.err
+        log = driver.home / "logs" / "daemon.log"
+        driver.wait(lambda: "cycle failed" in log.read_text())
         rows.execute("ROLLBACK")
     finally:
         rows.close()
+    driver.wait(lambda: driver.only_attempt("ends").exit_code == 3)
     driver.ask("run", "short", "--wait")
-    with pytest.raises(NotFound):
-        driver.operations.job_spec("none")
+    # Tried again now and then, and not again and again.
+    assert log.read_text().count("cycle failed") <= 3

@@ -86,6 +86,8 @@ SHOWN: list[tuple[str, str, JobSpec, JobState]] = [
     ("disabled", "held", off(SERVICE), a_job_state(holds=ALL_HOLDS)),
     ("disabled", "failed", off(MANUAL), a_job_state(newest_finished=FAILED)),
     ("disabled", "its slots are not due", off(HOURLY), a_job_state(cursor=DUE)),
+    ("disabled", "the run of a slot waits", off(HOURLY), a_job_state(waiting(a_run("queued", slot=ago(60))))),
+    ("disabled", "a retry of a slot", off(HOURLY), a_job_state(waiting(a_run("retrying", slot=ago(60))))),
     ("paused", "and stopped", SERVICE, a_job_state(holds=ALL_HOLDS)),
     ("paused", "with a retry", MANUAL, a_job_state(waiting(a_run("retrying")), holds=(a_hold("pause"),))),
     ("paused", "with a run that waits", MANUAL, a_job_state(waiting(a_run("queued")), holds=(a_hold("pause"),))),
@@ -108,6 +110,7 @@ SHOWN: list[tuple[str, str, JobSpec, JobState]] = [
         a_job_state(waiting(a_run("retrying", occasion="intent:1")), waiting(a_run("queued", occasion="intent:2"))),
     ),
     ("queued", "a run waits", MANUAL, a_job_state(waiting(a_run("queued")))),
+    ("queued", "asked for though disabled", off(MANUAL), a_job_state(waiting(a_run("queued")))),
     ("queued", "with slots to come", HOURLY, a_job_state(waiting(a_run("queued", slot=ago(60))), cursor=DUE)),
     ("queued", "after a failure", MANUAL, a_job_state(waiting(a_run("queued")), newest_finished=FAILED)),
     ("planned", "slots to come", HOURLY, a_job_state(cursor=DUE)),
@@ -129,8 +132,25 @@ SHOWN: list[tuple[str, str, JobSpec, JobState]] = [
     ids=[f"{row[0]}: {row[1]}" for row in SHOWN],
 )
 def test_a_job_has_the_first_status_that_holds_of_it(wanted: str, job: JobSpec, state: JobState) -> None:
-    assert status(job, state) == wanted
+    assert status(job, state, ()) == wanted
     assert shown(job, state)["status"] == wanted
+
+
+@pytest.mark.parametrize("job", [MANUAL, SERVICE, HOURLY], ids=lambda job: str(job.type))
+@pytest.mark.parametrize(
+    ("wanted", "fields"),
+    [("stopped", {}), ("disabled", {"enabled": False}), ("paused", {"holds": (a_hold("pause"),)})],
+)
+def test_a_home_that_was_stopped_shows_its_jobs_stopped_unless_they_are_held_themselves(
+    wanted: str, fields: dict[str, Any], job: JobSpec
+) -> None:
+    state = a_job_state(cursor=DUE if job is HOURLY else None, holds=fields.get("holds", ()), newest_finished=FAILED)
+    view = shown(changed(job, enabled=fields.get("enabled", True)), state, HOME_HELD)
+    assert (view["status"], view["next_run"]) == (wanted, None)
+
+
+def test_a_home_that_is_being_stopped_shows_what_still_lives() -> None:
+    assert status(MANUAL, a_job_state(with_process(a_run("running", **ENDING))), HOME_HELD) == "stopping"
 
 
 def test_there_is_a_row_above_for_every_status() -> None:
@@ -178,6 +198,8 @@ def test_restarts_are_those_of_the_newest_run() -> None:
 
 # --- the last start and the next ---
 
+LATER_RETRY = a_run("retrying", not_before_at=later(30))
+LATER_RESTART = continuous_run("retrying", not_before_at=later(30))
 NEXT: list[tuple[str, JobSpec, JobState, datetime | None]] = [
     ("a manual job", MANUAL, a_job_state(), None),
     ("a service", SERVICE, a_job_state(), None),
@@ -186,7 +208,11 @@ NEXT: list[tuple[str, JobSpec, JobState, datetime | None]] = [
     ("a slot not yet judged", HOURLY, a_job_state(cursor=a_cursor(HOURLY, ago(4000), ago(1))), None),
     ("a slot that comes while it runs", HOURLY, a_job_state(with_process(a_run("running")), cursor=DUE), later(3540)),
     ("slots of a disabled job", off(HOURLY), a_job_state(cursor=DUE), None),
-    ("a retry", MANUAL, a_job_state(waiting(a_run("retrying", not_before_at=later(30)))), later(30)),
+    ("slots of a paused job", HOURLY, a_job_state(cursor=DUE, holds=(a_hold("pause"),)), None),
+    ("a retry of a paused job", MANUAL, a_job_state(waiting(LATER_RETRY), holds=(a_hold("pause"),)), None),
+    ("a restart of a stopped service", SERVICE, a_job_state(waiting(LATER_RESTART), holds=(a_hold("stop"),)), None),
+    ("a retry", MANUAL, a_job_state(waiting(LATER_RETRY)), later(30)),
+    ("a restart", SERVICE, a_job_state(waiting(LATER_RESTART)), later(30)),
     ("a retry that waits at a gate", MANUAL, a_job_state(waiting(a_run("retrying", not_before_at=ago(30)))), None),
     ("a run that waits at a gate", MANUAL, a_job_state(waiting(a_run("queued"))), None),
     (
