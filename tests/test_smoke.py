@@ -1,4 +1,4 @@
-"""The built .pyz as it is used, on every Python of this machine: elsewhere, and with an environment that holds nothing."""
+"""The built .pyz as it is used, on every Python of this machine: elsewhere, in an environment that holds nothing."""
 
 import json
 import shutil

@@ -147,8 +147,8 @@ def _why_it_is_so(run: View) -> str | None:
     last: View | None = run["attempts"][-1] if run["attempts"] else None
     if last is None:
         return _because(run)
-    if run["state"] == "failed" and last["reason"] not in (None, "exited"):
-        return _because(last)
+    if run["state"] == "failed":
+        return _because(last) if last["reason"] not in (None, "exited") else _because({**run, "detail": ""})
     return _because(run) or _because(last)
 
 

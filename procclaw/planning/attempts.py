@@ -76,7 +76,7 @@ def _settle(draft: Draft, going: Going, live: Observed) -> None:
             else:
                 draft.wake_within(SWEEP_SECONDS)
             return
-    if end.reason is Reason.CWD_FAILED and draft.spec is not None:
+    if end.reason is Reason.CWD_FAILED and attempt.stop is None and draft.spec is not None:
         attempt = attempt._replace(detail=f'changing to "{draft.spec.cwd or "~"}" failed')
     over = ended(attempt, end, draft.now)
     draft.conclude(going, over, after_attempt(going.run, draft.spec, over, draft.now))

@@ -5,10 +5,21 @@ A request that is accepted and not yet answered is carried from cycle to cycle, 
 
 from procclaw.model.clock import to_microseconds
 from procclaw.model.spec import JobType
-from procclaw.model.state import HoldKind, Intent, IntentKind, IntentState, Reason, RecordPhase, Run, RunState, Trigger
+from procclaw.model.state import (
+    Attempt,
+    HoldKind,
+    Intent,
+    IntentKind,
+    IntentState,
+    Reason,
+    RecordPhase,
+    Run,
+    RunState,
+    Trigger,
+)
 from procclaw.planning.attempts import SWEEP_SECONDS, is_unkillable, names
 from procclaw.planning.draft import Draft, Going
-from procclaw.planning.outcome import FAILED_TO_START, how_it_ended
+from procclaw.planning.outcome import FAILED_TO_START, how_it_ended, is_success
 
 STARTS = frozenset({IntentKind.START, IntentKind.RUN, IntentKind.RESTART})
 
@@ -166,9 +177,9 @@ def answer(draft: Draft) -> None:
 
 def _answer_start(draft: Draft, intent: Intent, run_id: str) -> Intent:
     going = next((each for each in draft.going if each.run.id == run_id), None)
-    if going is not None and going.over is not None and going.over.reason in FAILED_TO_START:
+    if going is not None and going.over is not None and _never_began(going.over):
         how = f'cannot {intent.kind} "{draft.job.id}": attempt {going.over.number} did not start'
-        return draft.refused(intent, f"{how}: {how_it_ended(going.over)}{_next_attempt(going.run)}")
+        return draft.refused(intent, f"{how}: {how_it_ended(going.over)}{_next_attempt(draft, going.run)}")
     if going is None or going.is_over:
         return draft.done(intent, "ran" if going is None else _how_it_went(going.run))
     if run_id in draft.started:
@@ -183,7 +194,14 @@ def _answer_start(draft: Draft, intent: Intent, run_id: str) -> Intent:
     return intent
 
 
-def _next_attempt(run: Run) -> str:
+def _never_began(attempt: Attempt) -> bool:
+    """A shell tells of a command that cannot be found by an exit code, which may count as success all the same."""
+    return attempt.reason in FAILED_TO_START and not is_success(attempt)
+
+
+def _next_attempt(draft: Draft, run: Run) -> str:
+    if run.id in draft.started:
+        return f"; attempt {run.attempts} follows at once"
     return f"; next attempt {run.not_before_at:%H:%M:%SZ}" if run.state is RunState.RETRYING else ""
 
 

@@ -114,7 +114,8 @@ def _how(run: Run) -> str:
 
 
 def job_view(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: Lack | None, now: datetime) -> View:
-    live = next((active.live.attempt for active in job.active if active.live is not None), None)
+    alive = (active.live.attempt for active in job.active if active.live is not None and not _has_exited(active))
+    live = next(alive, None)
     last = job.newest_finished
     newest = job.active[-1].run if job.active else last
     shown = status(spec, job, home_holds)
@@ -130,11 +131,11 @@ def job_view(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: L
         "enabled": spec.enabled,
         "paused": hold_of(job, HoldKind.PAUSE) is not None,
         "tags": list(spec.tags),
-        "pid": None if live is None or live.exited_at is not None else live.job_pid,
+        "pid": None if live is None else live.job_pid,
         "started_at": None if live is None else moment(live.started_at),
         "uptime_seconds": _uptime(live, now),
         "restart_count": 0 if newest is None else newest.restarts,
-        "last_run": moment(_last_start(newest, last)),
+        "last_run": moment(_last_start(job)),
         "last_exit_code": None if newest is None else _last_code(newest, last),
         "next_run": None if is_held else moment(_next_start(job, next_due_at, now)),
         "reason": reason(spec, job, home_holds, lack, now),
@@ -145,9 +146,10 @@ def job_view(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: L
     }
 
 
-def _last_start(newest: Run | None, last: Run | None) -> datetime | None:
-    begun = (run.started_at for run in (newest, last) if run is not None)
-    return next((at for at in begun if at is not None), None)
+def _last_start(job: JobState) -> datetime | None:
+    runs = [active.run for active in job.active]
+    runs += [job.newest_finished] if job.newest_finished is not None else []
+    return max((run.started_at for run in runs if run.started_at is not None), default=None)
 
 
 def _last_code(newest: Run, last: Run | None) -> int | None:
