@@ -50,6 +50,17 @@ from procclaw.model.state import (
     Terms,
     Trigger,
 )
+from procclaw.system.store.tables import (
+    ATTEMPTS,
+    CURSORS,
+    EVENTS,
+    HOLDS,
+    INTENTS,
+    RUNS,
+    SCHEMA,
+    SLOTS,
+    Table,
+)
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x50434C57
@@ -57,185 +68,6 @@ BUSY_SECONDS = 5.0
 RESERVE_BYTES = 8 * 1024 * 1024
 SPARE_PAGES = 128
 """Half a megabyte: some hundred commits, each of which makes less than a page on average."""
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE specs (hash TEXT PRIMARY KEY, document TEXT NOT NULL, loaded_at INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE cursors (
-    job_id TEXT PRIMARY KEY, schedule_key TEXT NOT NULL, judged_until INTEGER NOT NULL, next_due_at INTEGER
-) WITHOUT ROWID;
-CREATE TABLE slots (
-    job_id TEXT NOT NULL, first_due_at INTEGER NOT NULL, last_due_at INTEGER NOT NULL, total INTEGER NOT NULL,
-    outcome TEXT NOT NULL, reason TEXT, run_id TEXT, noticed_at INTEGER NOT NULL,
-    PRIMARY KEY (job_id, first_due_at), CHECK (first_due_at <= last_due_at)
-) WITHOUT ROWID;
-CREATE TABLE runs (
-    id TEXT PRIMARY KEY, job_id TEXT NOT NULL, occasion TEXT NOT NULL, trigger TEXT NOT NULL, state TEXT NOT NULL,
-    queued_at INTEGER NOT NULL, not_before_at INTEGER NOT NULL, scheduled_at INTEGER, started_at INTEGER,
-    finished_at INTEGER, reason TEXT, detail TEXT NOT NULL, attempts INTEGER NOT NULL, failures INTEGER NOT NULL,
-    restarts INTEGER NOT NULL, ending TEXT, ending_force INTEGER NOT NULL, despite_disabled INTEGER NOT NULL,
-    process_hash TEXT NOT NULL, exit_code INTEGER, waiting_since INTEGER,
-    UNIQUE (job_id, occasion)
-);
-CREATE INDEX runs_active ON runs (job_id) WHERE finished_at IS NULL;
-CREATE INDEX runs_finished ON runs (job_id) WHERE finished_at IS NOT NULL;
-CREATE INDEX runs_by_time ON runs (queued_at);
-CREATE TABLE attempts (
-    id TEXT PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, job_id TEXT NOT NULL,
-    number INTEGER NOT NULL, mark TEXT NOT NULL, boot_id TEXT NOT NULL, created_at INTEGER NOT NULL,
-    terms TEXT NOT NULL, instance INTEGER NOT NULL, pid INTEGER, start_ticks INTEGER, job_pid INTEGER,
-    started_at INTEGER, blank_launches INTEGER NOT NULL, refusal TEXT, stop TEXT, exited_at INTEGER, exit_code INTEGER,
-    ended_at INTEGER, reason TEXT, detail TEXT NOT NULL, cpu_seconds REAL, max_rss_mb REAL, stdout TEXT, stderr TEXT,
-    UNIQUE (run_id, number)
-);
-CREATE INDEX attempts_live ON attempts (job_id) WHERE ended_at IS NULL;
-CREATE TABLE holds (
-    job_id TEXT NOT NULL, kind TEXT NOT NULL, since INTEGER NOT NULL, by TEXT NOT NULL, PRIMARY KEY (job_id, kind)
-) WITHOUT ROWID;
-CREATE TABLE intents (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL, kind TEXT NOT NULL, force INTEGER NOT NULL,
-    requested_at INTEGER NOT NULL, requested_by TEXT NOT NULL, state TEXT NOT NULL, message TEXT NOT NULL, run_id TEXT,
-    resolved_at INTEGER
-);
-CREATE INDEX intents_open ON intents (job_id) WHERE resolved_at IS NULL;
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT NOT NULL, job_id TEXT, fields TEXT NOT NULL
-);
-CREATE INDEX events_by_job ON events (job_id, id);
-"""
-
-
-class _Codec(NamedTuple):
-    """How one kind of value is written to a column and read back; neither sees None."""
-
-    write: Callable[[Any], Any]
-    read: Callable[[Any], Any]
-
-
-_TIME = _Codec(to_microseconds, from_microseconds)
-_FLAG = _Codec(int, bool)
-
-
-def _word(kind: type[StrEnum]) -> _Codec:
-    return _Codec(str, kind)
-
-
-def _write_stop(stop: StopOrder) -> str:
-    moments = (stop.asked_at, stop.signalled_at, stop.killed_at, stop.last_killed_at)
-    return json.dumps([stop.reason, stop.force, *(None if at is None else to_microseconds(at) for at in moments)])
-
-
-def _read_stop(text: str) -> StopOrder:
-    reason, force, *times = json.loads(text)
-    asked_at, *sent_at = (None if at is None else from_microseconds(at) for at in times)
-    assert asked_at is not None
-    return StopOrder(Reason(reason), asked_at, force, *sent_at)
-
-
-def _read_terms(text: str) -> Terms:
-    signal, grace, leftovers, success, timeout, process_hash = json.loads(text)
-    return Terms(signal, grace, Leftovers(leftovers), tuple(success), timeout, process_hash)
-
-
-_TERMS = _Codec(json.dumps, _read_terms)
-_STOP = _Codec(_write_stop, _read_stop)
-_SLICE = _Codec(json.dumps, lambda text: Slice(*json.loads(text)))
-_FIELDS = _Codec(lambda fields: json.dumps(dict(fields)), lambda text: tuple(json.loads(text).items()))
-
-
-class _Table:
-    """The one place where a value's fields and a table's columns meet."""
-
-    def __init__(self, name: str, row: type[Any], key: tuple[str, ...], codecs: Mapping[str, _Codec]) -> None:
-        self.name = name
-        self.row = row
-        self.fields: tuple[str, ...] = row._fields
-        self._codecs = tuple(codecs.get(field) for field in self.fields)
-        self.columns = ", ".join(self.fields)
-        marks = ", ".join("?" * len(self.fields))
-        update = ", ".join(f"{field} = excluded.{field}" for field in self.fields if field not in key)
-        self.insert = f"INSERT INTO {name} ({self.columns}) VALUES ({marks})"
-        self.upsert = f"{self.insert} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {update}"
-
-    def write(self, value: tuple[Any, ...]) -> list[Any]:
-        return [
-            item if codec is None or item is None else codec.write(item)
-            for item, codec in zip(value, self._codecs, strict=True)
-        ]
-
-    def read(self, columns: Sequence[Any]) -> Any:
-        return self.row(
-            *(
-                item if codec is None or item is None else codec.read(item)
-                for item, codec in zip(columns, self._codecs, strict=True)
-            )
-        )
-
-
-_RUNS = _Table(
-    "runs",
-    Run,
-    ("id",),
-    {
-        "trigger": _word(Trigger),
-        "state": _word(RunState),
-        "queued_at": _TIME,
-        "not_before_at": _TIME,
-        "scheduled_at": _TIME,
-        "started_at": _TIME,
-        "finished_at": _TIME,
-        "waiting_since": _TIME,
-        "reason": _word(Reason),
-        "ending": _word(Reason),
-        "ending_force": _FLAG,
-        "despite_disabled": _FLAG,
-    },
-)
-_ATTEMPTS = _Table(
-    "attempts",
-    Attempt,
-    ("id",),
-    {
-        "created_at": _TIME,
-        "terms": _TERMS,
-        "started_at": _TIME,
-        "refusal": _word(Reason),
-        "stop": _STOP,
-        "exited_at": _TIME,
-        "ended_at": _TIME,
-        "reason": _word(Reason),
-        "stdout": _SLICE,
-        "stderr": _SLICE,
-    },
-)
-_SLOTS = _Table(
-    "slots",
-    Slots,
-    ("job_id", "first_due_at"),
-    {
-        "first_due_at": _TIME,
-        "last_due_at": _TIME,
-        "outcome": _word(SlotOutcome),
-        "reason": _word(Reason),
-        "noticed_at": _TIME,
-    },
-)
-_CURSORS = _Table("cursors", Cursor, ("job_id",), {"judged_until": _TIME, "next_due_at": _TIME})
-_HOLDS = _Table("holds", Hold, ("job_id", "kind"), {"kind": _word(HoldKind), "since": _TIME})
-_INTENTS = _Table(
-    "intents",
-    Intent,
-    ("id",),
-    {
-        "kind": _word(IntentKind),
-        "force": _FLAG,
-        "requested_at": _TIME,
-        "state": _word(IntentState),
-        "resolved_at": _TIME,
-    },
-)
-_EVENTS = _Table("events", Event, ("id",), {"at": _TIME, "fields": _FIELDS})
-
 
 Row = Run | Attempt | Slots | Cursor | Hold | Intent | Event | HoldLifted | SlotsWithdrawn | JobForgotten
 
@@ -291,7 +123,7 @@ class Store:
         with self._writing():
             if not self._is_empty():
                 return  # another process was quicker
-            for statement in _SCHEMA.split(";\n"):
+            for statement in SCHEMA.split(";\n"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -453,19 +285,19 @@ class Store:
         execute = self._db.execute
         match row:
             case Run():
-                execute(_RUNS.upsert, _RUNS.write(row))
+                execute(RUNS.upsert, RUNS.write(row))
             case Attempt():
-                execute(_ATTEMPTS.upsert, _ATTEMPTS.write(row))
+                execute(ATTEMPTS.upsert, ATTEMPTS.write(row))
             case Slots():
                 self._record_slots(row)
             case Cursor():
-                execute(_CURSORS.upsert, _CURSORS.write(row))
+                execute(CURSORS.upsert, CURSORS.write(row))
             case Hold():
-                execute(_HOLDS.upsert, _HOLDS.write(row))
+                execute(HOLDS.upsert, HOLDS.write(row))
             case Intent():
-                execute(_INTENTS.upsert, _INTENTS.write(row))
+                execute(INTENTS.upsert, INTENTS.write(row))
             case Event():
-                execute(_EVENTS.insert, [*_EVENTS.write(row)[:-1], None])
+                execute(EVENTS.insert, [*EVENTS.write(row)[:-1], None])
             case HoldLifted():
                 execute("DELETE FROM holds WHERE job_id = ? AND kind = ?", (row.job_id, row.kind))
             case SlotsWithdrawn():
@@ -489,13 +321,13 @@ class Store:
         others = [other for other in nearest if (other[0], other[2]) != (first_due_at, row.run_id)]
         if any(last_due_at >= first_due_at for _, last_due_at, _ in others):
             raise StoreError(f"{self._path}: a slot of {row.job_id} would be in the ledger twice: {row}")
-        self._db.execute(_SLOTS.upsert, _SLOTS.write(row))
+        self._db.execute(SLOTS.upsert, SLOTS.write(row))
 
     def add_intent(self, intent: Intent) -> int:
         """Record a request and give it its id."""
 
         def body() -> int:
-            cursor = self._db.execute(_INTENTS.insert, [None, *_INTENTS.write(intent)[1:]])
+            cursor = self._db.execute(INTENTS.insert, [None, *INTENTS.write(intent)[1:]])
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
@@ -611,7 +443,7 @@ class Store:
                 raise
             raise translated from error
 
-    def _select(self, table: _Table, chosen: str | None, where: str = "", order: str = "") -> list[Any]:
+    def _select(self, table: Table, chosen: str | None, where: str = "", order: str = "") -> list[Any]:
         sql = f"SELECT {table.columns} FROM {table.name}"
         conditions = [where] if where else []
         if chosen is not None:
@@ -624,19 +456,19 @@ class Store:
     def _job_states(
         self, chosen: str | None, now: datetime | None, run_ats: Mapping[str, datetime]
     ) -> dict[str, JobState]:
-        live = {attempt.run_id: attempt for attempt in self._select(_ATTEMPTS, chosen, "ended_at IS NULL")}
+        live = {attempt.run_id: attempt for attempt in self._select(ATTEMPTS, chosen, "ended_at IS NULL")}
         active: dict[str, list[ActiveRun]] = {}
-        for run in self._select(_RUNS, chosen, "finished_at IS NULL", " ORDER BY rowid"):
+        for run in self._select(RUNS, chosen, "finished_at IS NULL", " ORDER BY rowid"):
             attempt = live.get(run.id)
             seen = None if attempt is None else Observed(attempt, Sight(RecordPhase.MISSING))
             active.setdefault(run.job_id, []).append(ActiveRun(run, seen))
         holds: dict[str, list[Hold]] = {}
-        for hold in self._select(_HOLDS, chosen):
+        for hold in self._select(HOLDS, chosen):
             holds.setdefault(hold.job_id, []).append(hold)
         intents: dict[str, list[Intent]] = {}
-        for intent in self._select(_INTENTS, chosen, "resolved_at IS NULL", " ORDER BY id"):
+        for intent in self._select(INTENTS, chosen, "resolved_at IS NULL", " ORDER BY id"):
             intents.setdefault(intent.job_id, []).append(intent)
-        cursors = {cursor.job_id: cursor for cursor in self._select(_CURSORS, chosen)}
+        cursors = {cursor.job_id: cursor for cursor in self._select(CURSORS, chosen)}
         ran_later: dict[str, list[datetime]] = {}
         for cursor in cursors.values():
             later = "SELECT first_due_at FROM slots WHERE job_id = ? AND first_due_at > ? AND run_id IS NOT NULL"
@@ -669,11 +501,11 @@ class Store:
     def _slots_at(self, job_id: str, moment: datetime) -> Slots | None:
         """The row of the ledger that covers the moment; rows never overlap, so none but the last before it can."""
         rows = self._db.execute(
-            f"SELECT {_SLOTS.columns} FROM slots WHERE job_id = ? AND first_due_at <= ? "
+            f"SELECT {SLOTS.columns} FROM slots WHERE job_id = ? AND first_due_at <= ? "
             "ORDER BY first_due_at DESC LIMIT 1",
             (job_id, to_microseconds(moment)),
         )
-        found: list[Slots] = [_SLOTS.read(row) for row in rows]
+        found: list[Slots] = [SLOTS.read(row) for row in rows]
         return found[0] if found and found[0].last_due_at >= moment else None
 
     def _slots_around(self, job_id: str, moment: datetime) -> Slots | None:
@@ -688,9 +520,9 @@ class Store:
             f"ORDER BY r.rowid DESC LIMIT 1) FROM ({jobs}) j"
         )
         rows = self._db.execute(
-            f"SELECT {_RUNS.columns} FROM runs WHERE id IN ({newest})", () if chosen is None else (chosen,)
+            f"SELECT {RUNS.columns} FROM runs WHERE id IN ({newest})", () if chosen is None else (chosen,)
         )
-        return [_RUNS.read(row) for row in rows]
+        return [RUNS.read(row) for row in rows]
 
     def has_intents(self, job_id: str) -> bool:
         """Whether a request about this job (or the home) is not answered yet."""
@@ -702,19 +534,19 @@ class Store:
     # --- what people ask ---
 
     def intent(self, intent_id: int) -> Intent | None:
-        rows = self._read(f"SELECT {_INTENTS.columns} FROM intents WHERE id = ?", (intent_id,))
-        found: Intent | None = _INTENTS.read(rows[0]) if rows else None
+        rows = self._read(f"SELECT {INTENTS.columns} FROM intents WHERE id = ?", (intent_id,))
+        found: Intent | None = INTENTS.read(rows[0]) if rows else None
         return found
 
     def run(self, run_id: str) -> Run | None:
-        rows = self._read(f"SELECT {_RUNS.columns} FROM runs WHERE id = ?", (run_id,))
-        found: Run | None = _RUNS.read(rows[0]) if rows else None
+        rows = self._read(f"SELECT {RUNS.columns} FROM runs WHERE id = ?", (run_id,))
+        found: Run | None = RUNS.read(rows[0]) if rows else None
         return found
 
     def runs_like(self, prefix: str) -> tuple[Run, ...]:
         """Runs whose id begins so; at most two are looked for, to tell one from several."""
-        rows = self._read(f"SELECT {_RUNS.columns} FROM runs WHERE id >= ? AND id < ? LIMIT 2", (prefix, prefix + "~"))
-        return tuple(_RUNS.read(row) for row in rows)
+        rows = self._read(f"SELECT {RUNS.columns} FROM runs WHERE id >= ? AND id < ? LIMIT 2", (prefix, prefix + "~"))
+        return tuple(RUNS.read(row) for row in rows)
 
     def runs(self, job_id: str | None = None, limit: int = 50, state: RunState | None = None) -> tuple[Run, ...]:
         """The newest runs, newest first."""
@@ -726,28 +558,28 @@ class Store:
             conditions.append("state = ?")
             parameters.append(state)
         rows = self._read(
-            f"SELECT {_RUNS.columns} FROM runs WHERE {' AND '.join(conditions)} "
+            f"SELECT {RUNS.columns} FROM runs WHERE {' AND '.join(conditions)} "
             "ORDER BY queued_at DESC, rowid DESC LIMIT ?",
             [*parameters, limit],
         )
-        return tuple(_RUNS.read(row) for row in rows)
+        return tuple(RUNS.read(row) for row in rows)
 
     def attempts(self, run_id: str) -> tuple[Attempt, ...]:
-        rows = self._read(f"SELECT {_ATTEMPTS.columns} FROM attempts WHERE run_id = ? ORDER BY number", (run_id,))
-        return tuple(_ATTEMPTS.read(row) for row in rows)
+        rows = self._read(f"SELECT {ATTEMPTS.columns} FROM attempts WHERE run_id = ? ORDER BY number", (run_id,))
+        return tuple(ATTEMPTS.read(row) for row in rows)
 
     def attempts_since(self, job_id: str, since: datetime) -> tuple[Attempt, ...]:
         """A job's attempts that were alive at `since` or later, oldest first."""
         rows = self._read(
-            f"SELECT {_ATTEMPTS.columns} FROM attempts WHERE job_id = ? AND (ended_at IS NULL OR ended_at >= ?) "
+            f"SELECT {ATTEMPTS.columns} FROM attempts WHERE job_id = ? AND (ended_at IS NULL OR ended_at >= ?) "
             "ORDER BY created_at",
             (job_id, to_microseconds(since)),
         )
-        return tuple(_ATTEMPTS.read(row) for row in rows)
+        return tuple(ATTEMPTS.read(row) for row in rows)
 
     def live_attempts(self) -> tuple[Attempt, ...]:
-        rows = self._read(f"SELECT {_ATTEMPTS.columns} FROM attempts WHERE ended_at IS NULL")
-        return tuple(_ATTEMPTS.read(row) for row in rows)
+        rows = self._read(f"SELECT {ATTEMPTS.columns} FROM attempts WHERE ended_at IS NULL")
+        return tuple(ATTEMPTS.read(row) for row in rows)
 
     def ledger(self, job_id: str | None = None, since: datetime | None = None, limit: int = 100) -> tuple[Slots, ...]:
         """The newest rows, newest first."""
@@ -759,11 +591,11 @@ class Store:
             conditions.append("last_due_at >= ?")
             parameters.append(to_microseconds(since))
         rows = self._read(
-            f"SELECT {_SLOTS.columns} FROM slots WHERE {' AND '.join(conditions)} "
+            f"SELECT {SLOTS.columns} FROM slots WHERE {' AND '.join(conditions)} "
             "ORDER BY last_due_at DESC, job_id LIMIT ?",
             [*parameters, limit],
         )
-        return tuple(_SLOTS.read(row) for row in rows)
+        return tuple(SLOTS.read(row) for row in rows)
 
     def events(self, after_id: int = 0, job_id: str | None = None, newest: int | None = None) -> tuple[Event, ...]:
         """Events later than `after_id`, oldest first; `newest` keeps that many of the newest."""
@@ -772,10 +604,10 @@ class Store:
             conditions.append("job_id = ?")
             parameters.append(job_id)
         rows = self._read(
-            f"SELECT {_EVENTS.columns} FROM events WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
+            f"SELECT {EVENTS.columns} FROM events WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
             [*parameters, -1 if newest is None else newest],
         )
-        return tuple(_EVENTS.read(row) for row in reversed(rows))
+        return tuple(EVENTS.read(row) for row in reversed(rows))
 
     def counts(self) -> dict[str, int]:
         """Rows per table, for people and tests of growth."""
