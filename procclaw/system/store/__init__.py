@@ -16,23 +16,18 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from procclaw.model.clock import from_microseconds, to_microseconds
 from procclaw.model.errors import DiskFull, StoreError
-from procclaw.model.spec import Leftovers
 from procclaw.model.state import (
     ActiveRun,
     Attempt,
     Cursor,
     Event,
     Hold,
-    HoldKind,
     HoldLifted,
     Intent,
-    IntentKind,
-    IntentState,
     JobForgotten,
     JobState,
     Lack,
@@ -42,13 +37,8 @@ from procclaw.model.state import (
     Run,
     RunState,
     Sight,
-    Slice,
-    SlotOutcome,
     Slots,
     SlotsWithdrawn,
-    StopOrder,
-    Terms,
-    Trigger,
 )
 from procclaw.system.store.tables import (
     ATTEMPTS,
