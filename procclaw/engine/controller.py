@@ -188,7 +188,9 @@ class Controller:
     def _answer_home(self, now: datetime) -> None:
         """Without a configuration nothing is decided about jobs; who asked something of the home waits all the same."""
         home = self._store.job_states([HOME])[HOME]
-        writes = plan_home(State(self._processes.boot_id(), {HOME: home}, home.holds), now).writes
+        state = State(self._processes.boot_id(), {HOME: home}, home.holds)
+        # What has a record is taken in, and stopped, with the first good configuration.
+        writes = plan_home(state, now, is_quiet=not self._processes.records()).writes
         events = journal.events(writes, now)
         # Not marked as a commit of this moment: that would hide that the database was restored. On a full disk the
         # request stays open.
@@ -316,8 +318,13 @@ class Controller:
                 self._processes.remove_record(record)
                 continue
             self._log.line("warning", "record without attempt adopted", record=record, phase=sight.phase)
-            # Not marked as a commit of this moment: that would hide that the database was restored.
-            self._store.record(rows)
+            try:
+                # Not marked as a commit of this moment: that would hide that the database was restored.
+                self._store.record(rows)
+            except DiskFull as error:
+                # What cannot be recorded counts against no limit, so nothing may be started beside it.
+                self._lack = Lack(Reason.NO_DISK, str(error), after(now, RETRY_LACK_SECONDS))
+                return
 
     def _lost_until(self, now: datetime) -> datetime | None:
         """Up to when nobody can tell what ran; None: the database is the newest there has been.

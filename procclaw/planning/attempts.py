@@ -11,7 +11,7 @@ from procclaw.model.spec import Leftovers
 from procclaw.model.state import Attempt, Observed, Process, Reason, RecordPhase, RunState, StopOrder
 from procclaw.planning.actions import Relaunch, Signal
 from procclaw.planning.draft import Draft, Going
-from procclaw.planning.gates import Gate, enabled_gate, resource_gate, standing_gates
+from procclaw.planning.gates import Gate, enabled_gate, place_gate, resource_gate, standing_gates
 from procclaw.planning.outcome import after_attempt, ended, natural_end
 
 SWEEP_SECONDS = 0.05
@@ -163,6 +163,16 @@ def names(processes: tuple[Process, ...]) -> str:
     )
 
 
+def _begun_beside(draft: Draft, going: Going) -> int:
+    """The job's other attempts that have or get a process: the limit may be lower than when this one was planned."""
+    others = [each for each in draft.going if each is not going and each.live is not None]
+    return sum(1 for each in others if each.run.id in draft.relaunched or not _is_blank(each))
+
+
+def _is_blank(going: Going) -> bool:
+    return going.live is not None and going.live.sight.phase is RecordPhase.BLANK
+
+
 def relaunch(draft: Draft, going: Going, live: Observed) -> None:
     """The manager died between recording a start and making it, or the process died before it wrote its pid."""
     attempt, run = live.attempt, going.run
@@ -176,6 +186,7 @@ def relaunch(draft: Draft, going: Going, live: Observed) -> None:
     gates = (
         enabled_gate(draft.spec, run),
         *standing_gates(draft.spec, draft.job_now(), draft.state.home_holds),
+        place_gate(run, draft.spec, _begun_beside(draft, going)),
         resource_gate(draft.state.lack, draft.now),
     )
     closed = next((gate for gate in gates if gate.reason is not None), None)

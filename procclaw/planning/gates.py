@@ -93,15 +93,17 @@ def run_gates(run: Run, spec: JobSpec, live: int, lack: Lack | None, now: dateti
         yield Gate("time", Reason.RETRY_DELAY, detail, None, run.not_before_at, f"procclaw restart {run.job_id}")
     else:
         yield Gate("time", Reason.JITTER, "its jitter", run.queued_at, run.not_before_at, f"procclaw run {run.job_id}")
+    yield place_gate(run, spec, live)
+    yield resource_gate(lack, now)
+
+
+def place_gate(run: Run, spec: JobSpec, live: int) -> Gate:
+    """Closed while as many of the job's attempts as there may be are not over."""
     limit = 1 if spec.type is JobType.CONTINUOUS else spec.concurrency.max_instances
     if live < limit:
-        yield Gate("max_instances")
-    else:
-        detail = f"{live} of at most {limit} running"
-        yield Gate(
-            "max_instances", Reason.MAX_INSTANCES, detail, run.waiting_since, None, f"procclaw stop {run.job_id}"
-        )
-    yield resource_gate(lack, now)
+        return Gate("max_instances")
+    detail = f"{live} of at most {limit} running"
+    return Gate("max_instances", Reason.MAX_INSTANCES, detail, run.waiting_since, None, f"procclaw stop {run.job_id}")
 
 
 def resource_gate(lack: Lack | None, now: datetime) -> Gate:
