@@ -8,8 +8,23 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from procclaw.model.spec import LogPolicy
-from procclaw.model.state import Attempt, Launch, Launched, LaunchRefused, LaunchUndecided, Process, Sight, Slice
+from procclaw.model.outside import LockClaim, Notice, Probe
+from procclaw.model.spec import LogPolicy, TriggerSpec
+from procclaw.model.state import (
+    Attempt,
+    Delivery,
+    FilesSeen,
+    Launch,
+    Launched,
+    LaunchRefused,
+    LaunchUndecided,
+    LockSight,
+    Measure,
+    ProbeResult,
+    Process,
+    Sight,
+    Slice,
+)
 
 
 class Processes(Protocol):
@@ -45,6 +60,12 @@ class Processes(Protocol):
     def members(self, attempts: Sequence[Attempt]) -> Mapping[str, tuple[Process, ...]]:
         """By attempt id, what is alive of each, its shim excepted: one look at the process table for all."""
 
+    def measure(self, attempts: Sequence[Attempt]) -> Mapping[str, Measure]:
+        """By attempt id, what the processes of each use, taken together, its shim excepted: one look for all.
+
+        An attempt of which nothing is alive is missing.
+        """
+
     def signal_attempt(self, attempt: Attempt, members: Sequence[Process], signum: int) -> None:
         """Signal the attempt's process group and each member whose start time still matches.
 
@@ -67,3 +88,71 @@ class Output(Protocol):
 
     def close(self, opened: Slice) -> Slice:
         """The slice with its end filled in from the log as it stands."""
+
+
+class Probes(Protocol):
+    """Health checks, which go on while the loop does."""
+
+    def begin(self, probe: Probe) -> None:
+        """Begin a check; returns at once. A check of the same attempt that is still under way is dropped."""
+
+    def results(self) -> tuple[ProbeResult, ...]:
+        """What has come of checks since the last question."""
+
+
+class Notifier(Protocol):
+    """Telling people, which may take its time as well."""
+
+    def begin(self, notice: Notice) -> None:
+        """Begin a delivery; returns at once."""
+
+    def results(self) -> tuple[Delivery, ...]:
+        """What has come of deliveries since the last question."""
+
+
+class Locks(Protocol):
+    """Locks that jobs ask for; free exactly when the last process of their holder is gone."""
+
+    def look(self, claims: Sequence[LockClaim]) -> Mapping[str, LockSight]:
+        """Try to take each of these locks, for this cycle; by `LockClaim.lock`, what came of it.
+
+        Claims of one lock are given in their order; it is taken for the first of them.
+        """
+
+    def hand_over(self, lock: str, holder: str) -> tuple[int, int]:
+        """The descriptor and the fencing token of a lock taken by `look`, for the attempt (`holder`) that gets it.
+
+        The descriptor stays ours to close; `let_go` does.
+        """
+
+    def let_go(self) -> None:
+        """Close what `look` has taken: what was handed over stays locked by whoever inherited it."""
+
+
+class WorkFiles(Protocol):
+    """The directory of files that an attempt and ProcClaw leave for each other."""
+
+    def make(self, attempt_id: str, user: str | None, files: Mapping[str, bytes]) -> str:
+        """Make an attempt's directory with these files in it and return its path; one that is there is used again.
+
+        With `user` it belongs to that account, in a place which that can reach. Raises ProcclawError, DiskFull.
+        """
+
+    def result(self, attempt_id: str) -> tuple[str | None, str]:
+        """The JSON text that the attempt left as its result, None when there is none; and what is wrong with it."""
+
+    def remove(self, attempt_id: str) -> None:
+        """Delete the directory; none there is fine."""
+
+    def attempts(self) -> tuple[str, ...]:
+        """Ids of the attempts that have one."""
+
+
+class Spool(Protocol):
+    """Directories whose files trigger jobs."""
+
+    def look(self, job_id: str, triggers: Sequence[TriggerSpec]) -> FilesSeen:
+        """One look at all files that match. A file is settled once it has not changed for a while and nobody writes."""
+
+    def delete(self, path: str, identity: str) -> bool:
+        """Delete a file if it is still the same; whether it is gone."""

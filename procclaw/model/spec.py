@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from procclaw.model.clock import from_microseconds
@@ -49,6 +50,72 @@ class Leftovers(StrEnum):
     KEEP = "keep"
 
 
+class Priority(StrEnum):
+    """Who goes first among runs that wait; in this order."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        return _RANKS[self]
+
+
+_RANKS = {priority: rank for rank, priority in enumerate(Priority)}
+
+
+class Condition(StrEnum):
+    """What a dependency asks of the other job. `before_complete` is not among them: see `Dependency`."""
+
+    AFTER_START = "after_start"
+    AFTER_HEALTHY = "after_healthy"
+    AFTER_COMPLETE = "after_complete"
+
+
+class CheckType(StrEnum):
+    PROCESS = "process"
+    NONE = "none"
+    HTTP = "http"
+    TCP = "tcp"
+    FILE = "file"
+    EXEC = "exec"
+
+
+class OnUnhealthy(StrEnum):
+    RESTART = "restart"
+    ALERT = "alert"
+
+
+class LockProvider(StrEnum):
+    FILE = "file"
+    SQLITE = "sqlite"
+
+
+class TriggerType(StrEnum):
+    WEBHOOK = "webhook"
+    FILE = "file"
+
+
+class LimitAction(StrEnum):
+    WARN = "warn"
+    KILL = "kill"
+    RESTART = "restart"
+
+
+class WorkflowType(StrEnum):
+    CHAIN = "chain"
+    GROUP = "group"
+    CHORD = "chord"
+
+
+class OnFailure(StrEnum):
+    STOP = "stop"
+    CONTINUE = "continue"
+    RETRY = "retry"
+
+
 class CatchUp(NamedTuple):
     policy: CatchUpPolicy
     within_seconds: float
@@ -83,6 +150,122 @@ class LogPolicy(NamedTuple):
     timestamps: bool
 
 
+class Dependency(NamedTuple):
+    """What a job's run waits for before its first attempt.
+
+    `before_complete`, declared at the job that goes first, stands here as `after_complete` of the one that waits.
+    """
+
+    job: str
+    condition: Condition
+    timeout_seconds: float | None
+    """How long to wait for it; None: as long as it takes."""
+
+
+class HealthCheck(NamedTuple):
+    type: CheckType
+    interval_seconds: float
+    timeout_seconds: float
+    start_period_seconds: float
+    failures: int
+    """Failed checks in a row that make the job unhealthy."""
+    on_unhealthy: OnUnhealthy
+    url: str | None
+    method: str
+    expected_status: int
+    expected_body: str | None
+    """What the answer contains; None: anything."""
+    path: str | None
+    max_age_seconds: float
+    host: str
+    port: int | None
+    cmd: str | tuple[str, ...] | None
+
+    @property
+    def is_probed(self) -> bool:
+        """Whether somebody has to go and look: that the process lives is known anyway."""
+        return self.type not in (CheckType.PROCESS, CheckType.NONE)
+
+
+class Dedup(NamedTuple):
+    window_seconds: float
+    use_params: bool
+
+
+class Lock(NamedTuple):
+    name: str
+    provider: LockProvider
+    path: str | None
+    """None: inside the home."""
+    timeout_seconds: float
+    """How long to wait for it."""
+
+
+class TriggerSpec(NamedTuple):
+    type: TriggerType
+    auth_token: str | None
+    hmac_secret: str | None
+    watch_path: str | None
+    pattern: str
+    delete_after: bool
+
+
+class Param(NamedTuple):
+    name: str
+    default: str | None
+    description: str
+    is_required: bool
+    pattern: str | None
+
+
+class Resources(NamedTuple):
+    max_memory_mb: float | None
+    max_cpu_percent: float | None
+    action: LimitAction
+    check_interval_seconds: float
+
+
+class AlertPolicy(NamedTuple):
+    """What people are told about a job, and how; what the job leaves open is as procclaw.yaml has it."""
+
+    on_failure: bool
+    on_max_retries: bool
+    on_health_fail: bool
+    on_recovered: bool
+    on_missed: bool
+    webhook: str | None
+    command: str | tuple[str, ...] | None
+    cooldown_seconds: float
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether there is any way to tell anybody."""
+        return self.webhook is not None or self.command is not None
+
+
+class Expect(NamedTuple):
+    """When the job should have succeeded; one of the two is set."""
+
+    every_seconds: float | None
+    by: str | None
+    """A time of day, HH:MM, in the job's zone."""
+
+
+class WorkflowSpec(NamedTuple):
+    type: WorkflowType
+    jobs: tuple[str, ...]
+    callback: str | None
+    on_failure: OnFailure
+    max_parallel: int | None
+    timeout_seconds: float | None
+    pass_results: bool
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The job of each step, the callback last."""
+        return self.jobs if self.callback is None else (*self.jobs, self.callback)
+
+
 class JobSpec(NamedTuple):
     id: str
     name: str
@@ -92,6 +275,11 @@ class JobSpec(NamedTuple):
     cwd: str | None
     env: tuple[tuple[str, str], ...]
     env_file: str | None
+    user: str | None
+    """Name or number of the account it runs as; None: ours."""
+    group: str | None
+    umask: int | None
+    nice: int | None
     type: JobType
     enabled: bool
     schedule: tuple[str, ...]
@@ -107,15 +295,31 @@ class JobSpec(NamedTuple):
     shutdown: Shutdown
     concurrency: Concurrency
     log: LogPolicy
-    depends_on: tuple[str, ...]
-    has_health_check: bool
-    """False for a check of type none: the job's health is then not judged."""
+    health_check: HealthCheck
+    depends_on: tuple[Dependency, ...]
+    """Of its own declaration and of those that must come before it by theirs."""
+    queue: str | None
+    priority: Priority
+    dedup: Dedup | None
+    lock: Lock | None
+    triggers: tuple[TriggerSpec, ...]
+    """Those that are enabled."""
+    params: tuple[Param, ...]
+    resources: Resources | None
+    """None: no limits."""
+    alerts: AlertPolicy
+    expect: Expect | None
     not_built: tuple[str, ...]
     """Fields this job uses whose behaviour this version lacks; such a job is held and says so."""
     process_hash: str
     """Of each field its process can see; a running continuous job is restarted when one of them changes."""
     source: str
     """File and line of its entry, for messages."""
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether `queue` and `max_parallel` count it."""
+        return self.type is not JobType.CONTINUOUS
 
 
 class HistoryPolicy(NamedTuple):
@@ -130,6 +334,8 @@ class Config(NamedTuple):
     port: int
     log_level: str
     resync_seconds: float
+    max_parallel: int | None
+    """How many runs that end by themselves may have a process at one time; None: no limit."""
     pass_env: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     timezone: str
@@ -143,6 +349,12 @@ class Spec(NamedTuple):
     config: Config
     hash: str
     """Of the document; equal hashes mean equal specs."""
+    queues: Mapping[str, int] = MappingProxyType({})
+    """By name the limits that are declared; a queue without one runs one at a time."""
+    workflows: Mapping[str, WorkflowSpec] = MappingProxyType({})
+
+    def queue_limit(self, name: str) -> int:
+        return self.queues.get(name, 1)
 
 
 PROCESS_FIELDS = ("cmd", "cwd", "env", "env_file", "user", "group", "umask", "nice")
@@ -171,8 +383,22 @@ def changed_fields(before: str, after: str) -> tuple[str, ...]:
 
 
 def spec_from_document(document: Document, content_hash: str) -> Spec:
-    jobs = {job_id: job_from_document(job_id, job) for job_id, job in document["jobs"].items()}
-    return Spec(jobs=jobs, config=config_from_document(document["config"]), hash=content_hash)
+    alerts = document["config"]["alerts"]
+    jobs = {job_id: job_from_document(job_id, job, alerts) for job_id, job in document["jobs"].items()}
+    for job_id, job in document["jobs"].items():
+        for each in job["depends_on"]:
+            later = jobs.get(each["job"]) if each["condition"] == _BEFORE_COMPLETE else None
+            if later is not None:
+                # Seen from the other end: there is one rule for both.
+                dependency = Dependency(job_id, Condition.AFTER_COMPLETE, each["timeout"])
+                jobs[later.id] = later._replace(depends_on=(*later.depends_on, dependency))
+    return Spec(
+        jobs=jobs,
+        config=config_from_document(document["config"]),
+        hash=content_hash,
+        queues={name: queue["limit"] for name, queue in document["queues"].items()},
+        workflows={name: workflow_from_document(workflow) for name, workflow in document["workflows"].items()},
+    )
 
 
 def config_from_document(config: Document) -> Config:
@@ -182,6 +408,7 @@ def config_from_document(config: Document) -> Config:
         port=daemon["port"],
         log_level=daemon["log_level"],
         resync_seconds=daemon["resync"],
+        max_parallel=daemon["max_parallel"],
         pass_env=tuple(daemon["pass_env"]),
         env=tuple(config["env"].items()),
         timezone=config["timezone"],
@@ -189,8 +416,23 @@ def config_from_document(config: Document) -> Config:
     )
 
 
-def job_from_document(job_id: str, job: Document) -> JobSpec:
-    cmd = job["cmd"]
+def workflow_from_document(workflow: Document) -> WorkflowSpec:
+    return WorkflowSpec(
+        type=WorkflowType(workflow["type"]),
+        jobs=tuple(workflow["jobs"]),
+        callback=workflow["callback"],
+        on_failure=OnFailure(workflow["on_failure"]),
+        max_parallel=workflow["max_parallel"],
+        timeout_seconds=workflow["timeout"],
+        pass_results=workflow["pass_results"],
+    )
+
+
+_BEFORE_COMPLETE = "before_complete"
+
+
+def job_from_document(job_id: str, job: Document, alerts: Document) -> JobSpec:
+    """`alerts` is the section of procclaw.yaml: what a job leaves open is as it has it."""
     catch_up, retry, shutdown = job["catch_up"], job["retry"], job["shutdown"]
     concurrency, log, run_at = job["concurrency"], job["log"], job["run_at"]
     return JobSpec(
@@ -198,10 +440,14 @@ def job_from_document(job_id: str, job: Document) -> JobSpec:
         name=job["name"],
         description=job["description"],
         tags=tuple(job["tags"]),
-        cmd=cmd if isinstance(cmd, str) else tuple(cmd),
+        cmd=_command(job["cmd"]),
         cwd=job["cwd"],
         env=tuple(job["env"].items()),
         env_file=job["env_file"],
+        user=None if job["user"] is None else str(job["user"]),
+        group=None if job["group"] is None else str(job["group"]),
+        umask=job["umask"],
+        nice=job["nice"],
         type=JobType(job["type"]),
         enabled=job["enabled"],
         schedule=tuple(job["schedule"]),
@@ -219,9 +465,86 @@ def job_from_document(job_id: str, job: Document) -> JobSpec:
             concurrency["max_instances"], concurrency["queue_excess"], concurrency["queue_timeout"]
         ),
         log=LogPolicy(log["max_size"], log["rotate"], log["timestamps"]),
-        depends_on=tuple(dependency["job"] for dependency in job["depends_on"]),
-        has_health_check=job["health_check"]["type"] != "none",
+        health_check=_health_check(job["health_check"]),
+        depends_on=tuple(
+            Dependency(each["job"], Condition(each["condition"]), each["timeout"])
+            for each in job["depends_on"]
+            if each["condition"] != _BEFORE_COMPLETE
+        ),
+        queue=job["queue"],
+        priority=Priority(job["priority"]),
+        dedup=Dedup(job["dedup"]["window_seconds"], job["dedup"]["use_params"]) if job["dedup"]["enabled"] else None,
+        lock=_lock(job["lock"]),
+        triggers=tuple(_trigger(each) for each in job["trigger"] if each["enabled"]),
+        params=tuple(
+            Param(name, param["default"], param["description"], param["required"], param["pattern"])
+            for name, param in job["params"].items()
+        ),
+        resources=_resources(job["resources"]),
+        alerts=_alerts(job["alerts"], alerts),
+        expect=None if job["expect"] is None else Expect(job["expect"]["every"], job["expect"]["by"]),
         not_built=tuple(job["not_built"]),
         process_hash=job["process_hash"],
         source=job["source"],
+    )
+
+
+def _command(cmd: Any) -> Any:
+    return tuple(cmd) if isinstance(cmd, list) else cmd
+
+
+def _health_check(check: Document) -> HealthCheck:
+    return HealthCheck(
+        type=CheckType(check["type"]),
+        interval_seconds=check["interval"],
+        timeout_seconds=check["timeout"],
+        start_period_seconds=check["start_period"],
+        failures=check["failures"],
+        on_unhealthy=OnUnhealthy(check["on_unhealthy"]),
+        url=check["url"],
+        method=check["method"],
+        expected_status=check["expected_status"],
+        expected_body=check["expected_body"],
+        path=check["path"],
+        max_age_seconds=check["max_age"],
+        host=check["host"],
+        port=check["port"],
+        cmd=_command(check["cmd"]),
+    )
+
+
+def _lock(lock: Document) -> Lock | None:
+    if not lock["enabled"]:
+        return None
+    return Lock(lock["name"], LockProvider(lock["provider"]), lock["path"], lock["timeout_seconds"])
+
+
+def _trigger(trigger: Document) -> TriggerSpec:
+    return TriggerSpec(
+        type=TriggerType(trigger["type"]),
+        auth_token=trigger["auth_token"],
+        hmac_secret=trigger["hmac_secret"],
+        watch_path=trigger["watch_path"],
+        pattern=trigger["pattern"],
+        delete_after=trigger["delete_after"],
+    )
+
+
+def _resources(resources: Document) -> Resources | None:
+    memory, cpu = resources["max_memory_mb"], resources["max_cpu_percent"]
+    if memory is None and cpu is None:
+        return None
+    return Resources(memory, cpu, LimitAction(resources["action"]), resources["check_interval"])
+
+
+def _alerts(alerts: Document, common: Document) -> AlertPolicy:
+    return AlertPolicy(
+        on_failure=alerts["on_failure"],
+        on_max_retries=alerts["on_max_retries"],
+        on_health_fail=alerts["on_health_fail"],
+        on_recovered=alerts["on_recovered"],
+        on_missed=alerts["on_missed"],
+        webhook=alerts["webhook"] or common["webhook"],
+        command=_command(alerts["command"] or common["command"]),
+        cooldown_seconds=common["cooldown"],
     )

@@ -21,7 +21,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from procclaw.model.spec import Leftovers
+from procclaw.model.spec import Leftovers, Priority, WorkflowSpec
 
 
 class RunState(StrEnum):
@@ -46,6 +46,21 @@ class Trigger(StrEnum):
     CONTINUOUS = "continuous"
     SCHEDULE = "schedule"
     CATCH_UP = "catch_up"
+    ETA = "eta"
+    """A person named the time."""
+    DEPENDENCY = "dependency"
+    """Another run waits for it."""
+    WEBHOOK = "webhook"
+    FILE = "file"
+    WORKFLOW = "workflow"
+    DEAD_LETTER = "dead_letter"
+    """Put in again from the dead letter queue."""
+
+
+ASKED_FOR = frozenset(
+    {Trigger.MANUAL, Trigger.ETA, Trigger.WEBHOOK, Trigger.FILE, Trigger.WORKFLOW, Trigger.DEAD_LETTER}
+)
+"""Occasions that somebody or something outside made; they go ahead for a disabled job too."""
 
 
 class Reason(StrEnum):
@@ -62,6 +77,11 @@ class Reason(StrEnum):
     COMMAND_NOT_FOUND = "command_not_found"
     NOT_STARTED = "not_started"
     ENVIRONMENT = "environment"
+    UNHEALTHY = "unhealthy"
+    MEMORY_LIMIT = "memory_limit"
+    CPU_LIMIT = "cpu_limit"
+    DEPENDENCY_TIMEOUT = "dependency_timeout"
+    LOCK_TIMEOUT = "lock_timeout"
     # who wanted it ended
     STOP_REQUESTED = "stop_requested"
     RESTART_REQUESTED = "restart_requested"
@@ -71,6 +91,9 @@ class Reason(StrEnum):
     CHANGED = "changed"
     OVERLAP = "overlap"
     LEFTOVERS = "leftovers"
+    CANCELLED = "cancelled"
+    WORKFLOW_TIMEOUT = "workflow_timeout"
+    STEP_FAILED = "step_failed"
     # what a run waits for
     PAUSED = "paused"
     STOPPED = "stopped"
@@ -78,7 +101,12 @@ class Reason(StrEnum):
     RETRY_DELAY = "retry_delay"
     NOT_DUE = "not_due"
     JITTER = "jitter"
+    ETA = "eta"
+    DEPENDENCY = "dependency"
     MAX_INSTANCES = "max_instances"
+    QUEUE = "queue"
+    MAX_PARALLEL = "max_parallel"
+    LOCK = "lock"
     NOT_BUILT = "not_built"
     NO_DISK = "no_disk"
     NO_RESOURCES = "no_resources"
@@ -87,6 +115,7 @@ class Reason(StrEnum):
     UNCHANGED_FOR = "file_settling"
     # what became of a slot or a run that did not run
     SUPERSEDED = "superseded"
+    DEDUP = "dedup"
     DOWN = "down"
     LIMIT = "limit"
     RESTORED = "restored"
@@ -116,6 +145,8 @@ class Hold(NamedTuple):
     kind: HoldKind
     since: datetime
     by: str
+    until: datetime | None = None
+    """When it ends by itself; None: when somebody lifts it."""
 
 
 class StopOrder(NamedTuple):
@@ -187,6 +218,8 @@ class Attempt(NamedTuple):
     detail: str = ""
     cpu_seconds: float | None = None
     max_rss_mb: float | None = None
+    result: str | None = None
+    """The JSON it left in its result file; None: none, or nothing that is JSON."""
     stdout: Slice | None = None
     stderr: Slice | None = None
 
@@ -206,7 +239,9 @@ class Run(NamedTuple):
     id: str
     job_id: str
     occasion: str
-    """What it is for, unique: `slot:<µs>`, `intent:<id>@<µs>`, `continuous:<n>`."""
+    """What it is for, unique: `slot:<µs>`, `intent:<id>@<µs>`, `continuous:<n>`, `dependency:<run>`,
+    `file:<identity>:<path>`, `workflow:<run>:<step>:<try>`.
+    """
     trigger: Trigger
     state: RunState
     queued_at: datetime
@@ -231,12 +266,31 @@ class Run(NamedTuple):
     process_hash: str = ""
     """Continuous runs: what its process was started with, or failed with."""
     exit_code: int | None = None
-    waiting_since: datetime | None = None
-    """Since when it waits for a place (concurrency, queue) and for nothing else; None while it does not."""
+    closed: tuple[tuple[str, datetime], ...] = ()
+    """The gates it stands before, by name, each with since when."""
+    priority: Priority = Priority.NORMAL
+    params: tuple[tuple[str, str], ...] = ()
+    boot_id: str = ""
+    """The boot in which its newest attempt was started; empty: none was."""
+    pulled: tuple[str, ...] = ()
+    """Jobs that were started because it depends on them, each once."""
+    request: int | None = None
+    """The request it stems from, which also has its payload; None: nobody asked."""
+    trigger_file: str | None = None
+    workflow_run: str | None = None
+    step: int | None = None
 
     @property
     def is_active(self) -> bool:
         return self.state in ACTIVE
+
+    @property
+    def is_ahead(self) -> bool:
+        """A person named its time and that has not come: until then it counts for nothing but itself."""
+        return self.trigger is Trigger.ETA and self.state is RunState.QUEUED and self.attempts == 0
+
+    def waits_since(self, gate: str) -> datetime | None:
+        return next((since for name, since in self.closed if name == gate), None)
 
 
 class SlotOutcome(StrEnum):
@@ -272,6 +326,205 @@ class Cursor(NamedTuple):
     """The first slot after `judged_until`; None when there is none."""
 
 
+class Health(NamedTuple):
+    """What the checks of one attempt have shown."""
+
+    job_id: str
+    attempt_id: str
+    is_healthy: bool | None
+    """None: no check has passed yet, and not enough of them have failed."""
+    since: datetime
+    """When `is_healthy` became what it is."""
+    checked_at: datetime | None = None
+    """None: its first check is still to come."""
+    asked_at: datetime | None = None
+    """When the check under way was begun; None: none is."""
+    failures: int = 0
+    """Failed checks in a row that count."""
+    counted_at: datetime | None = None
+    """When a failed check was last counted."""
+    detail: str = ""
+    """What the newest check found."""
+
+
+class Usage(NamedTuple):
+    """What an attempt's processes used, taken together, when somebody last looked."""
+
+    job_id: str
+    attempt_id: str
+    measured_at: datetime
+    cpu_seconds: float
+    """Since it began."""
+    cpu_percent: float | None
+    """Of one processor, since the look before; None: it was the first."""
+    memory_mb: float
+
+
+class AlertKind(StrEnum):
+    FAILURE = "failure"
+    """The first failed attempt of a run."""
+    FAILED = "failed"
+    """A run has failed for good."""
+    UNHEALTHY = "unhealthy"
+    LIMIT = "limit"
+    MISSED = "missed"
+    OVERDUE = "overdue"
+    """A job has not succeeded when `expect` says it should have."""
+    RECOVERED = "recovered"
+
+
+class AlertState(StrEnum):
+    PENDING = "pending"
+    SENT = "sent"
+    SUPPRESSED = "suppressed"
+    """The same was told a moment ago."""
+    UNDELIVERED = "undelivered"
+    """There is no way to tell anybody, or it was tried for as long as is worth it."""
+
+
+class Alert(NamedTuple):
+    """Something people should be told: written together with what causes it, delivered after, under one key."""
+
+    key: str
+    """Stable, so whoever receives it twice can tell."""
+    job_id: str
+    kind: AlertKind
+    raised_at: datetime
+    message: str
+    run_id: str | None = None
+    state: AlertState = AlertState.PENDING
+    tries: int = 0
+    next_try_at: datetime | None = None
+    """None: it is not tried (again)."""
+    asked_at: datetime | None = None
+    """When the delivery under way was begun; None: none is."""
+    done_at: datetime | None = None
+    detail: str = ""
+    """Why it was not delivered (yet)."""
+
+
+class Trouble(NamedTuple):
+    """Something is wrong with a job since it was told; its end is worth telling too."""
+
+    job_id: str
+    kind: AlertKind
+    since: datetime
+
+
+class TroubleOver(NamedTuple):
+    """To be written: the job is well again in this respect."""
+
+    job_id: str
+    kind: AlertKind
+
+
+class Watch(NamedTuple):
+    """Since when a job's `expect` counts: since it was declared so, or a person let the job go again."""
+
+    job_id: str
+    key: str
+    """What is expected, as text; another one is counted afresh."""
+    since: datetime
+
+
+class DeadLetter(NamedTuple):
+    """A run that has failed for good, kept until somebody deals with it."""
+
+    id: int
+    """Ascending; 0 before the store has given one."""
+    job_id: str
+    run_id: str
+    added_at: datetime
+    reason: Reason
+    detail: str
+    exit_code: int | None
+    attempts: int
+    reinjected_run_id: str | None = None
+
+
+class DeadLettersPurged(NamedTuple):
+    """To be written: these entries are gone."""
+
+    ids: tuple[int, ...]
+
+
+class TriggerFile(NamedTuple):
+    """A file that has triggered its job; kept as long as the file is there as it was."""
+
+    job_id: str
+    path: str
+    identity: str
+    """Inode, size and time of change: another value is another file."""
+    run_id: str
+    seen_at: datetime
+    is_deleted: bool = False
+
+
+class TriggerFileGone(NamedTuple):
+    """To be written: the file is not there any more, or has become another."""
+
+    job_id: str
+    path: str
+
+
+class FileSight(NamedTuple):
+    """A file that matches a trigger, as one look showed it."""
+
+    path: str
+    identity: str
+    is_settled: bool
+    """It has stopped changing, and nobody has it open for writing."""
+
+
+class FilesSeen(NamedTuple):
+    """One look at everything that may trigger a job."""
+
+    files: tuple[FileSight, ...]
+    problems: tuple[str, ...] = ()
+    """Directories that could not be read, and why."""
+
+
+class LockSight(NamedTuple):
+    """One look at a job's lock."""
+
+    is_free: bool
+    """It is in our hand for this cycle: whoever is started gets it."""
+    holder: str = ""
+    """Who has it, in words; empty: free, or nobody knows."""
+
+
+class WorkflowRun(NamedTuple):
+    id: str
+    name: str
+    """Of the declared workflow; empty for one that was put together in the asking."""
+    spec: WorkflowSpec
+    """As it was when it was asked for: a later edit does not change it."""
+    state: RunState
+    """RUNNING, SUCCEEDED, FAILED or STOPPED."""
+    queued_at: datetime
+    by: str
+    tries: tuple[int, ...]
+    """By step, how many runs it has been given."""
+    finished_at: datetime | None = None
+    reason: Reason | None = None
+    detail: str = ""
+    ending: Reason | None = None
+    """Set once it is decided that no further step starts."""
+    deadline_at: datetime | None = None
+    request: int = 0
+
+    @property
+    def is_active(self) -> bool:
+        return self.finished_at is None
+
+
+class WorkflowState(NamedTuple):
+    """A workflow run that is not over, and the newest run of each step; None: it has none yet."""
+
+    run: WorkflowRun
+    steps: tuple[Run | None, ...]
+
+
 class IntentKind(StrEnum):
     START = "start"
     RUN = "run"
@@ -279,6 +532,16 @@ class IntentKind(StrEnum):
     RESTART = "restart"
     PAUSE = "pause"
     RESUME = "resume"
+    REVOKE = "revoke"
+    UNREVOKE = "unrevoke"
+    CANCEL_ETA = "cancel_eta"
+    TRIGGER = "trigger"
+    REINJECT = "reinject"
+    PURGE = "purge"
+    """Remove dead letters."""
+    WORKFLOW = "workflow"
+    CANCEL_WORKFLOW = "cancel_workflow"
+    RETRY_WORKFLOW = "retry_workflow"
     HOLD_HOME = "hold_home"
     RELEASE_HOME = "release_home"
     LOOK = "look"
@@ -291,6 +554,24 @@ class IntentState(StrEnum):
     """Acted upon, its result still to come."""
     DONE = "done"
     REFUSED = "refused"
+
+
+class Details(NamedTuple):
+    """What a request says beside its kind; what does not belong to the kind is empty."""
+
+    params: tuple[tuple[str, str], ...] = ()
+    at: datetime | None = None
+    """RUN: not before then."""
+    until: datetime | None = None
+    """REVOKE: until then; None: until somebody lifts it."""
+    has_payload: bool = False
+    """TRIGGER: the store has a body for it."""
+    dead_letters: tuple[int, ...] = ()
+    """REINJECT: which one; PURGE: which ones."""
+    workflow: WorkflowSpec | None = None
+    workflow_name: str = ""
+    workflow_run: str = ""
+    """CANCEL_WORKFLOW, RETRY_WORKFLOW: which; WORKFLOW, once answered: the new one."""
 
 
 class Intent(NamedTuple):
@@ -307,6 +588,9 @@ class Intent(NamedTuple):
     message: str = ""
     run_id: str | None = None
     resolved_at: datetime | None = None
+    key: str | None = None
+    """Idempotency key: the same key again is the same request."""
+    details: Details = Details()
 
 
 class Event(NamedTuple):
@@ -386,6 +670,41 @@ class Observed(NamedTuple):
     sight: Sight
     members: tuple[Process, ...] | None = None
     """What is alive of it beside its shim; None when nobody looked."""
+    health: Health | None = None
+    """None: it has not been checked yet."""
+    probe: "ProbeResult | None" = None
+    """What came of a check, since the cycle before."""
+    usage: Usage | None = None
+    """As recorded; None: nobody has measured yet."""
+    measured: "Measure | None" = None
+    """What it uses now; None when nobody looked."""
+
+
+class ProbeResult(NamedTuple):
+    """What came of one health check."""
+
+    job_id: str
+    attempt_id: str
+    is_ok: bool
+    detail: str
+    """In words: what was found, good or bad; never a secret, never what a job's answer says beyond a status."""
+
+
+class Measure(NamedTuple):
+    """What the processes of an attempt use, taken together."""
+
+    cpu_seconds: float
+    """Since they began, children that have been waited for included."""
+    memory_mb: float
+
+
+class Delivery(NamedTuple):
+    """What came of delivering an alert."""
+
+    key: str
+    is_ok: bool
+    detail: str
+    """Why not; empty when it went."""
 
 
 class ActiveRun(NamedTuple):
@@ -411,6 +730,17 @@ class JobState(NamedTuple):
     """The ledger has the slot of a oneshot's `run_at`, so that one is not due again, however often it is declared."""
     intents: tuple[Intent, ...] = ()
     """Unresolved, in the order of asking."""
+    recent: tuple[Run, ...] = ()
+    """Runs that were asked for within the job's dedup window, newest first."""
+    last_success_at: datetime | None = None
+    troubles: tuple[Trouble, ...] = ()
+    watch: Watch | None = None
+    lock: LockSight | None = None
+    """None: it has no lock, or nothing of it wants one now."""
+    files: FilesSeen = FilesSeen(())
+    triggered: tuple[TriggerFile, ...] = ()
+    dead_letters: tuple[DeadLetter, ...] = ()
+    """Those that an open request names."""
 
 
 class Lack(NamedTuple):
@@ -428,6 +758,12 @@ class State(NamedTuple):
     lack: Lack | None = None
     restored_until: datetime | None = None
     """The database is older than this last known commit: slots up to here count as missed, restored."""
+    workflows: tuple[WorkflowState, ...] = ()
+    """Those that are not over, in the order of asking, and those that an open request names."""
+    outbox: tuple[Alert, ...] = ()
+    """Alerts that are still to be delivered, oldest first."""
+    deliveries: tuple[Delivery, ...] = ()
+    """What came of delivering some of them, since the cycle before."""
 
 
 class Launch(NamedTuple):
@@ -440,6 +776,14 @@ class Launch(NamedTuple):
     stdout: str
     stderr: str
     timestamps: bool
+    user: str | None = None
+    """Name or number of the account; None: ours."""
+    group: str | None = None
+    umask: int = 0o022
+    nice: int | None = None
+    """None: as we have it."""
+    lock_fd: int | None = None
+    """An open, locked descriptor that the shim and the job inherit; None: it needs no lock."""
 
 
 class Launched(NamedTuple):
