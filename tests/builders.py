@@ -12,16 +12,21 @@ from typing import Any
 from procclaw.model.clock import to_microseconds
 from procclaw.model.ids import run_id
 from procclaw.model.spec import (
+    AlertPolicy,
     CatchUp,
     CatchUpPolicy,
+    CheckType,
     Concurrency,
     Config,
+    HealthCheck,
     HistoryPolicy,
     JobSpec,
     JobType,
     Leftovers,
     LogPolicy,
+    OnUnhealthy,
     Overlap,
+    Priority,
     Restart,
     Retry,
     Shutdown,
@@ -30,8 +35,12 @@ from procclaw.model.spec import (
 from procclaw.model.state import (
     HOME,
     ActiveRun,
+    Alert,
     Attempt,
     Cursor,
+    DeadLetter,
+    DeadLettersPurged,
+    Health,
     Hold,
     HoldKind,
     HoldLifted,
@@ -54,8 +63,16 @@ from procclaw.model.state import (
     StopOrder,
     Terms,
     Trigger,
+    TriggerFile,
+    TriggerFileGone,
+    Trouble,
+    TroubleOver,
+    Usage,
+    Watch,
+    WorkflowRun,
 )
 from procclaw.planning.actions import Plan, Relaunch, Signal, Start, Wait, Write
+from procclaw.planning.board import Board
 from procclaw.planning.plan import plan
 from procclaw.planning.timetable import schedule_key
 
@@ -114,6 +131,10 @@ def a_job(type: str = "manual", **fields: Any) -> JobSpec:  # noqa: A002
         cwd=None,
         env=(),
         env_file=None,
+        user=None,
+        group=None,
+        umask=None,
+        nice=None,
         type=JobType(type),
         enabled=True,
         schedule=("0 * * * *",) if type == "scheduled" else (),
@@ -130,7 +151,32 @@ def a_job(type: str = "manual", **fields: Any) -> JobSpec:  # noqa: A002
         concurrency=Concurrency(1, True, 300),
         log=LogPolicy(10_000_000, 5, False),
         depends_on=(),
-        has_health_check=True,
+        health_check=HealthCheck(
+            type=CheckType.PROCESS,
+            interval_seconds=60,
+            timeout_seconds=10,
+            start_period_seconds=0,
+            failures=3,
+            on_unhealthy=OnUnhealthy.RESTART,
+            url=None,
+            method="GET",
+            expected_status=200,
+            expected_body=None,
+            path=None,
+            max_age_seconds=120,
+            host="127.0.0.1",
+            port=None,
+            cmd=None,
+        ),
+        queue=None,
+        priority=Priority.NORMAL,
+        dedup=None,
+        lock=None,
+        triggers=(),
+        params=(),
+        resources=None,
+        alerts=AlertPolicy(False, True, True, True, False, None, None, 300),
+        expect=None,
         not_built=(),
         process_hash="as it is",
         source="jobs.yaml:2",
@@ -153,7 +199,7 @@ def changed(job: JobSpec, **fields: Any) -> JobSpec:
 
 
 def a_config(**fields: Any) -> Config:
-    config = Config("127.0.0.1", 9876, "INFO", 60, (), (), "UTC", HistoryPolicy(100, 30))
+    config = Config("127.0.0.1", 9876, "INFO", 60, None, (), (), "UTC", HistoryPolicy(100, 30))
     return config._replace(**fields)
 
 
@@ -193,6 +239,11 @@ def a_run(state: str = "queued", **fields: Any) -> Run:
     if not run.is_active:
         run = run._replace(finished_at=ago(30), reason=Reason.FINISHED)
     return run._replace(**fields)
+
+
+def in_line(since: datetime, gate: str = "max_instances") -> tuple[tuple[str, datetime], ...]:
+    """What a run remembers that waits for its turn and for nothing else."""
+    return ((gate, since), ("place", since))
 
 
 def continuous_run(state: str = "running", **fields: Any) -> Run:
@@ -302,6 +353,13 @@ def refused(intent: Intent, message: str) -> Intent:
     return intent._replace(state=IntentState.REFUSED, message=message, resolved_at=NOW)
 
 
+def a_board(*jobs: JobSpec, states: Iterable[JobState] = (), **fields: Any) -> Board:
+    """What the jobs see of each other, before anything is decided."""
+    spec = a_spec(*jobs)._replace(**fields.pop("spec", {}))
+    known = {job.id: JobState(job.id) for job in jobs} | {state.id: state for state in states}
+    return Board(spec, known, BOOT, NOW, is_deciding=fields.pop("is_deciding", True))
+
+
 # --- what is decided ---
 
 
@@ -321,14 +379,22 @@ def started(run: Run, job: JobSpec | None = None, at: datetime = NOW) -> Run:
         attempts=run.attempts + 1,
         started_at=run.started_at or at,
         process_hash=(job or a_job()).process_hash,
-        waiting_since=None,
+        boot_id=BOOT,
+        closed=(),
     )
 
 
 def over(run: Run, state: str, reason: Reason, at: datetime = NOW, **fields: Any) -> Run:
     """The run as a plan leaves it that is over; only of a failed one there is something to tell beside the reason."""
-    ended = run._replace(state=RunState(state), reason=reason, finished_at=at, detail="", waiting_since=None)
+    ended = run._replace(state=RunState(state), reason=reason, finished_at=at, detail="", closed=())
     return ended._replace(**fields)
+
+
+def a_dead_letter(run: Run) -> DeadLetter:
+    """What a run leaves that has failed for good, just now."""
+    return DeadLetter(
+        0, run.job_id, run.id, NOW, run.reason or Reason.FINISHED, run.detail, run.exit_code, run.attempts
+    )
 
 
 def ended(attempt: Attempt, reason: Reason, code: int | None = None, at: datetime = NOW, **fields: Any) -> Attempt:
@@ -403,6 +469,8 @@ def _launched(attempt: Attempt, now: datetime) -> Attempt:
 def recorded(state: State, writes: Iterable[Write], ledger: list[Slots] | None = None) -> State:
     """The state once these rows are written."""
     for write in writes:
+        if isinstance(write, DeadLettersPurged | WorkflowRun):
+            continue
         if write.job_id == HOME:
             state = _recorded_of_home(state, write)
             continue
@@ -441,6 +509,10 @@ def _recorded_of_job(job: JobState, write: Write, ledger: list[Slots]) -> JobSta
         case JobForgotten():
             cursor = job.cursor and job.cursor._replace(schedule_key="", next_due_at=None)
             return job._replace(holds=(), cursor=cursor)
+        case DeadLetter() | Health() | Usage() | Alert() | Trouble() | TroubleOver() | Watch():
+            return job
+        case TriggerFile() | TriggerFileGone() | DeadLettersPurged() | WorkflowRun():
+            return job
         case Slots():
             ledger[:] = [row for row in ledger if (row.job_id, row.first_due_at) != (write.job_id, write.first_due_at)]
             ledger.append(write)

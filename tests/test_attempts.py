@@ -13,6 +13,7 @@ from tests.builders import (
     HOME_HELD,
     NOW,
     TERM,
+    a_dead_letter,
     a_hold,
     a_job,
     a_job_state,
@@ -112,6 +113,7 @@ def test_the_last_of_the_attempts_fails_the_run() -> None:
         writes=(
             over(run, "failed", Reason.RETRIES_USED_UP, failures=1, exit_code=1, detail="exit code 1"),
             ended(attempt, Reason.EXITED, 1),
+            a_dead_letter(over(run, "failed", Reason.RETRIES_USED_UP, failures=1, exit_code=1, detail="exit code 1")),
         )
     )
 
@@ -140,7 +142,11 @@ def test_an_end_without_a_code_counts_as_a_failure_of_such_a_run(
     run, attempt = a_running(job)
     attempt = attempt._replace(boot_id=boot or attempt.boot_id)
     assert plan_for(run, seen_as(phase, attempt), job) == Plan(
-        writes=(over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail=how), ended(attempt, reason))
+        writes=(
+            over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail=how),
+            ended(attempt, reason),
+            a_dead_letter(over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail=how)),
+        )
     )
 
 
@@ -155,6 +161,7 @@ def test_a_directory_that_could_not_be_changed_to_is_named(cwd: str | None, name
         writes=(
             over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail=how),
             ended(attempt, Reason.CWD_FAILED, detail=how),
+            a_dead_letter(over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail=how)),
         )
     )
 
@@ -473,6 +480,7 @@ def test_the_third_blank_in_a_row_is_a_start_failure() -> None:
         writes=(
             over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail="not started"),
             ended(attempt, Reason.NOT_STARTED),
+            a_dead_letter(over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail="not started")),
         )
     )
 
@@ -485,6 +493,7 @@ def test_an_attempt_refused_by_its_environment_is_a_failure_that_says_so() -> No
         writes=(
             over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail=how),
             ended(attempt, Reason.ENVIRONMENT),
+            a_dead_letter(over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail=how)),
         )
     )
 

@@ -13,13 +13,15 @@ from procclaw.planning.gates import (
     expires_at,
     resource_gate,
     rests,
-    run_gates,
+    shared_gates,
     slots_held,
     standing_gates,
+    time_gate,
 )
 from tests.builders import (
     HOME_HELD,
     NOW,
+    a_board,
     a_hold,
     a_job,
     a_job_state,
@@ -27,7 +29,9 @@ from tests.builders import (
     ago,
     changed,
     continuous_run,
+    in_line,
     later,
+    with_process,
 )
 
 HOUR_AGO = ago(3600)
@@ -92,11 +96,15 @@ def test_being_disabled_keeps_back_what_the_job_does_of_its_own_accord(trigger: 
 
 
 def gates_of(run: Run, job: JobSpec | None = None, live: int = 0, lack: Lack | None = None) -> list[Gate]:
-    return list(run_gates(run, job or a_job(), live, lack, NOW))
+    job = job or a_job()
+    others = [with_process(a_run("running", occasion=f"other:{number}")) for number in range(live)]
+    board = a_board(job, states=[a_job_state(*others)])
+    return [time_gate(run, NOW), *shared_gates(run, job, board, lack)]
 
 
 def test_a_run_whose_time_has_come_meets_open_gates() -> None:
-    assert gates_of(a_run("queued")) == [Gate("time"), Gate("max_instances"), Gate("resources")]
+    open_gates = [Gate(name) for name in ("time", "max_instances", "queue", "max_parallel", "lock", "resources")]
+    assert gates_of(a_run("queued")) == open_gates
 
 
 @pytest.mark.parametrize(
@@ -142,10 +150,10 @@ def test_a_run_whose_time_is_to_come_says_when_and_how_to_start_it_now(run: Run,
     ],
 )
 def test_no_more_run_at_once_than_are_allowed(kind: str, max_instances: int, live: int, is_open: bool) -> None:
-    gate = gates_of(a_run("queued", waiting_since=ago(5)), a_job(kind, max_instances=max_instances), live)[1]
+    gate = gates_of(a_run("queued", closed=in_line(ago(5))), a_job(kind, max_instances=max_instances), live)[1]
     limit = 1 if kind == "continuous" else max_instances
     detail = f"{live} of at most {limit} running"
-    closed = Gate("max_instances", Reason.MAX_INSTANCES, detail, ago(5), None, "procclaw stop job")
+    closed = Gate("max_instances", Reason.MAX_INSTANCES, detail, unblock="procclaw stop job")
     assert gate == (Gate("max_instances") if is_open else closed)
 
 
@@ -189,12 +197,12 @@ def test_due_slots_are_skipped_for_the_first_reason_that_is_told(
 @pytest.mark.parametrize(
     ("run", "expected"),
     [
-        (a_run("queued", waiting_since=ago(10)), later(290)),
-        (a_run("queued", slot=ago(20), waiting_since=ago(10)), later(290)),
+        (a_run("queued", closed=in_line(ago(10))), later(290)),
+        (a_run("queued", slot=ago(20), closed=in_line(ago(10))), later(290)),
         (a_run("queued"), None),
-        (a_run("queued", trigger="catch_up", waiting_since=ago(10)), None),
-        (continuous_run("queued", waiting_since=ago(10)), None),
-        (a_run("retrying", waiting_since=ago(10)), None),
+        (a_run("queued", trigger="catch_up", closed=in_line(ago(10))), None),
+        (continuous_run("queued", closed=in_line(ago(10))), None),
+        (a_run("retrying", closed=in_line(ago(10))), None),
     ],
 )
 def test_only_a_run_that_waits_for_a_place_gives_up(run: Run, expected: datetime | None) -> None:

@@ -53,6 +53,7 @@ from tests.builders import (
     done,
     ended,
     exited,
+    in_line,
     later,
     over,
     planned,
@@ -329,7 +330,7 @@ def numbered(number: int, state: str = "queued", **fields: Any) -> Run:
 
 def test_a_run_beyond_the_limit_begins_to_wait_for_a_place() -> None:
     first, second = numbered(1, "running"), numbered(2)
-    noted = second._replace(waiting_since=NOW)
+    noted = second._replace(closed=in_line(NOW))
     detail = "1 of at most 1 running"
     assert planned(a_job(), a_queue(with_process(first), waiting(second))) == Plan(
         writes=(noted,), waits=(a_wait(Reason.MAX_INSTANCES, second, detail, NOW),), wake_at=later(300)
@@ -338,7 +339,7 @@ def test_a_run_beyond_the_limit_begins_to_wait_for_a_place() -> None:
 
 @pytest.mark.parametrize(("waited", "is_expired"), [(299.999, False), (300, True), (5000, True)])
 def test_a_run_gives_up_when_it_has_waited_for_a_place_too_long(waited: float, is_expired: bool) -> None:
-    first, second = numbered(1, "running"), numbered(2, waiting_since=ago(waited))
+    first, second = numbered(1, "running"), numbered(2, closed=in_line(ago(waited)))
     detail = "1 of at most 1 running"
     found = planned(a_job(), a_queue(with_process(first), waiting(second)))
     if is_expired:
@@ -351,8 +352,8 @@ def test_a_run_gives_up_when_it_has_waited_for_a_place_too_long(waited: float, i
 @pytest.mark.parametrize(
     "run",
     [
-        numbered(2, "retrying", waiting_since=ago(5000)),
-        numbered(2, trigger="catch_up", waiting_since=ago(5000)),
+        numbered(2, "retrying", closed=in_line(ago(5000))),
+        numbered(2, trigger="catch_up", closed=in_line(ago(5000))),
     ],
     ids=["a retry", "a slot made up for"],
 )
@@ -362,10 +363,11 @@ def test_some_runs_wait_as_long_as_it_takes(run: Run) -> None:
 
 
 def test_waiting_for_anything_but_a_place_does_not_count() -> None:
-    first, second = numbered(1, "running"), numbered(2, waiting_since=ago(299))
+    first, second = numbered(1, "running"), numbered(2, closed=in_line(ago(299)))
     state = a_queue(with_process(first), waiting(second))._replace(holds=(a_hold("pause"),))
     assert planned(a_job(), state) == Plan(
-        writes=(second._replace(waiting_since=None),), waits=(a_wait(Reason.PAUSED, second, "by alice", HOUR_AGO),)
+        writes=(second._replace(closed=()),),
+        waits=(a_wait(Reason.PAUSED, second, "by alice", HOUR_AGO),),
     )
 
 
@@ -377,7 +379,7 @@ def test_the_oldest_takes_the_place_that_becomes_free() -> None:
         writes=(
             over(ended_run, "succeeded", Reason.FINISHED, exit_code=0),
             started(second),
-            third._replace(waiting_since=NOW),
+            third._replace(closed=in_line(NOW)),
             ended(attempt, Reason.EXITED, 0),
         ),
         effects=(a_start(second, a_job(), "asked for"),),
@@ -390,7 +392,7 @@ def test_as_many_run_at_once_as_are_allowed_each_in_a_place_of_its_own() -> None
     first, second, third = numbered(1, "running"), numbered(2), numbered(3)
     found = planned(TWO_AT_ONCE, a_queue(with_process(first, TWO_AT_ONCE), waiting(second), waiting(third)))
     assert found == Plan(
-        writes=(started(second), third._replace(waiting_since=NOW)),
+        writes=(started(second), third._replace(closed=in_line(NOW))),
         effects=(a_start(second, TWO_AT_ONCE, "asked for", instance=1),),
         waits=(a_wait(Reason.MAX_INSTANCES, third, "2 of at most 2 running", NOW),),
         wake_at=later(300),
@@ -412,7 +414,7 @@ def test_two_starts_in_one_plan_take_different_places() -> None:
 
 
 def test_what_an_attempt_left_behind_keeps_its_place_until_it_is_gone() -> None:
-    first, second = numbered(1, "running"), numbered(2, waiting_since=ago(10))
+    first, second = numbered(1, "running"), numbered(2, closed=in_line(ago(10)))
     swept = an_attempt(first, exited_at=ago(5), exit_code=0, stop=an_order(Reason.LEFTOVERS, 5, signalled_ago=5))
     child = exited(swept, 0, CHILD)
     found = planned(a_job(), a_queue(ActiveRun(first, child), waiting(second)))

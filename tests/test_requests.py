@@ -43,6 +43,7 @@ from tests.builders import (
     done,
     ended,
     exited,
+    in_line,
     later,
     over,
     planned,
@@ -178,7 +179,7 @@ def test_run_asks_for_another_run_beside_the_one_there_is() -> None:
 
 def test_a_run_beyond_the_limit_waits_and_whoever_asked_is_told_so() -> None:
     running = a_run("running", occasion="intent:9")
-    run = of_intent(waiting_since=NOW)
+    run = of_intent(closed=in_line(NOW))
     detail = "1 of at most 1 running"
     assert planned(JOB, a_job_state(with_process(running), intents=(an_intent("run"),))) == Plan(
         writes=(run, done(an_intent("run"), f"waits: {detail}", run)),
@@ -216,7 +217,7 @@ def test_two_starts_at_once_are_one_run() -> None:
 
 def test_two_runs_at_once_are_two_runs() -> None:
     found = planned(JOB, a_job_state(intents=(an_intent("run", 1), an_intent("run", 2))))
-    first, second = of_intent(1), of_intent(2, waiting_since=NOW)
+    first, second = of_intent(1), of_intent(2, closed=in_line(NOW))
     assert [write for write in found.writes if isinstance(write, Run)] == [started(first), second]
 
 

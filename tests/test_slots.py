@@ -43,6 +43,7 @@ from tests.builders import (
     done,
     ended,
     exited,
+    in_line,
     later,
     over,
     planned,
@@ -178,7 +179,7 @@ def test_all_are_made_up_for_one_after_the_other() -> None:
     job = changed(HOURLY, catch_up="all", within=10_000)
     now = later(200)
     first, second, third = all_of(job, [ago(7200), ago(3600), NOW], now)
-    waits = [run._replace(waiting_since=now) for run in (second, third)]
+    waits = [run._replace(closed=in_line(now)) for run in (second, third)]
     detail = "1 of at most 1 running"
     assert planned(job, since(job, ago(7201)), now) == Plan(
         writes=(
@@ -218,7 +219,7 @@ def test_what_is_made_up_for_waits_its_turn_though_overlapping_slots_are_skipped
     running = a_run("running", slot=ago(7200))
     now = later(200)
     found = planned(job, since(job, ago(60), with_process(running, job)), now)
-    run = slot_run(NOW, "catch_up", now, waiting_since=now)
+    run = slot_run(NOW, "catch_up", now, closed=in_line(now))
     assert found.writes == (
         run,
         slots_row(NOW, "ran", run=run)._replace(noticed_at=now),
@@ -621,7 +622,7 @@ def test_a_due_slot_takes_the_place_of_a_run_that_only_waits_to_retry() -> None:
 
 def test_a_queued_slot_waits_for_a_place() -> None:
     job, _, found = overlapping("queue", "running")
-    run = slot_run(NOW, waiting_since=NOW)
+    run = slot_run(NOW, closed=in_line(NOW))
     assert found == Plan(
         writes=(run, slots_row(NOW, "ran", run=run), follows(job, NOW)),
         waits=(a_wait(Reason.MAX_INSTANCES, run, "1 of at most 1 running", NOW),),
@@ -644,7 +645,7 @@ def test_a_slot_that_finds_no_room_in_the_queue_is_skipped() -> None:
 
 def test_a_slot_that_waited_too_long_for_a_place_was_skipped() -> None:
     job = changed(HOURLY, on_overlap="queue")
-    run = slot_run(ago(1000), waiting_since=ago(300))
+    run = slot_run(ago(1000), closed=in_line(ago(300)))
     running = an_active("running", job)
     detail = "1 of at most 1 running"
     found = planned(job, a_job_state(running, waiting(run), cursor=follows(job, NOW)))
@@ -659,7 +660,7 @@ def test_a_slot_that_waited_too_long_for_a_place_was_skipped() -> None:
 
 def test_kill_restart_stops_the_old_run_and_starts_the_new_when_it_is_gone() -> None:
     job, (active,), found = overlapping("kill_restart", "running")
-    run = slot_run(NOW, waiting_since=NOW)
+    run = slot_run(NOW, closed=in_line(NOW))
     assert active.live is not None
     ordered = active.live.attempt._replace(stop=an_order(Reason.OVERLAP))
     assert found == Plan(

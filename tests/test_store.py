@@ -59,6 +59,7 @@ from tests.builders import (
     continuous_run,
     done,
     ended,
+    in_line,
     later,
     over,
     slots_row,
@@ -111,7 +112,7 @@ FULL_RUN = Run(
     despite_disabled=True,
     process_hash="f" * 64,
     exit_code=137,
-    waiting_since=ago(5),
+    closed=in_line(ago(5)),
 )
 FULL_ATTEMPT = an_attempt(FULL_RUN, job_pid=1001)._replace(
     id="aaaaaaaaaaaa.3",

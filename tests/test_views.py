@@ -11,6 +11,7 @@ from procclaw.planning.views import STATUSES, job_view, run_view, status
 from tests.builders import (
     HOME_HELD,
     NOW,
+    a_board,
     a_cursor,
     a_hold,
     a_job,
@@ -42,7 +43,7 @@ def off(job: JobSpec) -> JobSpec:
 
 
 def shown(job: JobSpec, state: JobState, home_holds: tuple[Hold, ...] = (), lack: Lack | None = None) -> dict[str, Any]:
-    return job_view(job, state, home_holds, lack, NOW)
+    return job_view(job, a_board(job, states=[state], is_deciding=False), home_holds, lack, NOW)
 
 
 def swept(run: Run) -> ActiveRun:
@@ -132,7 +133,7 @@ SHOWN: list[tuple[str, str, JobSpec, JobState]] = [
     ids=[f"{row[0]}: {row[1]}" for row in SHOWN],
 )
 def test_a_job_has_the_first_status_that_holds_of_it(wanted: str, job: JobSpec, state: JobState) -> None:
-    assert status(job, state, ()) == wanted
+    assert status(job, state, (), NOW) == wanted
     assert shown(job, state)["status"] == wanted
 
 
@@ -150,7 +151,7 @@ def test_a_home_that_was_stopped_shows_its_jobs_stopped_unless_they_are_held_the
 
 
 def test_a_home_that_is_being_stopped_shows_what_still_lives() -> None:
-    assert status(MANUAL, a_job_state(with_process(a_run("running", **ENDING))), HOME_HELD) == "stopping"
+    assert status(MANUAL, a_job_state(with_process(a_run("running", **ENDING))), HOME_HELD, NOW) == "stopping"
 
 
 def test_there_is_a_row_above_for_every_status() -> None:

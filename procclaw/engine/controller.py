@@ -15,33 +15,30 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol, assert_never
 
 from procclaw.engine.configuration import Configuration
-from procclaw.engine.launching import launch_of
-from procclaw.engine.strays import adopted
-from procclaw.engine.world import Output, Processes
-from procclaw.model.clock import after, seconds_between
+from procclaw.engine.inputs import Inputs
+from procclaw.engine.launching import launch_of, probe_of
+from procclaw.engine.observing import EVERYTHING, Observer, Scope
+from procclaw.engine.world import World
+from procclaw.model.clock import after
 from procclaw.model.errors import DiskFull, ProcclawError
 from procclaw.model.spec import JobSpec, LogPolicy, Spec
 from procclaw.model.state import (
     HOME,
-    ActiveRun,
     Attempt,
     Event,
-    JobState,
     Lack,
     Launched,
     LaunchRefused,
     LaunchUndecided,
-    Observed,
-    Process,
     Reason,
     RecordPhase,
     Run,
-    Sight,
     Slice,
     State,
 )
 from procclaw.planning import journal
-from procclaw.planning.actions import Plan, Relaunch, Signal, Start, Write
+from procclaw.planning.actions import Check, DeleteFile, Plan, Relaunch, Signal, Start, Write
+from procclaw.planning.board import lock_key
 from procclaw.planning.plan import merged, plan, plan_home, plans
 from procclaw.system.store import Row, Store
 
@@ -50,9 +47,6 @@ KILL = 9
 
 CONFIRM_SECONDS = 0.05
 """How soon after a start to look for the pid of the job's own main process, which its shim leaves in the record."""
-
-NAMELESS_SECONDS = 2.0
-"""A shim that has not said the job's pid by now runs where /proc does not tell it; people are shown its own."""
 
 RETRY_LACK_SECONDS = 5.0
 PURGE_AT_ONCE = 200
@@ -117,8 +111,7 @@ class Controller:
         self,
         home: str,
         store: Store,
-        processes: Processes,
-        output: Output,
+        world: World,
         configuration: Configuration,
         clock: Clock,
         log: Log,
@@ -127,8 +120,11 @@ class Controller:
         """`mint` gives a fresh mark for an attempt: 32 hexadecimal digits that nobody can guess."""
         self._home = home
         self._store = store
-        self._processes = processes
-        self._output = output
+        self._world = world
+        self._processes = world.processes
+        self._output = world.output
+        self._observer = Observer(store, world)
+        self._inputs = Inputs(store, world.output, world.work)
         self._configuration = configuration
         self._clock = clock
         self._log = log
@@ -137,8 +133,15 @@ class Controller:
 
     # --- one cycle ---
 
+    def news(self) -> frozenset[str]:
+        """Jobs about which something has come in, such as what a check found, that no cycle has taken into account."""
+        return self._observer.news()
+
     def cycle(self, jobs: frozenset[str] | None = None, *, judges_slots: bool = True) -> Cycle:
-        """Observe, plan and act once, for these jobs (None: all)."""
+        """Observe, plan and act once, for these jobs (None: all) and those that a change of theirs concerns.
+
+        `judges_slots` False: on behalf of a request, which acts on these jobs and what they need, and on nothing else.
+        """
         now = self._clock.now()
         in_force = self._configuration.current(now)
         if in_force is None:
@@ -147,7 +150,7 @@ class Controller:
         if in_force.is_new:
             self._tell(Event(now, "configuration loaded", None, (("jobs", str(len(in_force.spec.jobs))),)))
         spec = in_force.spec
-        lost_until = self._lost_until(now)
+        lost_until = self._observer.lost_until(now)
         if lost_until is not None:
             with contextlib.suppress(DiskFull):
                 # Kept for jobs whose declaration was lost as well. If we die here, it is found out once more.
@@ -160,15 +163,38 @@ class Controller:
             jobs = None  # what concerns the home concerns every job
         if jobs is None:
             self._take_in_strays(spec, now)
-        state, adopted_rows = self._observe(spec, jobs, restored_until, now)
-        by_job = plans(spec, state, now, judges_slots=judges_slots)
-        decided = merged(by_job.values())
-        acted = self._act(spec, state, decided, adopted_rows, now)
+        workflows = self._observer.workflows()
+        scope = self._observer.scope(spec, jobs, workflows, all_around=judges_slots)
+        try:
+            state, seen = self._observer.look(spec, scope, workflows, self._lacking(), restored_until, now)
+            by_job = plans(spec, state, now, judges_slots=judges_slots, acts_on=scope.acts)
+            decided = merged(by_job.values())
+            acted = self._act(spec, state, decided, seen, now)
+        finally:
+            # If we die before this, the kernel does it.
+            self._world.locks.let_go()
         acted.look_again += [(job_id, CONFIRM_SECONDS) for job_id in _nameless(state)]
         wakes = self._wakes(by_job, acted, in_force.settles_at, now)
-        live = self._live(state, acted.launched)
+        live = self._live(state, scope, acted.launched)
         wake_at = min(wakes.values(), default=None)
-        return Cycle(now, jobs, decided, wake_at, spec, wakes, live, has_acted=not decided.is_idle)
+        return Cycle(now, scope.acts, decided, wake_at, spec, wakes, live, has_acted=not decided.is_idle)
+
+    def _lacking(self) -> Lack | None:
+        return self._lack or self._store.lack()
+
+    def _take_in_strays(self, spec: Spec, now: datetime) -> None:
+        for record, sight, rows in self._observer.strays(spec, now):
+            if not rows:
+                self._processes.remove_record(record)
+                continue
+            self._log.line("warning", "record without attempt adopted", record=record, phase=sight.phase)
+            try:
+                # Not marked as a commit of this moment: that would hide that the database was restored.
+                self._store.record(rows)
+            except DiskFull as error:
+                # What cannot be recorded counts against no limit, so nothing may be started beside it.
+                self._lack = Lack(Reason.NO_DISK, str(error), after(now, RETRY_LACK_SECONDS))
+                return
 
     def _wakes(
         self, by_job: Mapping[str, Plan], acted: _Acted, settles_at: datetime | None, now: datetime
@@ -211,15 +237,19 @@ class Controller:
         spec = self._configuration.preview(now)
         if spec is None:
             return None, State(self._processes.boot_id(), {}), Plan()
-        restored_until = self._lost_until(now) or self._store.restored_until()
-        state, _ = self._observe(spec, None, restored_until, now)
-        return spec, state, plan(spec, state, now)
+        restored_until = self._observer.lost_until(now) or self._store.restored_until()
+        workflows = self._observer.workflows()
+        state, _ = self._observer.look(
+            spec, EVERYTHING, workflows, self._lacking(), restored_until, now, takes_locks=False
+        )
+        return spec, state, plan(spec, state, now, sees_locks=False)
 
-    def _live(self, state: State, launched: Iterable[Attempt]) -> tuple[LiveShim, ...]:
+    def _live(self, state: State, scope: Scope, launched: Iterable[Attempt]) -> tuple[LiveShim, ...]:
         # One that has ended cannot be watched: whoever tried would find it gone and look again at once, for ever.
         seen = (
             run.live.attempt
             for job in state.jobs.values()
+            if scope.has(job.id)
             for run in job.active
             if run.live is not None and run.live.sight.phase is RecordPhase.LOCKED
         )
@@ -229,110 +259,6 @@ class Controller:
             if each.pid is not None and each.start_ticks is not None
         }
         return tuple(shims)
-
-    # --- observe ---
-
-    def _observe(
-        self, spec: Spec, jobs: frozenset[str] | None, restored_until: datetime | None, now: datetime
-    ) -> tuple[State, list[Row]]:
-        named = spec.jobs.keys() if jobs is None else spec.jobs.keys() & jobs
-        run_ats = {name: at for name in named if (at := spec.jobs[name].run_at) is not None}
-        recorded = self._store.job_states(None if jobs is None else {*jobs, HOME}, now=now, run_ats=run_ats)
-        names = sorted({*recorded, *spec.jobs} if jobs is None else {*jobs, HOME})
-        boot_id = self._processes.boot_id()
-        sights = {
-            run.live.attempt.id: self._sight(run.live.attempt, boot_id)
-            for job in recorded.values()
-            for run in job.active
-            if run.live is not None
-        }
-        attempts = [run.live.attempt for job in recorded.values() for run in job.active if run.live is not None]
-        members = self._members(attempts, sights, boot_id)
-        rows: list[Row] = []
-        states: dict[str, JobState] = {}
-        for name in names:
-            job = recorded.get(name) or JobState(name)
-            active = tuple(self._with_sight(run, sights, members, now, rows) for run in job.active)
-            states[name] = job._replace(active=active)
-        home = states.get(HOME)
-        lack = self._lack or self._store.lack()
-        return State(boot_id, states, home.holds if home else (), lack, restored_until), rows
-
-    def _sight(self, attempt: Attempt, boot_id: str) -> Sight:
-        sight = self._processes.sight(attempt.record)
-        if sight.phase is not RecordPhase.MISSING or attempt.boot_id != boot_id:
-            return sight
-        if attempt.pid is None or attempt.start_ticks is None:
-            return sight
-        # Somebody removed the record of a living attempt: its shim is still known by pid and start time.
-        is_same = self._processes.start_ticks(attempt.pid) == attempt.start_ticks
-        return Sight(RecordPhase.LOCKED, pid=attempt.pid) if is_same else sight
-
-    def _members(
-        self, attempts: list[Attempt], sights: dict[str, Sight], boot_id: str
-    ) -> dict[str, tuple[Process, ...]]:
-        """Look at the process table only for those that are ending, and once for all of them."""
-        quiet = (RecordPhase.LOCKED, RecordPhase.BLANK)
-        ending = [
-            attempt
-            for attempt in attempts
-            if attempt.boot_id == boot_id and (attempt.stop is not None or sights[attempt.id].phase not in quiet)
-        ]
-        return dict(self._processes.members(ending)) if ending else {}
-
-    def _with_sight(
-        self,
-        active: ActiveRun,
-        sights: dict[str, Sight],
-        members: dict[str, tuple[Process, ...]],
-        now: datetime,
-        rows: list[Row],
-    ) -> ActiveRun:
-        if active.live is None:
-            return active
-        attempt = active.live.attempt
-        sight = sights[attempt.id]
-        if attempt.pid is None and sight.pid is not None:
-            # Started, and the manager died before it could write down the pid. Only the lock proves that the pid is
-            # still the shim's: once it is free, somebody else may have got the number.
-            ticks = self._processes.start_ticks(sight.pid) if sight.phase is RecordPhase.LOCKED else None
-            attempt = attempt._replace(pid=sight.pid, start_ticks=ticks, started_at=attempt.created_at)
-        if attempt.job_pid is None and sight.phase is RecordPhase.LOCKED:
-            has_waited = seconds_between(attempt.started_at or attempt.created_at, now) >= NAMELESS_SECONDS
-            attempt = attempt._replace(job_pid=sight.job_pid or (attempt.pid if has_waited else None))
-        if attempt != active.live.attempt:
-            rows.append(attempt)
-        return active._replace(live=Observed(attempt, sight, members.get(attempt.id)))
-
-    def _take_in_strays(self, spec: Spec, now: datetime) -> None:
-        """Records that no live attempt in the database knows: of an attempt that is over, or of a database restored
-        since.
-        """
-        known = {attempt.record for attempt in self._store.live_attempts()}
-        for record in self._processes.records():
-            if record in known:
-                continue
-            sight = self._processes.sight(record)
-            rows = adopted(self._store, spec, record, sight, self._processes.boot_id(), now)
-            if not rows:
-                self._processes.remove_record(record)
-                continue
-            self._log.line("warning", "record without attempt adopted", record=record, phase=sight.phase)
-            try:
-                # Not marked as a commit of this moment: that would hide that the database was restored.
-                self._store.record(rows)
-            except DiskFull as error:
-                # What cannot be recorded counts against no limit, so nothing may be started beside it.
-                self._lack = Lack(Reason.NO_DISK, str(error), after(now, RETRY_LACK_SECONDS))
-                return
-
-    def _lost_until(self, now: datetime) -> datetime | None:
-        """Up to when nobody can tell what ran; None: the database is the newest there has been.
-
-        That is now and not the lost commit: who knows what else went with the time between.
-        """
-        noted, committed = self._processes.noted_commit(), self._store.last_commit_at()
-        return now if noted is not None and (committed is None or noted > committed) else None
 
     # --- act ---
 
@@ -354,6 +280,13 @@ class Controller:
                 case Relaunch():
                     if is_committed:
                         self._launch(spec, runs[effect.attempt.run_id], effect.attempt, now, acted)
+                case Check():
+                    # If we die here: the check is asked for and never comes; it is begun anew once it is overdue.
+                    self._check(spec, effect)
+                case DeleteFile():
+                    # If we die here: the file stays, and stays known; the next cycle deletes it.
+                    if is_committed:
+                        self._delete_file(effect)
                 case _:
                     assert_never(effect)
         # If we die here: what was launched holds its record's lock, with its pid in it; the next cycle takes it over.
@@ -364,6 +297,7 @@ class Controller:
             for write in decided.writes:
                 if isinstance(write, Attempt) and write.ended_at is not None:
                     self._processes.remove_record(write.record)
+                    self._world.work.remove(write.id)
         else:
             for attempt in created.values():
                 self._processes.remove_record(attempt.record)
@@ -433,7 +367,11 @@ class Controller:
         """An attempt that is over, with what only the machine can tell of it."""
         if not isinstance(write, Attempt) or write.ended_at is None:
             return write
+        result, fault = self._world.work.result(write.id)
+        if fault:
+            self._log.line("warning", "result not kept", job=write.job_id, run=write.run_id, detail=fault)
         return write._replace(
+            result=result,
             stdout=self._closed(write.stdout),
             stderr=self._closed(write.stderr),
             max_rss_mb=None if write.pid is None else self._processes.peak_rss_mb(write.pid),
@@ -446,7 +384,15 @@ class Controller:
         job = spec.jobs[attempt.job_id]
         logs = self._output.log_files(attempt.job_id, attempt.instance)
         try:
-            launch = launch_of(job, spec.config, run, attempt, self._home, logs)
+            given = self._inputs.prepare(job, run, attempt)
+            lock_fd = None
+            if job.lock is not None:
+                lock_fd, token = self._world.locks.hand_over(lock_key(job.lock), f"{job.id} (run {run.id})")
+                given["PROCCLAW_LOCK_TOKEN"] = str(token)
+            launch = launch_of(job, spec.config, run, attempt, self._home, logs, given, lock_fd)
+        except DiskFull as error:
+            acted.lack = Lack(Reason.NO_DISK, str(error), after(now, RETRY_LACK_SECONDS))
+            return
         except ProcclawError as error:
             self._fail_start(attempt, Reason.ENVIRONMENT, str(error), acted)
             return
@@ -474,6 +420,18 @@ class Controller:
         acted.attempts[attempt.id] = attempt._replace(refusal=reason, detail=detail)
         acted.look_again.append((attempt.job_id, 0.0))
         self._log.line("warning", "attempt not started", job=attempt.job_id, run=attempt.run_id, detail=detail)
+
+    def _check(self, spec: Spec, effect: Check) -> None:
+        job = spec.jobs[effect.job_id]
+        try:
+            self._world.probes.begin(probe_of(job, spec.config, effect.attempt_id))
+        except ProcclawError as error:
+            # Its environment cannot be made at present; the check counts as overdue and is asked for again.
+            self._log.line("warning", "check not begun", job=job.id, detail=error)
+
+    def _delete_file(self, effect: DeleteFile) -> None:
+        if not self._world.spool.delete(effect.path, effect.identity):
+            self._log.line("warning", "trigger file not deleted", job=effect.job_id, file=effect.path)
 
     def _signal(self, effect: Signal, now: datetime, acted: _Acted) -> None:
         attempt, order = effect.attempt, effect.attempt.stop
@@ -520,7 +478,7 @@ class Controller:
             if attempt.number > KEPT_ATTEMPTS:
                 self._store.thin_attempts(attempt.run_id, KEPT_ATTEMPTS)
         history = spec.config.history
-        self._store.purge(history.keep_runs, after(now, -history.keep_days * 86400), PURGE_AT_ONCE)
+        self._store.purge(history.keep_runs, after(now, -history.keep_days * 86400), now, PURGE_AT_ONCE)
         self._store.keep_reserve()
 
     def _rotate(self, job: JobSpec, attempt: Attempt, *, is_in_use: bool) -> None:

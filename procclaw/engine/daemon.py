@@ -248,6 +248,7 @@ class Daemon:
         jobs |= {job_id for job_id, at in self._wakes.items() if at <= now}
         # A few microseconds when there is none; also what makes up for a wake-up that never came.
         jobs |= set(self._home.store.jobs_with_intents())
+        jobs |= self._home.controller().news()
         if HOME in jobs:
             return None
         return frozenset(jobs)

@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 from procclaw.model.clock import iso
 from procclaw.model.errors import ProcclawError
+from procclaw.model.outside import Probe
 from procclaw.model.references import Reference, as_shell_variables, references_in, replaced
-from procclaw.model.spec import Config, JobSpec
+from procclaw.model.spec import CheckType, Config, JobSpec
 from procclaw.model.state import Attempt, Launch, Run
 from procclaw.system.processes import shell_argv
 from procclaw.system.surroundings import Account, own_account, own_variable, read_env_file
 
+SHELL = "/bin/sh"
 MAX_ARGUMENT_BYTES = 128 * 1024
 """Linux refuses a longer single argument or variable (MAX_ARG_STRLEN)."""
 
@@ -28,8 +30,13 @@ class Variable(NamedTuple):
     """Where it comes from, for `procclaw env --explain`."""
 
 
-def environment(spec: JobSpec, config: Config) -> tuple[Variable, ...]:
-    """Every variable the job's own declarations give it, by name. Raises ProcclawError for what cannot be had."""
+def environment(spec: JobSpec, config: Config, params: Mapping[str, str] | None = None) -> tuple[Variable, ...]:
+    """Every variable the job's own declarations give it, by name; `params` None: as declared.
+
+    Raises ProcclawError for what cannot be had.
+    """
+    if params is None:
+        params = {param.name: param.default or "" for param in spec.params}
     account = own_account()
     variables = {each.name: each for each in _base(account, config)}
     if spec.env_file is not None:
@@ -38,11 +45,12 @@ def environment(spec: JobSpec, config: Config) -> tuple[Variable, ...]:
     # Of what stands before `env`, so that PATH: /opt/bin:${env:PATH} adds to the PATH there is.
     before = _values(variables.values())
     for name, text in spec.env:
-        variables[name] = Variable(name, replaced(text, lambda each: _value(each, before)), f"{spec.source} env")
+        value = replaced(text, lambda each: _value(each, before, params))
+        variables[name] = Variable(name, value, f"{spec.source} env")
     if isinstance(spec.cmd, str):
         values = _values(variables.values())
         for reference in references_in(spec.cmd):
-            value = _value(reference, values)
+            value = _value(reference, values, params)
             variables[reference.variable] = Variable(reference.variable, value, f"{spec.source} cmd")
     return tuple(variables[name] for name in sorted(variables))
 
@@ -58,7 +66,7 @@ def _base(account: Account, config: Config) -> list[Variable]:
     ]
     so_far = _values(base)
     base += [
-        Variable(name, replaced(text, lambda each: _value(each, so_far)), "procclaw.yaml env")
+        Variable(name, replaced(text, lambda each: _value(each, so_far, {})), "procclaw.yaml env")
         for name, text in config.env
     ]
     passed = ((name, own_variable(name)) for name in config.pass_env)
@@ -70,9 +78,10 @@ def _values(variables: Iterable[Variable]) -> dict[str, str]:
     return {variable.name: variable.value for variable in variables}
 
 
-def _value(reference: Reference, values: Mapping[str, str]) -> str:
-    if reference.kind == "env" and reference.name in values:
-        return values[reference.name]
+def _value(reference: Reference, values: Mapping[str, str], params: Mapping[str, str]) -> str:
+    source = {"env": values, "param": params}.get(reference.kind, {})
+    if reference.name in source:
+        return source[reference.name]
     raise ProcclawError(f"${{{reference.kind}:{reference.name}}} is not set")
 
 
@@ -104,14 +113,27 @@ def _about(run: Run, attempt: Attempt, home: str) -> dict[str, str]:
     return about
 
 
-def launch_of(spec: JobSpec, config: Config, run: Run, attempt: Attempt, home: str, logs: tuple[str, str]) -> Launch:
-    """All that starting this attempt takes. Raises ProcclawError when its environment cannot be made."""
-    values = _values(environment(spec, config))
+def launch_of(
+    spec: JobSpec,
+    config: Config,
+    run: Run,
+    attempt: Attempt,
+    home: str,
+    logs: tuple[str, str],
+    given: Mapping[str, str],
+    lock_fd: int | None = None,
+) -> Launch:
+    """All that starting this attempt takes; `given` are the variables that tell it of its files, params and lock.
+
+    Raises ProcclawError when its environment cannot be made.
+    """
+    params = dict(run.params)
+    values = _values(environment(spec, config, params))
     if isinstance(spec.cmd, str):
         argv = shell_argv(as_shell_variables(spec.cmd))
     else:
-        argv = tuple(replaced(word, lambda each: _value(each, values)) for word in spec.cmd)
-    env = values | _about(run, attempt, home)
+        argv = tuple(replaced(word, lambda each: _value(each, values, params)) for word in spec.cmd)
+    env = values | _about(run, attempt, home) | dict(given)
     for name, text in (*env.items(), *(("cmd", word) for word in argv)):
         if len(name) + len(os.fsencode(text)) + 2 > MAX_ARGUMENT_BYTES:
             raise ProcclawError(f"{name} is longer than the 128 KiB the system allows; put it into a file")
@@ -123,4 +145,25 @@ def launch_of(spec: JobSpec, config: Config, run: Run, attempt: Attempt, home: s
         stdout=logs[0],
         stderr=logs[1],
         timestamps=spec.log.timestamps,
+        lock_fd=lock_fd,
+    )
+
+
+def probe_of(spec: JobSpec, config: Config, attempt_id: str) -> Probe:
+    """The job's health check, to be made now. Raises ProcclawError when its environment cannot be made."""
+    check = spec.health_check
+    if check.type is CheckType.FILE and check.path is not None:
+        account = own_account()
+        check = check._replace(path=_absolute(check.path, working_directory(spec, account), account))
+    if check.type is not CheckType.EXEC or check.cmd is None:
+        return Probe(spec.id, attempt_id, check)
+    return Probe(
+        spec.id,
+        attempt_id,
+        check,
+        argv=(SHELL, "-c", check.cmd) if isinstance(check.cmd, str) else check.cmd,
+        cwd=working_directory(spec, own_account()),
+        env=tuple(_values(environment(spec, config)).items()),
+        user=spec.user,
+        group=spec.group,
     )

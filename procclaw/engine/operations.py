@@ -13,8 +13,21 @@ from procclaw.engine.home import Home
 from procclaw.model.clock import seconds_between
 from procclaw.model.errors import Conflict, NotFound, SpecError, UsageError
 from procclaw.model.spec import JobSpec, Spec, spec_from_document
-from procclaw.model.state import HOME, Attempt, Event, Intent, IntentKind, JobState, Run, RunState, Slots
+from procclaw.model.state import (
+    HOME,
+    NO_DETAILS,
+    NO_JOBS,
+    Attempt,
+    Details,
+    Event,
+    Intent,
+    IntentKind,
+    Run,
+    RunState,
+    Slots,
+)
 from procclaw.planning import views
+from procclaw.planning.board import Board
 
 if TYPE_CHECKING:
     from procclaw.engine.controller import Cycle
@@ -121,29 +134,33 @@ class Operations:
 
     def jobs(self, chosen: Filter) -> list[views.View]:
         spec = self.spec()
-        states = self._store.job_states()
-        return [view for view in self._views(states, spec.jobs.values()) if chosen.takes(view)]
+        return [view for view in self._views(spec, spec.jobs.values()) if chosen.takes(view)]
 
     def job(self, job_id: str) -> views.View:
         spec = self.spec()
-        job = self._named(spec, job_id)
-        return next(self._views(self._store.job_states([job_id, HOME]), [job]))
+        return next(self._views(spec, [self._named(spec, job_id)]))
 
-    def _views(self, states: dict[str, JobState], jobs: Iterable[JobSpec]) -> Iterator[views.View]:
-        home = states.get(HOME)
-        holds = home.holds if home else ()
-        lack, now = self._store.lack(), self._clock.now()
+    def _views(self, spec: Spec, jobs: Iterable[JobSpec]) -> Iterator[views.View]:
+        now = self._clock.now()
+        board = self._board(spec, now, {})
+        lack, holds = self._store.lack(), board.job(HOME).holds
         for job in jobs:
-            yield views.job_view(job, states.get(job.id) or JobState(job.id), holds, lack, now)
+            yield views.job_view(job, board, holds, lack, now)
+
+    def _board(self, spec: Spec, now: datetime, specs: dict[str, JobSpec]) -> Board:
+        """What is recorded of all jobs; `specs` are those of which more is asked than that."""
+        # Only dependencies ask for it, and it takes modules that `list` can do without.
+        is_asked = any(job.depends_on for job in spec.jobs.values())
+        boot_id = self._home.processes.boot_id() if is_asked else ""
+        return Board(spec, self._store.job_states(now=now, specs=specs), boot_id, now, is_deciding=False)
 
     def why(self, job_id: str) -> views.View:
         from procclaw.planning import why
 
-        spec = self.spec()
+        spec, now = self.spec(), self._clock.now()
         job = self._named(spec, job_id)
-        states = self._store.job_states([job_id, HOME])
-        gates = why.gates(job, states[job_id], states[HOME].holds, self._store.lack(), self._clock.now())
-        return why.why_view(job, gates)
+        board = self._board(spec, now, {job_id: job})
+        return why.why_view(job, why.gates(job, board, board.job(HOME).holds, self._store.lack(), now))
 
     def check_known(self, job_id: str) -> None:
         """Raises NotFound for a job that neither is declared nor has left a history: a removed one keeps its own."""
@@ -217,28 +234,39 @@ class Operations:
         force: bool = False,
         seconds: float | None = None,
         on_wait: OnWait | None = None,
+        details: Details = NO_DETAILS,
+        payload: bytes | None = None,
+        key: str | None = None,
     ) -> list[Intent]:
         """Ask for something to be done with these jobs and wait for the answers, at most `seconds` (None: however
         long).
 
         One that is not answered by then comes back unanswered and goes on being acted upon by whoever reconciles next.
+        So does one that waits for another job, with how far it got as its message, where somebody else reconciles.
+        `key` makes asking again harmless. Raises Conflict where it was used for something else.
         """
-        if HOME not in jobs:
+        if not NO_JOBS & set(jobs):
             self._check_declared(jobs)
         now = self._clock.now()
         ids = [
-            self._store.add_intent(Intent(0, job_id, kind, force, now, self._asker)) for job_id in dict.fromkeys(jobs)
+            self._store.add_intent(Intent(0, job_id, kind, force, now, self._asker, key=key, details=details), payload)
+            for job_id in dict.fromkeys(jobs)
         ]
         scope = None if HOME in jobs else frozenset(jobs)
 
+        def asked() -> list[Intent]:
+            return [intent for intent in (self._store.intent(each) for each in ids) if intent is not None]
+
         def answers() -> list[Intent] | None:
-            found = [intent for intent in (self._store.intent(each) for each in ids) if intent is not None]
+            found = asked()
             return found if all(intent.resolved_at is not None for intent in found) else None
 
-        answered = self._until(answers, scope, seconds, on_wait)
-        if answered is not None:
-            return answered
-        return [intent for intent in (self._store.intent(each) for each in ids) if intent is not None]
+        def progress() -> list[Intent] | None:
+            found = asked()
+            return found if all(intent.resolved_at is not None or intent.message for intent in found) else None
+
+        answered = self._until(answers, scope, seconds, on_wait, progress)
+        return asked() if answered is None else answered
 
     def _check_declared(self, jobs: Sequence[str]) -> None:
         """Raises NotFound, after a look at files that nobody may have read since they were saved."""
@@ -277,8 +305,11 @@ class Operations:
         scope: frozenset[str] | None,
         seconds: float | None,
         on_wait: OnWait | None,
+        is_enough: Callable[[], Found | None] | None = None,
     ) -> Found | None:
-        """What `found` finds, once it finds anything; None when the time is over. Reconciles when nobody else does."""
+        """What `found` finds, once it finds anything; None when the time is over. Reconciles when nobody else does;
+        when somebody does, what `is_enough` finds will do as well.
+        """
         lock = self._home.lock()
         began = self._clock.monotonic()
         self._wake_daemon()
@@ -289,6 +320,8 @@ class Operations:
                 return what
             cycle = self._pass(lock, scope)
             what = found()
+            if what is None and cycle is None and is_enough is not None:
+                what = is_enough()
             if what is not None:
                 return what
             if on_wait is not None:

@@ -6,7 +6,7 @@ the same contract tests. A method does what it is told or reports what it sees; 
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from procclaw.model.outside import LockClaim, Notice, Probe
 from procclaw.model.spec import LogPolicy, TriggerSpec
@@ -89,6 +89,9 @@ class Output(Protocol):
     def close(self, opened: Slice) -> Slice:
         """The slice with its end filled in from the log as it stands."""
 
+    def end_of(self, part: Slice, count: int) -> bytes:
+        """The last `count` bytes of an attempt's part of a log, as far as they are still there."""
+
 
 class Probes(Protocol):
     """Health checks, which go on while the loop does."""
@@ -156,3 +159,14 @@ class Spool(Protocol):
 
     def delete(self, path: str, identity: str) -> bool:
         """Delete a file if it is still the same; whether it is gone."""
+
+
+class World(NamedTuple):
+    """Everything outside that a cycle deals with."""
+
+    processes: Processes
+    output: Output
+    probes: Probes
+    locks: Locks
+    work: WorkFiles
+    spool: Spool

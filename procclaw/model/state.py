@@ -19,6 +19,7 @@ An attempt's life is told by its fields, in this order and never back: created (
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 from procclaw.model.spec import Leftovers, Priority, WorkflowSpec
@@ -136,6 +137,12 @@ class HoldKind(StrEnum):
 
 HOME = "*"
 """The job id under which a hold covers the whole home."""
+WORKFLOWS = "+workflows"
+"""The job id under which requests about workflows stand."""
+OUTBOX = "+outbox"
+"""The job id under which the loop is woken to deliver alerts."""
+NO_JOBS = frozenset({HOME, WORKFLOWS, OUTBOX})
+"""Names that stand where a job's id does and are none."""
 
 
 class Hold(NamedTuple):
@@ -275,7 +282,7 @@ class Run(NamedTuple):
     pulled: tuple[str, ...] = ()
     """Jobs that were started because it depends on them, each once."""
     request: int | None = None
-    """The request it stems from, which also has its payload; None: nobody asked."""
+    """The request whose payload it is given; None: none came with it."""
     trigger_file: str | None = None
     workflow_run: str | None = None
     step: int | None = None
@@ -284,10 +291,10 @@ class Run(NamedTuple):
     def is_active(self) -> bool:
         return self.state in ACTIVE
 
-    @property
-    def is_ahead(self) -> bool:
+    def is_ahead(self, now: datetime) -> bool:
         """A person named its time and that has not come: until then it counts for nothing but itself."""
-        return self.trigger is Trigger.ETA and self.state is RunState.QUEUED and self.attempts == 0
+        has_not_begun = self.state is RunState.QUEUED and self.attempts == 0
+        return self.trigger is Trigger.ETA and has_not_begun and self.not_before_at > now
 
     def waits_since(self, gate: str) -> datetime | None:
         return next((since for name, since in self.closed if name == gate), None)
@@ -574,6 +581,9 @@ class Details(NamedTuple):
     """CANCEL_WORKFLOW, RETRY_WORKFLOW: which; WORKFLOW, once answered: the new one."""
 
 
+NO_DETAILS = Details()
+
+
 class Intent(NamedTuple):
     """A request, from its recording to its answer."""
 
@@ -590,7 +600,7 @@ class Intent(NamedTuple):
     resolved_at: datetime | None = None
     key: str | None = None
     """Idempotency key: the same key again is the same request."""
-    details: Details = Details()
+    details: Details = NO_DETAILS
 
 
 class Event(NamedTuple):
@@ -760,10 +770,8 @@ class State(NamedTuple):
     """The database is older than this last known commit: slots up to here count as missed, restored."""
     workflows: tuple[WorkflowState, ...] = ()
     """Those that are not over, in the order of asking, and those that an open request names."""
-    outbox: tuple[Alert, ...] = ()
-    """Alerts that are still to be delivered, oldest first."""
-    deliveries: tuple[Delivery, ...] = ()
-    """What came of delivering some of them, since the cycle before."""
+    last_told: Mapping[tuple[str, AlertKind], datetime] = MappingProxyType({})
+    """By job and kind, when people were told of it last, as far as that still matters."""
 
 
 class Launch(NamedTuple):

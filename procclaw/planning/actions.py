@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from procclaw.model.state import (
+    Alert,
     Attempt,
     Cursor,
+    DeadLetter,
+    DeadLettersPurged,
+    Health,
     Hold,
     HoldLifted,
     Intent,
@@ -20,9 +24,37 @@ from procclaw.model.state import (
     Slots,
     SlotsWithdrawn,
     Terms,
+    TriggerFile,
+    TriggerFileGone,
+    Trouble,
+    TroubleOver,
+    Usage,
+    Watch,
+    WorkflowRun,
 )
 
-Write = Run | Attempt | Slots | Cursor | Hold | Intent | HoldLifted | SlotsWithdrawn | JobForgotten
+Write = (
+    Run
+    | Attempt
+    | Slots
+    | Cursor
+    | Hold
+    | Intent
+    | Health
+    | Usage
+    | Alert
+    | Trouble
+    | Watch
+    | DeadLetter
+    | TriggerFile
+    | WorkflowRun
+    | HoldLifted
+    | SlotsWithdrawn
+    | JobForgotten
+    | TroubleOver
+    | TriggerFileGone
+    | DeadLettersPurged
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +89,24 @@ class Signal:
     reason: Reason
 
 
-Effect = Start | Relaunch | Signal
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Begin a health check of an attempt; what comes of it is seen by a later cycle."""
+
+    job_id: str
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFile:
+    """Delete a file that has triggered a run, which has succeeded."""
+
+    job_id: str
+    path: str
+    identity: str
+
+
+Effect = Start | Relaunch | Signal | Check | DeleteFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from procclaw.model.clock import after, seconds_between
 from procclaw.model.spec import Leftovers
 from procclaw.model.state import Attempt, Observed, Process, Reason, RecordPhase, RunState, StopOrder
 from procclaw.planning.actions import Relaunch, Signal
+from procclaw.planning.board import Board
 from procclaw.planning.draft import Draft, Going
-from procclaw.planning.gates import Gate, enabled_gate, place_gate, resource_gate, standing_gates
+from procclaw.planning.gates import Gate, enabled_gate, lock_gate, place_gate, resource_gate, standing_gates
 from procclaw.planning.outcome import after_attempt, ended, natural_end
 
 SWEEP_SECONDS = 0.05
@@ -173,7 +174,7 @@ def _is_blank(going: Going) -> bool:
     return going.live is not None and going.live.sight.phase is RecordPhase.BLANK
 
 
-def relaunch(draft: Draft, going: Going, live: Observed) -> None:
+def relaunch(draft: Draft, going: Going, live: Observed, board: Board) -> None:
     """The manager died between recording a start and making it, or the process died before it wrote its pid."""
     attempt, run = live.attempt, going.run
     if run.ending is not None or draft.spec is None:
@@ -187,12 +188,16 @@ def relaunch(draft: Draft, going: Going, live: Observed) -> None:
         enabled_gate(draft.spec, run),
         *standing_gates(draft.spec, draft.job_now(), draft.state.home_holds),
         place_gate(run, draft.spec, _begun_beside(draft, going)),
+        lock_gate(draft.spec, board),
         resource_gate(draft.state.lack, draft.now),
     )
     closed = next((gate for gate in gates if gate.reason is not None), None)
     if closed is not None:
         draft.wait(run, closed)
+        if closed.reason is Reason.LOCK:
+            draft.wake_within(SWEEP_SECONDS)
         return
+    board.give_lock(run)
     if attempt.pid is not None:
         launches = attempt.blank_launches + 1
         attempt = attempt._replace(pid=None, start_ticks=None, started_at=None, blank_launches=launches)

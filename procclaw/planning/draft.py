@@ -5,12 +5,15 @@ between the values this started from and the values the steps left.
 """
 
 from datetime import datetime
+from typing import Any
 
 from procclaw.model.clock import after
 from procclaw.model.ids import run_id
 from procclaw.model.spec import JobSpec
 from procclaw.model.state import (
+    ActiveRun,
     Attempt,
+    DeadLetter,
     Hold,
     HoldKind,
     HoldLifted,
@@ -72,18 +75,25 @@ class Draft:
         """By run id, the instance given to the attempt that this plan starts."""
         self.relaunched: set[str] = set()
         """Runs whose attempt is launched again."""
+        self.moving: set[str] = set()
+        """Waiting runs whose wait may end without anybody doing anything: what they wait for is under way."""
 
     def result(self) -> Plan:
         runs = [going.run for going in self.going if going.run != going.recorded]
+        failed = [run for run in runs if run.state is RunState.FAILED]
         attempts = [going.live.attempt for going in self.going if going.live and going.live != going.seen]
         intents = [intent for intent in self.intents.values() if intent not in self.job.intents]
         return Plan(
             # Runs first: attempts refer to them.
-            writes=(*runs, *attempts, *self.writes, *intents),
+            writes=(*runs, *attempts, *self.writes, *map(self._dead_letter, failed), *intents),
             effects=tuple(self.effects),
             waits=tuple(self.waits),
             wake_at=min(self.wakes, default=None),
         )
+
+    def _dead_letter(self, run: Run) -> DeadLetter:
+        reason = run.reason or Reason.RETRIES_USED_UP
+        return DeadLetter(0, run.job_id, run.id, self.now, reason, run.detail, run.exit_code, run.attempts)
 
     def wake(self, at: datetime | None) -> None:
         if at is not None:
@@ -98,19 +108,23 @@ class Draft:
         if run is not None:
             self.blocked[run.id] = gate
         name = None if run is None else run.id
-        self.waits.append(Wait(self.job.id, name, gate.reason, gate.detail, gate.since, gate.until))
+        since = gate.since or (None if run is None else run.waits_since(gate.key))
+        self.waits.append(Wait(self.job.id, name, gate.reason, gate.detail, since, gate.until))
         self.wake(gate.until)
 
     def job_now(self) -> JobState:
-        """The job with its holds as the requests left them."""
-        return self.job._replace(holds=tuple(self.holds.values()))
+        """The job as the steps so far left it."""
+        active = tuple(ActiveRun(going.run, going.live) for going in self.going if not going.is_over)
+        holds = tuple(self.holds.values())
+        return self.job._replace(holds=holds, active=active, newest_finished=self.newest_finished())
 
-    def hold(self, kind: HoldKind, by: str) -> None:
-        """Set a hold; one that stands already stays as it is."""
-        if kind in self.holds:
-            return
-        self.holds[kind] = Hold(self.job.id, kind, self.now, by)
-        self.writes.append(self.holds[kind])
+    def hold(self, kind: HoldKind, by: str, until: datetime | None = None) -> None:
+        """Set a hold; one that stands already stays as it is, but for its end."""
+        standing = self.holds.get(kind)
+        hold = Hold(self.job.id, kind, self.now, by, until) if standing is None else standing._replace(until=until)
+        if hold != standing:
+            self.holds[kind] = hold
+            self.writes.append(hold)
 
     def lift(self, kind: HoldKind) -> bool:
         """Lift a hold; whether there was one."""
@@ -119,7 +133,8 @@ class Draft:
         self.writes.append(HoldLifted(self.job.id, kind))
         return True
 
-    def open_run(self, occasion: str, trigger: Trigger, due_at: datetime | None = None) -> Run:
+    def open_run(self, occasion: str, trigger: Trigger, due_at: datetime | None = None, **more: Any) -> Run:
+        """A new run of the job; `more` are fields of `Run` that follow from the occasion."""
         assert self.spec is not None
         run = Run(
             id=run_id(self.job.id, occasion),
@@ -132,9 +147,23 @@ class Draft:
             scheduled_at=due_at,
             despite_disabled=not self.spec.enabled,
             process_hash=self.spec.process_hash,
-        )
+            priority=self.spec.priority,
+            params=self.params(()),
+        )._replace(**more)
         self.going.append(Going(run, None, None))
         return run
+
+    def params(self, given: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """The params of a run: what was given, and the defaults of the rest; two requests are the same if these are."""
+        declared = () if self.spec is None else self.spec.params
+        values = {param.name: param.default for param in declared if param.default is not None} | dict(given)
+        return tuple(sorted(values.items()))
+
+    def note_unstarted(self, run: Run) -> None:
+        """A slot's run is over and never began: the ledger must not go on saying that it ran."""
+        if run.scheduled_at is not None and run.attempts == 0 and not run.is_active:
+            due_at, outcome = run.scheduled_at, SlotOutcome.SKIPPED
+            self.writes.append(Slots(run.job_id, due_at, due_at, 1, outcome, run.reason, run.id, self.now))
 
     def end(self, going: Going, reason: Reason, *, force: bool = False) -> None:
         """Decide that a run shall be no more; a first reason stays, urgency only grows."""
@@ -143,10 +172,7 @@ class Draft:
 
     def finish(self, going: Going, state: RunState, reason: Reason, detail: str = "") -> None:
         going.run = run = finished(going.run, state, reason, self.now, detail)
-        if run.scheduled_at is not None and run.attempts == 0:
-            # Its slot was recorded as having run; it ended before it began.
-            due_at, outcome = run.scheduled_at, SlotOutcome.SKIPPED
-            self.writes.append(Slots(run.job_id, due_at, due_at, 1, outcome, reason, run.id, self.now))
+        self.note_unstarted(run)
 
     def conclude(self, going: Going, attempt: Attempt, run: Run) -> None:
         """Record the attempt as over, and what that made of its run."""
@@ -156,7 +182,8 @@ class Draft:
         going.run = run
 
     def active_count(self) -> int:
-        return sum(1 for going in self.going if not going.is_over)
+        """Runs under way or waiting; those for a time that has not come count for nothing yet."""
+        return sum(1 for going in self.going if not going.is_over and not going.run.is_ahead(self.now))
 
     def live_count(self) -> int:
         """Attempts that are not over, those that this plan starts among them."""

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from procclaw.model.clock import after
 from procclaw.model.spec import JobSpec, JobType
-from procclaw.model.state import Hold, HoldKind, JobState, Lack, Reason, Run, RunState, Trigger
+from procclaw.model.state import ASKED_FOR, Hold, HoldKind, JobState, Lack, Reason, Run, RunState, Trigger
+from procclaw.planning.board import Board
 
 LONGEST_LACK_SECONDS = 60.0
 """A lack that asks for longer was noted under a clock that has been set back since."""
@@ -27,6 +28,21 @@ class Gate(NamedTuple):
     """When it opens by itself; None: not by itself, or nobody knows when."""
     unblock: str | None = None
     """The command that opens it."""
+    about: str = ""
+    """Which of several gates of that name."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.gate} {self.about}".rstrip()
+
+
+AWAITED = frozenset({"dependency", "max_instances", "queue", "max_parallel", "lock"})
+"""Gates that other runs close and open; a run remembers since when it stands before one."""
+PLACES = frozenset({"max_instances", "queue"})
+"""Gates at which a run waits for its turn; `queue_timeout` counts waiting there and nowhere else."""
+PLACE = "place"
+"""The name under which a run remembers since when it waits for its turn and for nothing else."""
+_NAMES_SHOWN = 3
 
 
 _HOLDS = (
@@ -52,10 +68,10 @@ def slots_held(job: JobState, home_holds: tuple[Hold, ...], spec: JobSpec) -> Re
 
 
 def enabled_gate(spec: JobSpec, run: Run) -> Gate:
-    """A disabled job does nothing of its own accord, be it a slot that waits or a retry; what a person wants goes
-    ahead.
+    """A disabled job does nothing of its own accord, be it a slot that waits or a retry; what somebody wants of it
+    goes ahead.
     """
-    if spec.enabled or run.trigger in (Trigger.MANUAL, Trigger.CONTINUOUS):
+    if spec.enabled or run.trigger in ASKED_FOR or run.trigger in (Trigger.CONTINUOUS, Trigger.DEPENDENCY):
         return Gate("enabled")
     return Gate("enabled", Reason.DISABLED, "disabled in jobs.yaml", unblock=f"enabled: true at {spec.source}")
 
@@ -69,7 +85,7 @@ def standing_gates(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...]) -
         if hold is None:
             yield Gate(name)
         else:
-            yield Gate(name, reason, f"by {hold.by}", hold.since, None, f"procclaw {command} {job.id}")
+            yield Gate(name, reason, f"by {hold.by}", hold.since, hold.until, f"procclaw {command} {job.id}")
     if home_holds:
         hold = home_holds[0]
         unblock = "procclaw daemon start"
@@ -83,18 +99,27 @@ def standing_gates(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...]) -
         yield Gate("built")
 
 
-def run_gates(run: Run, spec: JobSpec, live: int, lack: Lack | None, now: datetime) -> Iterator[Gate]:
-    """The gates of one run that waits for its next attempt; `live` counts the job's attempts that are not over."""
+def time_gate(run: Run, now: datetime) -> Gate:
+    """Closed until the run may start (again): a named time, a retry's delay or a slot's jitter."""
     if run.not_before_at <= now:
-        yield Gate("time")
-    elif run.state is RunState.RETRYING:
+        return Gate("time")
+    if run.state is RunState.RETRYING:
         how = f" ({run.detail})" if run.detail else ""
         detail = f"attempt {run.attempts} ended{how}, attempt {run.attempts + 1} follows"
-        yield Gate("time", Reason.RETRY_DELAY, detail, None, run.not_before_at, f"procclaw restart {run.job_id}")
-    else:
-        yield Gate("time", Reason.JITTER, "its jitter", run.queued_at, run.not_before_at, f"procclaw run {run.job_id}")
-    yield place_gate(run, spec, live)
-    yield resource_gate(lack, now)
+        return Gate("time", Reason.RETRY_DELAY, detail, None, run.not_before_at, f"procclaw restart {run.job_id}")
+    unblock = f"procclaw run {run.job_id}"
+    if run.trigger is Trigger.ETA:
+        return Gate("time", Reason.ETA, "planned for later", run.queued_at, run.not_before_at, unblock)
+    return Gate("time", Reason.JITTER, "its jitter", run.queued_at, run.not_before_at, unblock)
+
+
+def shared_gates(run: Run, spec: JobSpec, board: Board, lack: Lack | None) -> Iterator[Gate]:
+    """The gates at which runs compete with each other: places, the lock, and what ProcClaw itself lacks."""
+    yield place_gate(run, spec, board.live(run.job_id))
+    yield queue_gate(run, spec, board)
+    yield parallel_gate(run, board)
+    yield lock_gate(spec, board)
+    yield resource_gate(lack, board.now)
 
 
 def place_gate(run: Run, spec: JobSpec, live: int) -> Gate:
@@ -103,7 +128,50 @@ def place_gate(run: Run, spec: JobSpec, live: int) -> Gate:
     if live < limit:
         return Gate("max_instances")
     detail = f"{live} of at most {limit} running"
-    return Gate("max_instances", Reason.MAX_INSTANCES, detail, run.waiting_since, None, f"procclaw stop {run.job_id}")
+    return Gate("max_instances", Reason.MAX_INSTANCES, detail, unblock=f"procclaw stop {run.job_id}")
+
+
+def queue_gate(run: Run, spec: JobSpec, board: Board) -> Gate:
+    """Closed while the runs of its named queue take up all places there are."""
+    if spec.queue is None or run.trigger is Trigger.CONTINUOUS:
+        return Gate("queue")
+    running, limit = board.in_queue(spec.queue), board.spec.queue_limit(spec.queue)
+    if len(running) < limit:
+        return Gate("queue")
+    detail = f"queue {spec.queue}: {len(running)} of at most {limit} running: {_named(running)}"
+    ahead = board.ahead(run)
+    if ahead:
+        detail += f"; {len(ahead)} ahead of it: {_named(ahead)}"
+    return Gate("queue", Reason.QUEUE, detail, unblock=f"procclaw stop {running[0].job_id}")
+
+
+def parallel_gate(run: Run, board: Board) -> Gate:
+    """Closed while as many runs that end by themselves have a process as daemon.max_parallel allows."""
+    limit = board.spec.config.max_parallel
+    if limit is None or run.trigger is Trigger.CONTINUOUS or len(board.parallel) < limit:
+        return Gate("max_parallel")
+    detail = f"{len(board.parallel)} of at most {limit} runs in all: {_named(board.parallel)}"
+    return Gate("max_parallel", Reason.MAX_PARALLEL, detail, unblock="a larger daemon.max_parallel in procclaw.yaml")
+
+
+def lock_gate(spec: JobSpec, board: Board) -> Gate:
+    """Closed while somebody else has the job's lock."""
+    if spec.lock is None:
+        return Gate("lock")
+    sight = board.lock(spec)
+    if sight.is_free:
+        return Gate("lock")
+    detail = f"lock {spec.lock.name}: " + (f"held by {sight.holder}" if sight.holder else "not free")
+    holder = sight.holder.partition(" ")[0]
+    in_home = holder if holder in board.spec.jobs else None
+    return Gate("lock", Reason.LOCK, detail, unblock=f"procclaw stop {in_home}" if in_home else "end its holder")
+
+
+def _named(runs: list[Run]) -> str:
+    """For people: the jobs of these runs, with what makes one go before another."""
+    shown = ", ".join(f"{run.job_id} ({run.priority})" for run in runs[:_NAMES_SHOWN])
+    more = len(runs) - _NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def resource_gate(lack: Lack | None, now: datetime) -> Gate:
@@ -114,11 +182,12 @@ def resource_gate(lack: Lack | None, now: datetime) -> Gate:
 
 
 def expires_at(run: Run, spec: JobSpec) -> datetime | None:
-    """When a run that waits for a place gives up; None: it does not wait for one, or waits as long as it takes."""
-    may_expire = run.state is RunState.QUEUED and run.trigger in (Trigger.MANUAL, Trigger.SCHEDULE)
-    if run.waiting_since is None or not may_expire:
+    """When a run that waits for its turn gives up; None: it does not wait for that, or waits as long as it takes."""
+    waiting_since = run.waits_since(PLACE)
+    never_expires = run.trigger in (Trigger.CONTINUOUS, Trigger.CATCH_UP, Trigger.ETA)
+    if waiting_since is None or never_expires or run.state is not RunState.QUEUED:
         return None
-    return after(run.waiting_since, spec.concurrency.queue_timeout_seconds)
+    return after(waiting_since, spec.concurrency.queue_timeout_seconds)
 
 
 def rests(spec: JobSpec, last: Run | None) -> bool:

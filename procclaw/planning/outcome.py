@@ -5,6 +5,7 @@ what follows for the run (`after_attempt`). An end that was ordered (a stop, a t
 the process did by itself gets the reason that the exit code tells.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple, assert_never
 
@@ -19,6 +20,14 @@ MAX_BLANK_LAUNCHES = 3
 FAILED_TO_START = frozenset(
     {Reason.CWD_FAILED, Reason.NOT_EXECUTABLE, Reason.COMMAND_NOT_FOUND, Reason.NOT_STARTED, Reason.ENVIRONMENT}
 )
+
+
+_STATE_OF_ENDING: Mapping[Reason | None, RunState] = {
+    Reason.REVOKED: RunState.REVOKED,
+    Reason.MEMORY_LIMIT: RunState.FAILED,
+    Reason.CPU_LIMIT: RunState.FAILED,
+}
+"""What a run is that was ended for this reason; for any other, stopped."""
 
 
 class End(NamedTuple):
@@ -87,7 +96,15 @@ def is_success(attempt: Attempt) -> bool:
 
 
 def finished(run: Run, state: RunState, reason: Reason, now: datetime, detail: str = "") -> Run:
-    return run._replace(state=state, reason=reason, finished_at=now, detail=detail, waiting_since=None)
+    return run._replace(state=state, reason=reason, finished_at=now, detail=detail, closed=())
+
+
+def gave_up(run: Run, spec: JobSpec, reason: Reason, detail: str, now: datetime) -> Run:
+    """The run after it has waited too long: failed, or, of a continuous job, as after a failed attempt."""
+    if run.trigger is not Trigger.CONTINUOUS:
+        return finished(run, RunState.FAILED, reason, now, detail)
+    run = run._replace(failures=run.failures + 1, detail=detail, closed=())
+    return _retry_or_fail(run, spec.retry, now)
 
 
 def after_attempt(run: Run, spec: JobSpec | None, attempt: Attempt, now: datetime) -> Run:
@@ -98,7 +115,7 @@ def after_attempt(run: Run, spec: JobSpec | None, attempt: Attempt, now: datetim
     if run.ending is not None or spec is None:
         if is_success(attempt) and not is_continuous:
             return finished(run, RunState.SUCCEEDED, Reason.FINISHED, now)
-        return finished(run, RunState.STOPPED, run.ending or Reason.REMOVED, now)
+        return finished(run, _STATE_OF_ENDING.get(run.ending, RunState.STOPPED), run.ending or Reason.REMOVED, now)
     if is_continuous:
         return _after_continuous(run, spec, attempt, now)
     if is_success(attempt):

@@ -1,27 +1,30 @@
 """The decision: what is to be done now, given what is wanted, what is recorded and what was seen.
 
 Pure: the same spec, state and moment give the same plan, and once its writes are recorded a plan asks for nothing
-twice. For each job, in this order:
+twice. In this order, each step for all jobs before the next:
 
-1. attempts    an end that was seen is recorded
+1. attempts    an end that was seen is recorded; what checks and measurements showed is judged
 2. requests    what people asked for, in the order of asking
-3. wanting     runs that should be no more (removed, disabled, changed, home stopped) are marked as ending
-4. slots       every due slot gets its row in the ledger, and perhaps a run
-5. continuous  a job that is wanted running and has no run gets one
-6. runs        each run without a process starts its next attempt, waits for the first closed gate, or is over
-7. stops       each ending run's attempt is signalled, and killed when its grace is over
-8. answers     requests whose result has come are answered
-9. forgetting  a job that is no longer declared leaves nothing behind but its history
+3. workflows   their next steps get runs
+4. wanting     runs that should be no more (removed, disabled, changed, home stopped) are marked as ending
+5. slots       every due slot gets its row in the ledger, and perhaps a run; so does a file that triggers
+6. continuous  a job that is wanted running and has no run gets one
+7. runs        each run without a process, in the order of priority and age, starts its next attempt, waits at a closed
+               gate, or is over; what it takes is taken for those behind it
+8. stops       each ending run's attempt is signalled, and killed when its grace is over
+9. answers     requests whose result has come are answered
+10. forgetting a job that is no longer declared leaves nothing behind but its history
+11. alerts     what people should be told of all this
 """
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta
-from itertools import chain
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 
 from procclaw.model.clock import after, to_microseconds
 from procclaw.model.spec import CatchUpPolicy, JobSpec, JobType, Overlap, Spec
 from procclaw.model.state import (
     HOME,
+    NO_JOBS,
     HoldKind,
     Intent,
     IntentKind,
@@ -36,37 +39,86 @@ from procclaw.model.state import (
     Terms,
     Trigger,
 )
-from procclaw.planning import attempts, requests, slots
+from procclaw.planning import attempts, dependencies, requests, slots
 from procclaw.planning.actions import Plan, Start
 from procclaw.planning.attempts import is_unkillable, names
+from procclaw.planning.board import Board, order_of
 from procclaw.planning.draft import Draft, Going
-from procclaw.planning.gates import Gate, enabled_gate, expires_at, rests, run_gates, slots_held, standing_gates
-from procclaw.planning.outcome import delay_seconds
+from procclaw.planning.gates import (
+    AWAITED,
+    PLACE,
+    PLACES,
+    Gate,
+    enabled_gate,
+    expires_at,
+    rests,
+    shared_gates,
+    slots_held,
+    standing_gates,
+    time_gate,
+)
+from procclaw.planning.outcome import delay_seconds, gave_up
 from procclaw.planning.timetable import NO_SCHEDULE
 
+LOOK_FOR_LOCK_SECONDS = 1.0
+"""How often to try a lock that somebody outside this home may have."""
 
-def plan(spec: Spec, state: State, now: datetime, *, judges_slots: bool = True) -> Plan:
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def plan(spec: Spec, state: State, now: datetime, *, judges_slots: bool = True, sees_locks: bool = True) -> Plan:
     """What to do about every job in `state.jobs`; `plans`, as one."""
-    return merged(plans(spec, state, now, judges_slots=judges_slots).values())
+    return merged(plans(spec, state, now, judges_slots=judges_slots, sees_locks=sees_locks).values())
 
 
-def plans(spec: Spec, state: State, now: datetime, *, judges_slots: bool = True) -> dict[str, Plan]:
-    """What to do about every job in `state.jobs`, by job, in the order in which it is done.
+def plans(
+    spec: Spec,
+    state: State,
+    now: datetime,
+    *,
+    judges_slots: bool = True,
+    acts_on: Collection[str] | None = None,
+    sees_locks: bool = True,
+) -> dict[str, Plan]:
+    """What to do about the jobs in `state.jobs`, by job, in the order in which it is done.
 
     `judges_slots` False leaves the schedules alone: a request's pass acts on what was asked and on nothing else.
+    `acts_on` names the jobs to act on (None: all); the others are there to be taken into account. `sees_locks` False:
+    nobody has tried the locks, so those are taken for free that nobody in this home has.
     """
     home = _take_home(state, now)
     # A hold of the home is recorded together with what the jobs do, so they must know of it already.
     state = state._replace(home_holds=tuple(home.holds.values()))
-    found = {
-        job_id: plan_job(spec.jobs.get(job_id), state.jobs[job_id], state, now, judges_slots=judges_slots)
+    drafts = {
+        job_id: Draft(spec.jobs.get(job_id), state.jobs[job_id], state, now)
         for job_id in sorted(state.jobs)
-        if job_id != HOME
+        if job_id not in NO_JOBS and (acts_on is None or job_id in acts_on)
     }
+    _plan_jobs(spec, state, drafts, judges_slots=judges_slots, sees_locks=sees_locks)
+    found = {job_id: draft.result() for job_id, draft in drafts.items()}
     if home.intents:
         _answer_home(home, merged(found.values()))
         found[HOME] = home.result()
     return found
+
+
+def _plan_jobs(spec: Spec, state: State, drafts: Mapping[str, Draft], *, judges_slots: bool, sees_locks: bool) -> None:
+    each = drafts.values()
+    for draft in each:
+        attempts.settle(draft)
+        requests.take(draft)
+    needed = _needed_by_the_living(drafts) if state.home_holds else frozenset()
+    for draft in each:
+        _end_unwanted(draft, is_needed=draft.job.id in needed)
+        if judges_slots:
+            _judge_slots(draft)
+        _want_continuous(draft)
+    _advance_runs(spec, state, drafts, sees_locks=sees_locks)
+    for draft in each:
+        attempts.press_stops(draft)
+        requests.answer(draft)
+        if judges_slots:
+            _forget_removed(draft)
 
 
 def plan_home(state: State, now: datetime, *, is_quiet: bool = True) -> Plan:
@@ -85,23 +137,6 @@ def merged(found: Iterable[Plan]) -> Plan:
         waits=tuple(wait for one in each for wait in one.waits),
         wake_at=min((one.wake_at for one in each if one.wake_at is not None), default=None),
     )
-
-
-def plan_job(spec: JobSpec | None, job: JobState, state: State, now: datetime, *, judges_slots: bool = True) -> Plan:
-    """What to do about one job; `spec` None: it is no longer declared."""
-    draft = Draft(spec, job, state, now)
-    attempts.settle(draft)
-    requests.take(draft)
-    _end_unwanted(draft)
-    if judges_slots:
-        _judge_slots(draft)
-    _want_continuous(draft)
-    _advance_runs(draft)
-    attempts.press_stops(draft)
-    requests.answer(draft)
-    if judges_slots:
-        _forget_removed(draft)
-    return draft.result()
 
 
 def _take_home(state: State, now: datetime) -> Draft:
@@ -147,10 +182,16 @@ def _answer_hold(draft: Draft, intent: Intent, of_jobs: Plan) -> Intent:
     return intent
 
 
-# --- 3. wanting ---
+# --- 4. wanting ---
 
 
-def _end_unwanted(draft: Draft) -> None:
+def _needed_by_the_living(drafts: Mapping[str, Draft]) -> frozenset[str]:
+    """Jobs that something alive depends upon: whoever needs them goes first when everything is stopped."""
+    alive = [draft.spec for draft in drafts.values() if draft.spec and any(going.live for going in draft.going)]
+    return frozenset(dependency.job for spec in alive for dependency in spec.depends_on)
+
+
+def _end_unwanted(draft: Draft, *, is_needed: bool) -> None:
     spec = draft.spec
     for going in draft.going:
         if going.is_over:
@@ -158,7 +199,10 @@ def _end_unwanted(draft: Draft) -> None:
         if spec is not None and spec.enabled and going.run.despite_disabled:
             going.run = going.run._replace(despite_disabled=False)
         reason = _why_unwanted(draft, going)
-        if reason is not None and going.run.ending is None:
+        if reason is Reason.HOME_STOPPED and is_needed and going.live is not None:
+            detail = "what depends on it is stopped first"
+            draft.wait(going.run, Gate("stopping", Reason.STOPPING, detail, None, None))
+        elif reason is not None and going.run.ending is None:
             draft.end(going, reason)
 
 
@@ -187,7 +231,7 @@ def _is_doubled(draft: Draft, going: Going) -> bool:
     return going.live is None and going.is_wanted and going is not max(runs, key=lambda other: other.live is not None)
 
 
-# --- 4. slots ---
+# --- 5. slots ---
 
 
 def _judge_slots(draft: Draft) -> None:
@@ -209,7 +253,9 @@ def _judge_slots(draft: Draft) -> None:
 
 
 def _admit(draft: Draft, spec: JobSpec, due_at: datetime, trigger: Trigger) -> slots.Admission:
-    """Make the run of a due slot, unless the job's overlap rule says otherwise."""
+    """Make the run of a due slot, unless another stands for it or the job's overlap rule says otherwise."""
+    if requests.duplicate_of(draft, draft.params(())) is not None:
+        return slots.Admission(None, Reason.DEDUP)
     waits_its_turn = trigger is Trigger.CATCH_UP and spec.catch_up.policy is CatchUpPolicy.ALL
     if draft.active_count() >= spec.concurrency.max_instances and not waits_its_turn:
         match spec.on_overlap:
@@ -241,7 +287,7 @@ def _end_oldest(draft: Draft, spec: JobSpec) -> None:
         draft.end(going, Reason.OVERLAP)
 
 
-# --- 5. continuous ---
+# --- 6. continuous ---
 
 
 def _want_continuous(draft: Draft) -> None:
@@ -260,43 +306,125 @@ def _want_continuous(draft: Draft) -> None:
     draft.open_run(f"continuous:{last.id if last else 'first'}", Trigger.CONTINUOUS)
 
 
-# --- 6. runs ---
+# --- 7. runs ---
 
 
-def _advance_runs(draft: Draft) -> None:
-    # Grows while it is walked: what ends here may make room for the run that a restart asked for.
-    requests.open_awaited(draft)
-    for going in draft.going:
-        if going.live is not None and not going.is_over:
-            if going.live.sight.phase is RecordPhase.BLANK:
-                attempts.relaunch(draft, going, going.live)
-        elif not going.is_over:
-            _start_or_wait(draft, going)
+def _advance_runs(spec: Spec, state: State, drafts: Mapping[str, Draft], *, sees_locks: bool) -> None:
+    for draft in drafts.values():
+        # Grows while it is walked: what ends here may make room for the run that a restart asked for.
         requests.open_awaited(draft)
+        for going in draft.going:
+            if going.live is None and not going.is_over and (going.run.ending is not None or draft.spec is None):
+                draft.finish(going, RunState.STOPPED, going.run.ending or Reason.REMOVED)
+            requests.open_awaited(draft)
+    jobs = {**state.jobs, **{job_id: draft.job_now() for job_id, draft in drafts.items()}}
+    now = next((draft.now for draft in drafts.values()), _NEVER)
+    board = Board(spec, jobs, state.boot_id, now, is_deciding=sees_locks)
+    for draft in drafts.values():
+        for going in draft.going:
+            if going.live is not None and not going.is_over and going.live.sight.phase is RecordPhase.BLANK:
+                attempts.relaunch(draft, going, going.live, board)
+                requests.open_awaited(draft)
+    judged: set[str] = set()
+    while waiting := [(draft, going) for draft, going in _waiting(drafts) if going.run.id not in judged]:
+        # What one run pulls in or makes room for comes into the next round.
+        for draft, going in sorted(waiting, key=lambda each: order_of(each[1].run)):
+            judged.add(going.run.id)
+            if not going.is_over:
+                _start_or_wait(draft, going, board, drafts)
 
 
-def _start_or_wait(draft: Draft, going: Going) -> None:
-    spec, run = draft.spec, going.run
-    if run.ending is not None or spec is None:
-        draft.finish(going, RunState.STOPPED, run.ending or Reason.REMOVED)
+def _waiting(drafts: Mapping[str, Draft]) -> Iterator[tuple[Draft, Going]]:
+    for draft in drafts.values():
+        for going in draft.going:
+            if going.live is None and not going.is_over:
+                yield draft, going
+
+
+def _start_or_wait(draft: Draft, going: Going, board: Board, drafts: Mapping[str, Draft]) -> None:
+    spec, now = draft.spec, draft.now
+    if going.run.ending is not None or spec is None:
+        draft.finish(going, RunState.STOPPED, going.run.ending or Reason.REMOVED)
         return
-    run = _revived(_set_back(run, spec, draft.now), spec, draft.now)
-    gate = _first_closed(draft, run, spec)
-    waits_for_place = gate is not None and gate.reason is Reason.MAX_INSTANCES
-    if waits_for_place != (run.waiting_since is not None):
-        run = run._replace(waiting_since=draft.now if waits_for_place else None)
-    if gate is not None and waits_for_place:
-        gate = gate._replace(since=run.waiting_since)
-    going.run = run
-    if gate is None:
+    run = _revived(_set_back(going.run, spec, now), spec, now)
+    closed = _closed_gates(draft, run, spec, board)
+    going.run = run = run._replace(closed=_remembered(run, closed, now))
+    if not closed:
         _start(draft, going, spec)
+        board.begin(going.run)
         return
+    if _has_given_up(draft, going, spec, closed):
+        return
+    if any(gate.reason is Reason.DEPENDENCY for gate in closed):
+        _pull_dependencies(draft, going, spec, board, drafts)
+    draft.wait(going.run, closed[0])
+    if all(gate.reason is Reason.LOCK for gate in closed):
+        # Nothing wakes us when somebody outside lets go of it.
+        draft.wake_within(LOOK_FOR_LOCK_SECONDS)
+
+
+def _closed_gates(draft: Draft, run: Run, spec: JobSpec, board: Board) -> list[Gate]:
+    """The gates that keep a run from starting: the first that does not depend on other runs, else all that do."""
+    for gate in (enabled_gate(spec, run), *standing_gates(spec, draft.job_now(), draft.state.home_holds)):
+        if gate.reason is not None:
+            return [gate]
+    gate = time_gate(run, draft.now)
+    if gate.reason is not None:
+        return [gate]
+    gates = (*dependencies.dependency_gates(run, spec, board), *shared_gates(run, spec, board, draft.state.lack))
+    return [gate for gate in gates if gate.reason is not None]
+
+
+def _remembered(run: Run, closed: list[Gate], now: datetime) -> tuple[tuple[str, datetime], ...]:
+    """Since when it stands before these gates; a hold or a time tells that by itself."""
+    keys = [gate.key for gate in closed if gate.gate in AWAITED]
+    if closed and all(gate.gate in PLACES for gate in closed):
+        keys.append(PLACE)
+    return tuple((key, run.waits_since(key) or now) for key in keys)
+
+
+def _has_given_up(draft: Draft, going: Going, spec: JobSpec, closed: list[Gate]) -> bool:
+    """Whether the run has waited as long as it may; else the loop is woken when it has."""
+    run = going.run
     gives_up_at = expires_at(run, spec)
     if gives_up_at is not None and gives_up_at <= draft.now:
-        draft.finish(going, RunState.EXPIRED, Reason.QUEUE_TIMEOUT, gate.detail)
-        return
+        draft.finish(going, RunState.EXPIRED, Reason.QUEUE_TIMEOUT, closed[0].detail)
+        return True
     draft.wake(gives_up_at)
-    draft.wait(run, gate)
+    for gate, reason, seconds in _limits(spec, closed):
+        deadline_at = after(run.waits_since(gate.key) or draft.now, seconds)
+        if deadline_at <= draft.now:
+            going.run = gave_up(run, spec, reason, f"waited {seconds:g} s for {gate.detail}", draft.now)
+            draft.note_unstarted(going.run)
+            draft.wake(going.run.not_before_at if going.run.is_active else None)
+            return True
+        draft.wake(deadline_at)
+    return False
+
+
+def _limits(spec: JobSpec, closed: list[Gate]) -> Iterator[tuple[Gate, Reason, float]]:
+    """The gates at which there is a limit to waiting."""
+    timeouts = {f"{each.job} {each.condition}": each.timeout_seconds for each in spec.depends_on}
+    for gate in closed:
+        if gate.reason is Reason.DEPENDENCY:
+            seconds = timeouts.get(gate.about)
+            if seconds is not None:
+                yield gate, Reason.DEPENDENCY_TIMEOUT, seconds
+        elif gate.reason is Reason.LOCK and spec.lock is not None:
+            yield gate, Reason.LOCK_TIMEOUT, spec.lock.timeout_seconds
+
+
+def _pull_dependencies(draft: Draft, going: Going, spec: JobSpec, board: Board, drafts: Mapping[str, Draft]) -> None:
+    """Start the manual jobs that this run waits for and that nobody else would start."""
+    for job_id in dependencies.to_pull(going.run, spec, board):
+        other = drafts.get(job_id)
+        if other is None or other.active_count():
+            continue
+        other.open_run(f"dependency:{going.run.id}", Trigger.DEPENDENCY)
+        going.run = going.run._replace(pulled=(*going.run.pulled, job_id))
+        draft.moving.add(going.run.id)
+    if dependencies.moves(going.run, spec, board):
+        draft.moving.add(going.run.id)
 
 
 def _set_back(run: Run, spec: JobSpec, now: datetime) -> Run:
@@ -305,9 +433,10 @@ def _set_back(run: Run, spec: JobSpec, now: datetime) -> Run:
         latest_at = after(now, delay_seconds(run, spec.retry))
         return run._replace(not_before_at=min(run.not_before_at, latest_at))
     too_far = max(run.queued_at - now, timedelta(0))
-    waiting_since = None if run.waiting_since is None else min(run.waiting_since, now)
-    moved = run.not_before_at - too_far
-    return run._replace(queued_at=run.queued_at - too_far, not_before_at=moved, waiting_since=waiting_since)
+    closed = tuple((gate, min(since, now)) for gate, since in run.closed)
+    # The time that a person named is one of the wall clock's.
+    moved = run.not_before_at if run.trigger is Trigger.ETA else run.not_before_at - too_far
+    return run._replace(queued_at=run.queued_at - too_far, not_before_at=moved, closed=closed)
 
 
 def _revived(run: Run, spec: JobSpec, now: datetime) -> Run:
@@ -315,16 +444,6 @@ def _revived(run: Run, spec: JobSpec, now: datetime) -> Run:
     if run.trigger is not Trigger.CONTINUOUS or run.process_hash == spec.process_hash:
         return run
     return run._replace(process_hash=spec.process_hash, failures=0, not_before_at=min(run.not_before_at, now))
-
-
-def _first_closed(draft: Draft, run: Run, spec: JobSpec) -> Gate | None:
-    state = draft.state
-    gates = chain(
-        (enabled_gate(spec, run),),
-        standing_gates(spec, draft.job_now(), state.home_holds),
-        run_gates(run, spec, draft.live_count(), state.lack, draft.now),
-    )
-    return next((gate for gate in gates if gate.reason is not None), None)
 
 
 def _start(draft: Draft, going: Going, spec: JobSpec) -> None:
@@ -347,10 +466,12 @@ def _start(draft: Draft, going: Going, spec: JobSpec) -> None:
         attempts=number,
         started_at=run.started_at or draft.now,
         process_hash=spec.process_hash,
+        boot_id=draft.state.boot_id,
+        closed=(),
     )
 
 
-# --- 9. forgetting ---
+# --- 10. forgetting ---
 
 
 def _forget_removed(draft: Draft) -> None:
@@ -364,10 +485,18 @@ def _forget_removed(draft: Draft) -> None:
 def _why_started(run: Run) -> str:
     if run.state is RunState.RETRYING:
         return f"attempt {run.attempts + 1}" + (f" after {run.failures} failed" if run.failures else "")
-    match run.trigger:
-        case Trigger.CONTINUOUS:
-            return "wanted running"
-        case Trigger.MANUAL:
-            return "asked for"
-        case Trigger.SCHEDULE | Trigger.CATCH_UP:
-            return f"due {run.scheduled_at:%Y-%m-%d %H:%M:%SZ}"
+    return f"due {run.scheduled_at:%Y-%m-%d %H:%M:%SZ}" if run.scheduled_at is not None else _WHY_STARTED[run.trigger]
+
+
+_WHY_STARTED = {
+    Trigger.CONTINUOUS: "wanted running",
+    Trigger.MANUAL: "asked for",
+    Trigger.SCHEDULE: "due",
+    Trigger.CATCH_UP: "due",
+    Trigger.ETA: "planned for this time",
+    Trigger.DEPENDENCY: "another job waits for it",
+    Trigger.WEBHOOK: "triggered",
+    Trigger.FILE: "triggered by a file",
+    Trigger.WORKFLOW: "a workflow's step",
+    Trigger.DEAD_LETTER: "put in again from the dead letter queue",
+}

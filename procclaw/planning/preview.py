@@ -6,7 +6,7 @@ from typing import assert_never
 from procclaw.model.clock import iso
 from procclaw.model.spec import Spec, changed_fields
 from procclaw.model.state import Attempt, Reason, Run, RunState, Slots
-from procclaw.planning.actions import Effect, Plan, Relaunch, Signal, Start, Wait, Write
+from procclaw.planning.actions import Check, DeleteFile, Effect, Plan, Relaunch, Signal, Start, Wait, Write
 from procclaw.planning.views import View, moment
 
 _HOLDS = frozenset({Reason.STOPPED, Reason.PAUSED, Reason.REVOKED})
@@ -67,6 +67,11 @@ def _of_effect(effect: Effect, spec: Spec | None) -> View:
         case Signal():
             verb = "kill" if effect.is_kill else "stop"
             return {"job_id": effect.attempt.job_id, "action": verb, "because": _why_signalled(effect, spec)}
+        case Check():
+            return {"job_id": effect.job_id, "action": "check health", "because": "its interval has passed"}
+        case DeleteFile():
+            because = f"{effect.path} has triggered a run, which succeeded"
+            return {"job_id": effect.job_id, "action": "delete file", "because": because}
         case _:
             assert_never(effect)
 

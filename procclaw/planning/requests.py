@@ -3,10 +3,14 @@
 A request that is accepted and not yet answered is carried from cycle to cycle, in the order of asking.
 """
 
-from procclaw.model.clock import to_microseconds
+from datetime import datetime
+from typing import Any
+
+from procclaw.model.clock import iso, seconds_between, to_microseconds
 from procclaw.model.spec import JobType
 from procclaw.model.state import (
     Attempt,
+    DeadLettersPurged,
     HoldKind,
     Intent,
     IntentKind,
@@ -21,20 +25,41 @@ from procclaw.planning.attempts import SWEEP_SECONDS, is_unkillable, names
 from procclaw.planning.draft import Draft, Going
 from procclaw.planning.outcome import FAILED_TO_START, how_it_ended, is_success
 
-STARTS = frozenset({IntentKind.START, IntentKind.RUN, IntentKind.RESTART})
+STARTS = frozenset({IntentKind.START, IntentKind.RUN, IntentKind.RESTART, IntentKind.TRIGGER, IntentKind.REINJECT})
+_TRIGGERS = {IntentKind.TRIGGER: Trigger.WEBHOOK, IntentKind.REINJECT: Trigger.DEAD_LETTER}
+_EVEN_IF_REMOVED = frozenset({IntentKind.STOP, IntentKind.PURGE, IntentKind.CANCEL_ETA})
 
 
 def take(draft: Draft) -> None:
+    for hold in tuple(draft.holds.values()):
+        if hold.until is not None and hold.until <= draft.now:
+            draft.lift(hold.kind)
+        else:
+            draft.wake(hold.until)
     for intent in draft.job.intents:
         draft.intents[intent.id] = _take(draft, intent)
 
 
 def _take(draft: Draft, intent: Intent) -> Intent:
-    if draft.spec is None and intent.kind is not IntentKind.STOP:
+    if draft.spec is None and intent.kind not in _EVEN_IF_REMOVED:
         return draft.refused(intent, f'cannot {intent.kind} "{draft.job.id}": no such job')
     match intent.kind:
-        case IntentKind.START | IntentKind.RUN:
+        case IntentKind.RUN if intent.details.at is not None and intent.details.at > draft.now:
+            return _plan_for_later(draft, intent, intent.details.at)
+        case IntentKind.START | IntentKind.RUN | IntentKind.TRIGGER:
             return _take_start(draft, intent)
+        case IntentKind.REINJECT:
+            return _take_reinject(draft, intent)
+        case IntentKind.PURGE:
+            gone = tuple(letter.id for letter in draft.job.dead_letters)
+            draft.writes.append(DeadLettersPurged(gone))
+            return draft.done(intent, f"purged {len(gone)} of the dead letter queue")
+        case IntentKind.REVOKE:
+            return _take_revoke(draft, intent)
+        case IntentKind.UNREVOKE:
+            return draft.done(intent, "no longer revoked" if draft.lift(HoldKind.REVOKE) else "was not revoked")
+        case IntentKind.CANCEL_ETA:
+            return _cancel_planned(draft, intent)
         case IntentKind.STOP:
             return _take_stop(draft, intent)
         case IntentKind.RESTART:
@@ -54,9 +79,10 @@ def _ruled_out(draft: Draft, intent: Intent) -> Intent | None:
     """The refusal of a start that a hold or a missing feature rules out; None if it may go ahead."""
     assert draft.spec is not None
     what = f'cannot {intent.kind} "{draft.job.id}"'
-    if HoldKind.PAUSE in draft.holds:
-        since = f"{draft.holds[HoldKind.PAUSE].since:%Y-%m-%d %H:%MZ}"
-        return draft.refused(intent, f"{what}: paused since {since}; resume first (procclaw resume {draft.job.id})")
+    for kind, word, verb in ((HoldKind.REVOKE, "revoked", "unrevoke"), (HoldKind.PAUSE, "paused", "resume")):
+        if kind in draft.holds:
+            since = f"{draft.holds[kind].since:%Y-%m-%d %H:%MZ}"
+            return draft.refused(intent, f"{what}: {word} since {since}; {verb} first (procclaw {verb} {draft.job.id})")
     if draft.state.home_holds:
         return draft.refused(intent, f"{what}: all jobs were stopped; procclaw daemon start lets them go again")
     if draft.spec.not_built:
@@ -77,8 +103,19 @@ def _take_start(draft: Draft, intent: Intent) -> Intent:
         draft.lift(HoldKind.STOP)
         if current is None and draft.active_count():
             return intent._replace(state=IntentState.ACCEPTED)  # what is being stopped must be gone first
-    if current is not None and (is_continuous or intent.kind is IntentKind.START):
+    if is_continuous and current is not None:
         return _already_active(draft, intent, current)
+    if intent.kind is IntentKind.START:
+        params = draft.params(intent.details.params)
+        same = next((going for going in draft.going if _stands_for_start(draft, going, params)), None)
+        if same is not None:
+            return _already_active(draft, intent, same)
+    if not is_continuous and intent.kind is not IntentKind.REINJECT:
+        earlier = duplicate_of(draft, draft.params(intent.details.params))
+        if earlier is not None:
+            ago = int(seconds_between(earlier.queued_at, draft.now))
+            answer = draft.done(intent, f"stands already: run {earlier.id}, asked for {ago} s ago (dedup)")
+            return answer._replace(run_id=earlier.id)
     concurrency = draft.spec.concurrency
     if not is_continuous and not concurrency.queue_excess and draft.active_count() >= concurrency.max_instances:
         have = f"{draft.active_count()} of at most {concurrency.max_instances} active"
@@ -88,12 +125,88 @@ def _take_start(draft: Draft, intent: Intent) -> Intent:
     return _with_run(draft, intent)
 
 
+def _stands_for_start(draft: Draft, going: Going, params: tuple[tuple[str, str], ...]) -> bool:
+    return going.is_wanted and going.run.params == params and not going.run.is_ahead(draft.now)
+
+
+def duplicate_of(draft: Draft, params: tuple[tuple[str, str], ...]) -> Run | None:
+    """The run that stands for another request for one within the job's dedup window; None: there is none."""
+    dedup = None if draft.spec is None else draft.spec.dedup
+    if dedup is None:
+        return None
+    known = {run.id: run for run in draft.job.recent} | {going.run.id: going.run for going in draft.going}
+    recent = [run for run in known.values() if 0 <= seconds_between(run.queued_at, draft.now) < dedup.window_seconds]
+    stands = (run for run in recent if run.is_active or run.state is RunState.SUCCEEDED)
+    same = [run for run in stands if run.params == params or not dedup.use_params]
+    return max((run for run in same if not run.is_ahead(draft.now)), key=lambda run: run.queued_at, default=None)
+
+
 def _with_run(draft: Draft, intent: Intent) -> Intent:
     assert draft.spec is not None
-    trigger = Trigger.CONTINUOUS if draft.spec.type is JobType.CONTINUOUS else Trigger.MANUAL
-    # With the time: a database that was put back hands out the same numbers again, for other requests.
-    run = draft.open_run(f"intent:{intent.id}@{to_microseconds(intent.requested_at)}", trigger)
+    trigger = _TRIGGERS.get(intent.kind, Trigger.MANUAL)
+    if draft.spec.type is JobType.CONTINUOUS:
+        trigger = Trigger.CONTINUOUS
+    run = _open(draft, intent, trigger)
     return intent._replace(state=IntentState.ACCEPTED, run_id=run.id)
+
+
+def _open(draft: Draft, intent: Intent, trigger: Trigger, **more: Any) -> Run:
+    # With the time: a database that was put back hands out the same numbers again, for other requests.
+    occasion = f"intent:{intent.id}@{to_microseconds(intent.requested_at)}"
+    request = intent.id if intent.details.has_payload else None
+    return draft.open_run(occasion, trigger, request=request, params=draft.params(intent.details.params), **more)
+
+
+def _plan_for_later(draft: Draft, intent: Intent, at: datetime) -> Intent:
+    refusal = _ruled_out(draft, intent)
+    if refusal is not None:
+        return refusal
+    run = _open(draft, intent, Trigger.ETA, not_before_at=at)
+    return draft.done(intent, f"planned for {iso(at)} (run {run.id})")._replace(run_id=run.id)
+
+
+def _cancel_planned(draft: Draft, intent: Intent) -> Intent:
+    planned = [going for going in draft.going if going.live is None and going.run.is_ahead(draft.now)]
+    for going in planned:
+        draft.finish(going, RunState.STOPPED, Reason.CANCELLED)
+    return draft.done(intent, f"cancelled {len(planned)} planned" if planned else "nothing was planned")
+
+
+def _take_reinject(draft: Draft, intent: Intent) -> Intent:
+    if intent.state is IntentState.ACCEPTED:
+        return intent
+    letter = next(iter(draft.job.dead_letters), None)
+    if letter is None:
+        return draft.refused(intent, f'cannot reinject "{draft.job.id}": no such entry in the dead letter queue')
+    if letter.reinjected_run_id is not None:
+        what = f"dead letter {letter.id} was put in again already"
+        return draft.refused(intent, f"cannot reinject: {what}, as run {letter.reinjected_run_id}")
+    taken = _take_start(draft, intent)
+    if taken.run_id is not None:
+        draft.writes.append(letter._replace(reinjected_run_id=taken.run_id))
+    return taken
+
+
+def _take_revoke(draft: Draft, intent: Intent) -> Intent:
+    """A pause that also cancels what waits, may end by itself and may stop what runs (`force`)."""
+    if intent.state is IntentState.ACCEPTED:
+        return intent
+    until = intent.details.until
+    if until is not None and until <= draft.now:
+        return draft.refused(intent, f'cannot revoke "{draft.job.id}": {iso(until)} has passed')
+    draft.hold(HoldKind.REVOKE, intent.requested_by, until)
+    _refuse_awaited(draft, intent, "revoked")
+    waiting = [going for going in draft.going if going.live is None and not going.is_over]
+    for going in waiting:
+        draft.finish(going, RunState.REVOKED, Reason.REVOKED)
+    alive = [going for going in draft.going if not going.is_over]
+    message = "revoked" + (f" until {iso(until)}" if until is not None else "")
+    message += f", {len(waiting)} waiting cancelled" if waiting else ""
+    if not intent.force or not alive:
+        return draft.done(intent, message + ("; what runs goes on" if alive else ""))
+    for going in alive:
+        draft.end(going, Reason.REVOKED)
+    return intent._replace(state=IntentState.ACCEPTED)
 
 
 def _already_active(draft: Draft, intent: Intent, going: Going) -> Intent:
@@ -111,15 +224,19 @@ def _take_stop(draft: Draft, intent: Intent) -> Intent:
         return intent
     if draft.spec is not None and draft.spec.type is JobType.CONTINUOUS:
         draft.hold(HoldKind.STOP, intent.requested_by)
-    for earlier in awaiting_a_run(draft):
-        what = f'cannot {earlier.kind} "{draft.job.id}"'
-        draft.intents[earlier.id] = draft.refused(earlier, f"{what}: stopped by {intent.requested_by} meanwhile")
+    _refuse_awaited(draft, intent, "stopped")
     if not draft.active_count():
         return draft.done(intent, _was_not_running(draft))
     for going in draft.going:
-        if not going.is_over:
+        if not going.is_over and not going.run.is_ahead(draft.now):
             draft.end(going, Reason.STOP_REQUESTED, force=intent.force)
     return intent._replace(state=IntentState.ACCEPTED)
+
+
+def _refuse_awaited(draft: Draft, intent: Intent, what_happened: str) -> None:
+    for earlier in awaiting_a_run(draft):
+        message = f'cannot {earlier.kind} "{draft.job.id}": {what_happened} by {intent.requested_by} meanwhile'
+        draft.intents[earlier.id] = draft.refused(earlier, message)
 
 
 def _was_not_running(draft: Draft) -> str:
@@ -138,7 +255,7 @@ def _take_restart(draft: Draft, intent: Intent) -> Intent:
         return refusal
     draft.lift(HoldKind.STOP)
     for going in draft.going:
-        if not going.is_over:
+        if not going.is_over and not going.run.is_ahead(draft.now):
             draft.end(going, Reason.RESTART_REQUESTED, force=intent.force)
     return intent._replace(state=IntentState.ACCEPTED)
 
@@ -153,7 +270,8 @@ def open_awaited(draft: Draft) -> None:
 
 
 def _with_any_run(draft: Draft, intent: Intent) -> Intent:
-    current = next((going for going in draft.going if going.is_wanted), None)
+    params = draft.params(intent.details.params)
+    current = next((going for going in draft.going if _stands_for_start(draft, going, params)), None)
     return _with_run(draft, intent) if current is None else intent._replace(run_id=current.run.id)
 
 
@@ -169,7 +287,7 @@ def awaiting_a_run(draft: Draft) -> list[Intent]:
 def answer(draft: Draft) -> None:
     """Answer the accepted requests whose result has come."""
     for intent in draft.open_intents():
-        if intent.kind is IntentKind.STOP:
+        if intent.kind in (IntentKind.STOP, IntentKind.REVOKE):
             draft.intents[intent.id] = _answer_stop(draft, intent)
         elif intent.run_id is not None:
             draft.intents[intent.id] = _answer_start(draft, intent, intent.run_id)
@@ -188,7 +306,9 @@ def _answer_start(draft: Draft, intent: Intent, run_id: str) -> Intent:
         draft.wake_within(SWEEP_SECONDS)  # not at once: somebody else may be at it for a moment
     gate = draft.blocked.get(run_id)
     if gate is not None and gate.reason is not Reason.STOPPING:
-        return draft.done(intent, f"waits: {gate.detail or gate.reason}")
+        message = f"waits: {gate.detail or gate.reason}"
+        # What it waits for is under way: the answer is still to come, and this is how far it got.
+        return intent._replace(message=message) if run_id in draft.moving else draft.done(intent, message)
     if going.live is not None and going.live.sight.phase is RecordPhase.LOCKED and going.live.attempt.job_pid:
         return draft.done(intent, f"started (pid {going.live.attempt.job_pid})")
     return intent
@@ -213,7 +333,7 @@ def _how_it_went(run: Run) -> str:
 def _answer_stop(draft: Draft, intent: Intent) -> Intent:
     ending = [going for going in draft.going if not going.is_over and going.run.ending is not None]
     if not ending:
-        return draft.done(intent, "stopped")
+        return draft.done(intent, "revoked and stopped" if intent.kind is IntentKind.REVOKE else "stopped")
     for going in ending:
         if going.live is not None and is_unkillable(going.live.attempt.stop, draft.now):
             left = names(going.live.members or ())

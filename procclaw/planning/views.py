@@ -3,14 +3,31 @@
 One shape everywhere: the API answers these and `--json` prints them. Imports only what `procclaw list` can afford.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from procclaw.model.clock import iso, seconds_between
-from procclaw.model.spec import JobSpec, JobType
-from procclaw.model.state import ActiveRun, Attempt, Event, Hold, HoldKind, Intent, JobState, Lack, Run, RunState, Slots
-from procclaw.planning.gates import Gate, enabled_gate, hold_of, rests, run_gates, standing_gates
+from procclaw.model.spec import CheckType, JobSpec, JobType
+from procclaw.model.state import (
+    ActiveRun,
+    Attempt,
+    Event,
+    Hold,
+    HoldKind,
+    Intent,
+    JobState,
+    Lack,
+    Observed,
+    Run,
+    RunState,
+    Slots,
+)
+from procclaw.planning.board import Board
+from procclaw.planning.dependencies import dependency_gates
+from procclaw.planning.gates import Gate, enabled_gate, hold_of, rests, shared_gates, standing_gates, time_gate
 
 View = dict[str, Any]
 
@@ -32,22 +49,23 @@ def moment(at: datetime | None) -> str | None:
     return None if at is None else iso(at)
 
 
-def status(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...]) -> str:
+def status(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], now: datetime) -> str:
     live = [active for active in job.active if active.live is not None]
     if live:
         is_stopping = all(active.run.ending is not None or _has_exited(active) for active in live)
         return "stopping" if is_stopping else "running"
-    if not spec.enabled and all(enabled_gate(spec, active.run).reason is not None for active in job.active):
+    active = [each for each in job.active if not each.run.is_ahead(now)]
+    if not spec.enabled and all(enabled_gate(spec, each.run).reason is not None for each in active):
         return "disabled"
-    if hold_of(job, HoldKind.PAUSE):
+    if hold_of(job, HoldKind.REVOKE) or hold_of(job, HoldKind.PAUSE):
         return "paused"
     if home_holds or (hold_of(job, HoldKind.STOP) and spec.type is JobType.CONTINUOUS):
         return "stopped"
-    if any(active.run.state is RunState.RETRYING for active in job.active):
+    if any(each.run.state is RunState.RETRYING for each in active):
         return "retrying"
-    if job.active:
+    if active:
         return "queued"
-    return _status_at_rest(spec, job)
+    return "planned" if job.active else _status_at_rest(spec, job)
 
 
 def _has_exited(active: ActiveRun) -> bool:
@@ -68,14 +86,12 @@ def _status_at_rest(spec: JobSpec, job: JobState) -> str:
     return "failed" if last is not None and last.state is RunState.FAILED else "stopped"
 
 
-def reason(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: Lack | None, now: datetime) -> str | None:
+def reason(spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lack: Lack | None) -> str | None:
     """In words, why the job is not running, or what is wrong with it; None when there is nothing to say."""
-    waiting = next((active.run for active in job.active if active.live is None), None)
-    live = sum(1 for active in job.active if active.live is not None)
-    if live:
-        orders = [active.live.attempt.stop for active in job.active if active.live is not None]
-        return next((str(order.reason).replace("_", " ") for order in orders if order is not None), None)
-    closed = _first_closed(spec, job, home_holds, waiting, live, lack, now)
+    job = board.job(spec.id)
+    if board.live(spec.id):
+        return _of_living(spec, job)
+    closed = _first_closed(spec, board, home_holds, lack)
     if closed is not None:
         return words(closed)
     last = job.newest_finished
@@ -84,18 +100,25 @@ def reason(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: Lac
     return None
 
 
-def _first_closed(
-    spec: JobSpec,
-    job: JobState,
-    home_holds: tuple[Hold, ...],
-    waiting: Run | None,
-    live: int,
-    lack: Lack | None,
-    now: datetime,
-) -> Gate | None:
-    gates = [*standing_gates(spec, job, home_holds)]
-    if waiting is not None:
-        gates = [enabled_gate(spec, waiting), *gates, *run_gates(waiting, spec, live, lack, now)]
+def _of_living(spec: JobSpec, job: JobState) -> str | None:
+    living = [active.live for active in job.active if active.live is not None]
+    order = next((live.attempt.stop for live in living if live.attempt.stop is not None), None)
+    if order is not None:
+        return str(order.reason).replace("_", " ")
+    sick = next((live.health for live in living if live.health is not None and live.health.is_healthy is False), None)
+    return f"unhealthy: {sick.detail}" if sick is not None and spec.health_check.is_probed else None
+
+
+def _first_closed(spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lack: Lack | None) -> Gate | None:
+    job = board.job(spec.id)
+    waiting = [active.run for active in job.active if active.live is None]
+    run = min(waiting, key=lambda each: each.is_ahead(board.now), default=None)
+    gates: Iterable[Gate] = standing_gates(spec, job, home_holds)
+    if run is not None:
+        shared = shared_gates(run, spec, board, lack)
+        gates = chain(
+            (enabled_gate(spec, run),), gates, (time_gate(run, board.now),), dependency_gates(run, spec, board), shared
+        )
     return next((gate for gate in gates if gate.reason is not None), None)
 
 
@@ -113,12 +136,15 @@ def _how(run: Run) -> str:
     return f"{run.detail}; {why}" if run.detail else why
 
 
-def job_view(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: Lack | None, now: datetime) -> View:
-    alive = (active.live.attempt for active in job.active if active.live is not None and not _has_exited(active))
-    live = next(alive, None)
+def job_view(spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lack: Lack | None, now: datetime) -> View:
+    job = board.job(spec.id)
+    alive = (active.live for active in job.active if active.live is not None and not _has_exited(active))
+    seen = next(alive, None)
+    live = None if seen is None else seen.attempt
+    usage = None if seen is None else seen.usage
     last = job.newest_finished
     newest = job.active[-1].run if job.active else last
-    shown = status(spec, job, home_holds)
+    shown = status(spec, job, home_holds, now)
     is_held = shown in ("disabled", "paused", "stopped") and bool(home_holds or job.holds or not spec.enabled)
     next_due_at = None if job.cursor is None or not spec.enabled else job.cursor.next_due_at
     return {
@@ -127,7 +153,7 @@ def job_view(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: L
         "description": spec.description,
         "type": str(spec.type),
         "status": shown,
-        "health": _health(spec, live),
+        "health": _health(spec, seen),
         "enabled": spec.enabled,
         "paused": hold_of(job, HoldKind.PAUSE) is not None,
         "tags": list(spec.tags),
@@ -138,11 +164,14 @@ def job_view(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: L
         "last_run": moment(_last_start(job)),
         "last_exit_code": None if newest is None else _last_code(newest, last),
         "next_run": None if is_held else moment(_next_start(job, next_due_at, now)),
-        "reason": reason(spec, job, home_holds, lack, now),
+        "reason": reason(spec, board, home_holds, lack),
         "schedule": list(spec.schedule),
-        "depends_on": list(spec.depends_on),
-        "cpu_percent": None,
-        "memory_mb": None,
+        "depends_on": [
+            {"job": each.job, "condition": str(each.condition), "timeout": each.timeout_seconds}
+            for each in spec.depends_on
+        ],
+        "cpu_percent": None if usage is None else usage.cpu_percent,
+        "memory_mb": None if usage is None else usage.memory_mb,
     }
 
 
@@ -158,11 +187,14 @@ def _last_code(newest: Run, last: Run | None) -> int | None:
     return last.exit_code
 
 
-def _health(spec: JobSpec, live: Attempt | None) -> str | None:
-    """Of the process check, which every job has: alive is healthy."""
-    if not spec.has_health_check:
+def _health(spec: JobSpec, live: Observed | None) -> str | None:
+    """What the checks say; of the process check, which looks at nothing else, alive is healthy."""
+    kind = spec.health_check.type
+    if kind is CheckType.NONE:
         return None
-    return "unknown" if live is None else "healthy"
+    if live is None or (spec.health_check.is_probed and (live.health is None or live.health.is_healthy is None)):
+        return "unknown"
+    return "healthy" if not spec.health_check.is_probed or (live.health and live.health.is_healthy) else "unhealthy"
 
 
 def _uptime(live: Attempt | None, now: datetime) -> float | None:
@@ -185,8 +217,8 @@ def run_view(run: Run, attempts: Iterable[Attempt], now: datetime) -> View:
         "job_id": run.job_id,
         "state": str(run.state),
         "trigger": str(run.trigger),
-        "priority": "normal",
-        "params": {},
+        "priority": str(run.priority),
+        "params": dict(run.params),
         "scheduled_at": moment(run.scheduled_at),
         "queued_at": moment(run.queued_at),
         "started_at": moment(run.started_at),
@@ -197,8 +229,13 @@ def run_view(run: Run, attempts: Iterable[Attempt], now: datetime) -> View:
         "signal": listed[-1]["signal"] if listed else None,
         "reason": None if run.reason is None else str(run.reason),
         "detail": run.detail or (listed[-1]["detail"] if listed else ""),
-        "result": None,
+        "result": _result(listed),
     }
+
+
+def _result(attempts: list[View]) -> Any:
+    """What the newest attempt that left a result left."""
+    return next((each["result"] for each in reversed(attempts) if each["result"] is not None), None)
 
 
 def attempt_view(attempt: Attempt) -> View:
@@ -213,6 +250,7 @@ def attempt_view(attempt: Attempt) -> View:
         "detail": attempt.detail,
         "cpu_seconds": attempt.cpu_seconds,
         "max_rss_mb": attempt.max_rss_mb,
+        "result": None if attempt.result is None else json.loads(attempt.result),
     }
 
 

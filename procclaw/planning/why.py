@@ -4,26 +4,59 @@ The same gates the planner asks, and before them what only matters while no run 
 at all, and when.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 
-from procclaw.model.spec import JobSpec, JobType
+from procclaw.model.clock import after, seconds_between
+from procclaw.model.spec import JobSpec, JobType, Overlap
 from procclaw.model.state import Hold, JobState, Lack, Reason, Run, RunState, Trigger
-from procclaw.planning.gates import Gate, enabled_gate, rests, run_gates, standing_gates
+from procclaw.planning.board import Board
+from procclaw.planning.dependencies import dependency_gates
+from procclaw.planning.gates import Gate, enabled_gate, rests, shared_gates, standing_gates, time_gate
 from procclaw.planning.views import View, gate_view, moment
 
 
 def gates(
-    spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: Lack | None, now: datetime
+    spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lack: Lack | None, now: datetime
 ) -> tuple[Gate, ...]:
     """Every gate of the job's next start, in the order in which they are told."""
-    waiting = next((active.run for active in job.active if active.live is None), None)
-    live = sum(1 for active in job.active if active.live is not None)
+    job = board.job(spec.id)
+    waiting = waiting_run(job, now)
     found = [_enabled(spec, waiting), *standing_gates(spec, job, home_holds)]
     if waiting is None:
         found.append(_wanting(spec, job, now))
         waiting = _imagined(spec, now)
-    found += run_gates(waiting, spec, live, lack, now)
-    return tuple(found)
+        found += _admissions(spec, board, now)
+    found.append(time_gate(waiting, now))
+    found += dependency_gates(waiting, spec, board)
+    found += shared_gates(waiting, spec, board, lack)
+    return tuple(gate._replace(since=gate.since or waiting.waits_since(gate.key)) for gate in found)
+
+
+def waiting_run(job: JobState, now: datetime) -> Run | None:
+    """The run that waits for its start; one for a time that has not come only if there is no other."""
+    waiting = [active.run for active in job.active if active.live is None]
+    return min(waiting, key=lambda run: run.is_ahead(now), default=None)
+
+
+def _admissions(spec: JobSpec, board: Board, now: datetime) -> Iterator[Gate]:
+    """What would keep another run from being made at all."""
+    job = board.job(spec.id)
+    if spec.dedup is not None:
+        since = max((run.queued_at for run in job.recent), default=None)
+        if since is None:
+            yield Gate("dedup")
+        else:
+            detail = f"a run was asked for {int(seconds_between(since, now))} s ago and stands for the same request"
+            until = after(since, spec.dedup.window_seconds)
+            yield Gate("dedup", Reason.DEDUP, detail, since, until)
+    if spec.type is JobType.SCHEDULED:
+        active = sum(1 for each in job.active if not each.run.is_ahead(now))
+        if active >= spec.concurrency.max_instances and spec.on_overlap is Overlap.SKIP:
+            detail = f"{active} active: a time that falls due is skipped (on_overlap: skip)"
+            yield Gate("overlap", Reason.OVERLAP, detail, unblock=f"procclaw stop {spec.id}")
+        else:
+            yield Gate("overlap")
 
 
 def _enabled(spec: JobSpec, waiting: Run | None) -> Gate:

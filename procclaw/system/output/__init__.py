@@ -97,6 +97,11 @@ class Output:
         if gone_from is not None:
             yield Gone(gone_from, start)
 
+    def end_of(self, part: Slice, count: int) -> bytes:
+        """The last `count` bytes of an attempt's part of a log, as far as they are still there."""
+        end = self.extent(part.file).end if part.end is None else part.end
+        return self._unbroken(part.file, max(part.start, end - count), end)[0]
+
     def tail(self, file: str, count: int, start: int = 0, end: int | None = None) -> int:
         """Where the last `count` lines before `end` begin; not before `start`, nor before a stretch that is gone."""
         if end is None:

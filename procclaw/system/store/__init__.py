@@ -16,50 +16,96 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from procclaw.model.clock import from_microseconds, to_microseconds
-from procclaw.model.errors import DiskFull, StoreError
+from procclaw.model.clock import after, from_microseconds, to_microseconds
+from procclaw.model.errors import Conflict, DiskFull, StoreError
+from procclaw.model.spec import JobSpec
 from procclaw.model.state import (
-    ActiveRun,
+    Alert,
+    AlertKind,
+    AlertState,
     Attempt,
     Cursor,
+    DeadLetter,
+    DeadLettersPurged,
     Event,
+    Health,
     Hold,
     HoldLifted,
     Intent,
     JobForgotten,
     JobState,
     Lack,
-    Observed,
     Reason,
-    RecordPhase,
     Run,
     RunState,
-    Sight,
     Slots,
     SlotsWithdrawn,
+    TriggerFile,
+    TriggerFileGone,
+    Trouble,
+    TroubleOver,
+    Usage,
+    Watch,
+    WorkflowRun,
+    WorkflowState,
 )
+from procclaw.system.store.migrations import LATEST, migrate
+from procclaw.system.store.states import Question, job_states, workflow_states
 from procclaw.system.store.tables import (
+    ALERTS,
     ATTEMPTS,
     CURSORS,
+    DEAD_LETTERS,
     EVENTS,
+    HEALTH,
     HOLDS,
     INTENTS,
     RUNS,
     SCHEMA,
     SLOTS,
-    Table,
+    TRIGGER_FILES,
+    TROUBLES,
+    USAGE,
+    WATCHES,
+    WORKFLOW_RUNS,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = LATEST
 APPLICATION_ID = 0x50434C57
 BUSY_SECONDS = 5.0
 RESERVE_BYTES = 8 * 1024 * 1024
 SPARE_PAGES = 128
 """Half a megabyte: some hundred commits, each of which makes less than a page on average."""
 
-Row = Run | Attempt | Slots | Cursor | Hold | Intent | Event | HoldLifted | SlotsWithdrawn | JobForgotten
+KEY_HOURS = 24
+"""How long an idempotency key names one request."""
+
+Row = (
+    Run
+    | Attempt
+    | Slots
+    | Cursor
+    | Hold
+    | Intent
+    | Event
+    | Health
+    | Usage
+    | Alert
+    | Trouble
+    | Watch
+    | DeadLetter
+    | TriggerFile
+    | WorkflowRun
+    | HoldLifted
+    | SlotsWithdrawn
+    | JobForgotten
+    | TroubleOver
+    | TriggerFileGone
+    | DeadLettersPurged
+)
+Found = TypeVar("Found")
 
 
 class Problems(NamedTuple):
@@ -109,6 +155,7 @@ class Store:
         if self._pragma("journal_mode") != "wal":
             self._db.execute("PRAGMA journal_mode = WAL")
         if not is_empty:
+            self._migrate()
             return
         with self._writing():
             if not self._is_empty():
@@ -116,6 +163,14 @@ class Store:
             for statement in SCHEMA.split(";\n"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _migrate(self) -> None:
+        if self._pragma("user_version") == SCHEMA_VERSION:
+            return
+        with self._writing():
+            # Another process may have been quicker.
+            migrate(self._db, self._pragma("user_version"))
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _is_empty(self) -> bool:
@@ -278,6 +333,10 @@ class Store:
                 execute(RUNS.upsert, RUNS.write(row))
             case Attempt():
                 execute(ATTEMPTS.upsert, ATTEMPTS.write(row))
+                if row.ended_at is not None:
+                    # What was found of a process says nothing about the next.
+                    execute("DELETE FROM health WHERE attempt_id = ?", (row.id,))
+                    execute("DELETE FROM usage WHERE attempt_id = ?", (row.id,))
             case Slots():
                 self._record_slots(row)
             case Cursor():
@@ -288,6 +347,29 @@ class Store:
                 execute(INTENTS.upsert, INTENTS.write(row))
             case Event():
                 execute(EVENTS.insert, [*EVENTS.write(row)[:-1], None])
+            case Health():
+                execute(HEALTH.upsert, HEALTH.write(row))
+            case Usage():
+                execute(USAGE.upsert, USAGE.write(row))
+            case Alert():
+                execute(ALERTS.upsert, ALERTS.write(row))
+            case Trouble():
+                execute(TROUBLES.upsert, TROUBLES.write(row))
+            case Watch():
+                execute(WATCHES.upsert, WATCHES.write(row))
+            case TriggerFile():
+                execute(TRIGGER_FILES.upsert, TRIGGER_FILES.write(row))
+            case WorkflowRun():
+                execute(WORKFLOW_RUNS.upsert, WORKFLOW_RUNS.write(row))
+            case DeadLetter():
+                self._record_dead_letter(row)
+            case TroubleOver():
+                execute("DELETE FROM troubles WHERE job_id = ? AND kind = ?", (row.job_id, row.kind))
+            case TriggerFileGone():
+                execute("DELETE FROM trigger_files WHERE job_id = ? AND path = ?", (row.job_id, row.path))
+            case DeadLettersPurged():
+                named = (json.dumps(row.ids),)
+                execute("DELETE FROM dead_letters WHERE id IN (SELECT value FROM json_each(?))", named)
             case HoldLifted():
                 execute("DELETE FROM holds WHERE job_id = ? AND kind = ?", (row.job_id, row.kind))
             case SlotsWithdrawn():
@@ -296,7 +378,8 @@ class Store:
                     (row.job_id, to_microseconds(row.after)),
                 )
             case JobForgotten():
-                execute("DELETE FROM holds WHERE job_id = ?", (row.job_id,))
+                for table in ("holds", "troubles", "watches", "trigger_files"):
+                    execute(f"DELETE FROM {table} WHERE job_id = ?", (row.job_id,))
                 # Up to where its slots were judged stays known: it may come back, and the clock may be set back before.
                 execute("UPDATE cursors SET schedule_key = '', next_due_at = NULL WHERE job_id = ?", (row.job_id,))
 
@@ -313,15 +396,56 @@ class Store:
             raise StoreError(f"{self._path}: a slot of {row.job_id} would be in the ledger twice: {row}")
         self._db.execute(SLOTS.upsert, SLOTS.write(row))
 
-    def add_intent(self, intent: Intent) -> int:
-        """Record a request and give it its id."""
+    def _record_dead_letter(self, row: DeadLetter) -> None:
+        """A new entry has no id yet; of a run there is one entry, however often it is written."""
+        columns = DEAD_LETTERS.write(row)
+        if row.id == 0:
+            self._db.execute(f"{DEAD_LETTERS.insert} ON CONFLICT (run_id) DO NOTHING", [None, *columns[1:]])
+        else:
+            self._db.execute(DEAD_LETTERS.upsert, columns)
+
+    def add_intent(self, intent: Intent, payload: bytes | None = None) -> int:
+        """Record a request and give it its id; with a key that was used already, the id of the request it stands for.
+
+        Raises Conflict where the key stands for another request.
+        """
 
         def body() -> int:
+            if intent.key is not None:
+                earlier = self._same_key(intent, payload)
+                if earlier is not None:
+                    return earlier
             cursor = self._db.execute(INTENTS.insert, [None, *INTENTS.write(intent)[1:]])
             assert cursor.lastrowid is not None
+            if payload is not None:
+                self._db.execute("INSERT INTO payloads (intent_id, body) VALUES (?, ?)", (cursor.lastrowid, payload))
             return cursor.lastrowid
 
         return int(self._write(body))
+
+    def _same_key(self, intent: Intent, payload: bytes | None) -> int | None:
+        since = to_microseconds(after(intent.requested_at, -KEY_HOURS * 3600))
+        row = self._db.execute(
+            f"SELECT {INTENTS.columns} FROM intents WHERE key = ? AND requested_at > ? ORDER BY id DESC LIMIT 1",
+            (intent.key, since),
+        ).fetchone()
+        if row is None:
+            return None
+        earlier: Intent = INTENTS.read(row)
+        asked = (intent.job_id, intent.kind, intent.details._replace(workflow_run=""))
+        is_same = asked == (earlier.job_id, earlier.kind, earlier.details._replace(workflow_run=""))
+        if not is_same or self._payload(earlier.id) != payload:
+            raise Conflict(f'the key "{intent.key}" was used for another request, at {earlier.requested_at:%H:%M:%SZ}')
+        return earlier.id
+
+    def _payload(self, intent_id: int) -> bytes | None:
+        row = self._db.execute("SELECT body FROM payloads WHERE intent_id = ?", (intent_id,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def payload(self, intent_id: int) -> bytes | None:
+        """What came with a request; None: nothing."""
+        rows = self._read("SELECT body FROM payloads WHERE intent_id = ?", (intent_id,))
+        return bytes(rows[0][0]) if rows else None
 
     # --- the configuration in force ---
 
@@ -413,18 +537,27 @@ class Store:
         jobs: Iterable[str] | None = None,
         *,
         now: datetime | None = None,
-        run_ats: Mapping[str, datetime] | None = None,
+        specs: Mapping[str, JobSpec] | None = None,
     ) -> dict[str, JobState]:
         """What is recorded of these jobs (None: of every job that anything is recorded of), as one moment saw it.
 
-        Live attempts carry no sight yet: `controller` looks. Whoever judges slots says when that is (`now`) and what
-        the oneshots' moments are (`run_ats`, by job), because what the ledger has to say on those depends on them.
+        Live attempts carry no sight yet: `controller` looks. Whoever decides says when that is (`now`) and what is
+        declared (`specs`), because what must be known for a decision depends on both.
         """
         chosen = None if jobs is None else json.dumps(list(jobs))
+        question = None if now is None else Question(now, specs or {})
+        return self._reading(lambda: job_states(self._db, chosen, question))
+
+    def workflow_states(self, also: Iterable[str] = ()) -> tuple[WorkflowState, ...]:
+        """The workflow runs that are not over and those that `also` names, with their steps, in the order of asking."""
+        return self._reading(lambda: workflow_states(self._db, also))
+
+    def _reading(self, body: Callable[[], Found]) -> Found:
+        """Run `body` in one read transaction."""
         try:
             self._db.execute("BEGIN")
             try:
-                return self._job_states(chosen, now, run_ats or {})
+                return body()
             finally:
                 self._db.execute("COMMIT")
         except sqlite3.DatabaseError as error:
@@ -432,87 +565,6 @@ class Store:
             if translated is error:
                 raise
             raise translated from error
-
-    def _select(self, table: Table, chosen: str | None, where: str = "", order: str = "") -> list[Any]:
-        sql = f"SELECT {table.columns} FROM {table.name}"
-        conditions = [where] if where else []
-        if chosen is not None:
-            conditions.append("job_id IN (SELECT value FROM json_each(?))")
-        if conditions:
-            sql += " WHERE " + " AND ".join(conditions)
-        rows = self._db.execute(sql + order, () if chosen is None else (chosen,))
-        return [table.read(row) for row in rows]
-
-    def _job_states(
-        self, chosen: str | None, now: datetime | None, run_ats: Mapping[str, datetime]
-    ) -> dict[str, JobState]:
-        live = {attempt.run_id: attempt for attempt in self._select(ATTEMPTS, chosen, "ended_at IS NULL")}
-        active: dict[str, list[ActiveRun]] = {}
-        for run in self._select(RUNS, chosen, "finished_at IS NULL", " ORDER BY rowid"):
-            attempt = live.get(run.id)
-            seen = None if attempt is None else Observed(attempt, Sight(RecordPhase.MISSING))
-            active.setdefault(run.job_id, []).append(ActiveRun(run, seen))
-        holds: dict[str, list[Hold]] = {}
-        for hold in self._select(HOLDS, chosen):
-            holds.setdefault(hold.job_id, []).append(hold)
-        intents: dict[str, list[Intent]] = {}
-        for intent in self._select(INTENTS, chosen, "resolved_at IS NULL", " ORDER BY id"):
-            intents.setdefault(intent.job_id, []).append(intent)
-        cursors = {cursor.job_id: cursor for cursor in self._select(CURSORS, chosen)}
-        ran_later: dict[str, list[datetime]] = {}
-        for cursor in cursors.values():
-            later = "SELECT first_due_at FROM slots WHERE job_id = ? AND first_due_at > ? AND run_id IS NOT NULL"
-            for (due_at,) in self._db.execute(later, (cursor.job_id, to_microseconds(cursor.judged_until))):
-                ran_later.setdefault(cursor.job_id, []).append(from_microseconds(due_at))
-        straddling = {
-            cursor.job_id: self._slots_around(cursor.job_id, now)
-            for cursor in cursors.values()
-            if now is not None and cursor.judged_until > now
-        }
-        finished = {run.job_id: run for run in self._newest_finished(chosen)}
-        judged = {name for name, at in run_ats.items() if self._slots_at(name, at) is not None}
-        known = {*active, *holds, *intents, *cursors, *finished, *judged}
-        names = known if chosen is None else set(json.loads(chosen))
-        return {
-            name: JobState(
-                id=name,
-                active=tuple(active.get(name, ())),
-                newest_finished=finished.get(name),
-                holds=tuple(holds.get(name, ())),
-                cursor=cursors.get(name),
-                ran_after_cursor=frozenset(ran_later.get(name, ())),
-                straddling=straddling.get(name),
-                is_run_at_judged=name in judged,
-                intents=tuple(intents.get(name, ())),
-            )
-            for name in names
-        }
-
-    def _slots_at(self, job_id: str, moment: datetime) -> Slots | None:
-        """The row of the ledger that covers the moment; rows never overlap, so none but the last before it can."""
-        rows = self._db.execute(
-            f"SELECT {SLOTS.columns} FROM slots WHERE job_id = ? AND first_due_at <= ? "
-            "ORDER BY first_due_at DESC LIMIT 1",
-            (job_id, to_microseconds(moment)),
-        )
-        found: list[Slots] = [SLOTS.read(row) for row in rows]
-        return found[0] if found and found[0].last_due_at >= moment else None
-
-    def _slots_around(self, job_id: str, moment: datetime) -> Slots | None:
-        """The row that covers the moment and goes on after it."""
-        found = self._slots_at(job_id, moment)
-        return found if found is not None and found.last_due_at > moment else None
-
-    def _newest_finished(self, chosen: str | None) -> list[Run]:
-        jobs = "SELECT value AS job_id FROM json_each(?)" if chosen is not None else "SELECT DISTINCT job_id FROM runs"
-        newest = (
-            "SELECT (SELECT id FROM runs r WHERE r.job_id = j.job_id AND r.finished_at IS NOT NULL "
-            f"ORDER BY r.rowid DESC LIMIT 1) FROM ({jobs}) j"
-        )
-        rows = self._db.execute(
-            f"SELECT {RUNS.columns} FROM runs WHERE id IN ({newest})", () if chosen is None else (chosen,)
-        )
-        return [RUNS.read(row) for row in rows]
 
     def has_intents(self, job_id: str) -> bool:
         """Whether a request about this job (or the home) is not answered yet."""
@@ -599,6 +651,69 @@ class Store:
         )
         return tuple(EVENTS.read(row) for row in reversed(rows))
 
+    def dead_letters(self, job_id: str | None = None, limit: int = 1000) -> tuple[DeadLetter, ...]:
+        """The entries of the dead letter queue, newest first."""
+        where, parameters = ("", []) if job_id is None else ("WHERE job_id = ?", [job_id])
+        rows = self._read(
+            f"SELECT {DEAD_LETTERS.columns} FROM dead_letters {where} ORDER BY id DESC LIMIT ?", [*parameters, limit]
+        )
+        return tuple(DEAD_LETTERS.read(row) for row in rows)
+
+    def dead_letter(self, letter_id: int) -> DeadLetter | None:
+        rows = self._read(f"SELECT {DEAD_LETTERS.columns} FROM dead_letters WHERE id = ?", (letter_id,))
+        found: DeadLetter | None = DEAD_LETTERS.read(rows[0]) if rows else None
+        return found
+
+    def alerts(self, job_id: str | None = None, limit: int = 100) -> tuple[Alert, ...]:
+        """The newest alerts, newest first, whatever became of them."""
+        where, parameters = ("", []) if job_id is None else ("WHERE job_id = ?", [job_id])
+        rows = self._read(
+            f"SELECT {ALERTS.columns} FROM alerts {where} ORDER BY raised_at DESC, key LIMIT ?", [*parameters, limit]
+        )
+        return tuple(ALERTS.read(row) for row in rows)
+
+    def outbox(self, limit: int) -> tuple[Alert, ...]:
+        """Alerts still to be delivered, oldest first."""
+        rows = self._read(
+            f"SELECT {ALERTS.columns} FROM alerts WHERE state = 'pending' ORDER BY raised_at, key LIMIT ?", (limit,)
+        )
+        return tuple(ALERTS.read(row) for row in rows)
+
+    def last_told(self, since: datetime) -> dict[tuple[str, AlertKind], datetime]:
+        """By job and kind, when the newest alert since then was raised that was not suppressed."""
+        rows = self._read(
+            "SELECT job_id, kind, max(raised_at) FROM alerts WHERE raised_at > ? AND state <> ? GROUP BY job_id, kind",
+            (to_microseconds(since), AlertState.SUPPRESSED),
+        )
+        return {(job_id, AlertKind(kind)): from_microseconds(at) for job_id, kind, at in rows}
+
+    def workflow_run(self, workflow_run_id: str) -> WorkflowRun | None:
+        rows = self._read(f"SELECT {WORKFLOW_RUNS.columns} FROM workflow_runs WHERE id = ?", (workflow_run_id,))
+        found: WorkflowRun | None = WORKFLOW_RUNS.read(rows[0]) if rows else None
+        return found
+
+    def workflow_runs(self, name: str | None = None, limit: int = 50) -> tuple[WorkflowRun, ...]:
+        """The newest workflow runs, newest first."""
+        where, parameters = ("", []) if name is None else ("WHERE name = ?", [name])
+        rows = self._read(
+            f"SELECT {WORKFLOW_RUNS.columns} FROM workflow_runs {where} ORDER BY queued_at DESC, rowid DESC LIMIT ?",
+            [*parameters, limit],
+        )
+        return tuple(WORKFLOW_RUNS.read(row) for row in rows)
+
+    def workflow_steps(self, workflow_run_id: str) -> tuple[Run, ...]:
+        """All runs of its steps, in the order in which they were made."""
+        rows = self._read(f"SELECT {RUNS.columns} FROM runs WHERE workflow_run = ? ORDER BY rowid", (workflow_run_id,))
+        return tuple(RUNS.read(row) for row in rows)
+
+    def waiting_runs(self) -> tuple[Run, ...]:
+        """Active runs without a living attempt, in the order in which they were made."""
+        rows = self._read(
+            f"SELECT {RUNS.columns} FROM runs WHERE finished_at IS NULL AND NOT EXISTS "
+            "(SELECT 1 FROM attempts WHERE run_id = runs.id AND ended_at IS NULL) ORDER BY rowid"
+        )
+        return tuple(RUNS.read(row) for row in rows)
+
     def counts(self) -> dict[str, int]:
         """Rows per table, for people and tests of growth."""
         tables = ("runs", "attempts", "slots", "events", "intents", "holds")
@@ -606,13 +721,14 @@ class Store:
 
     # --- retention ---
 
-    def purge(self, keep_runs: int, before: datetime, limit: int) -> int:
+    def purge(self, keep_runs: int, before: datetime, now: datetime, limit: int) -> int:
         """Remove up to `limit` finished runs of jobs that have more than `keep_runs`, or older ones; returns how many.
 
         A job's newest finished run stays whatever its age; so do rows of the ledger younger than `before`, and every
         row that could still make a slot unique (at or after the job's cursor).
         """
         oldest = to_microseconds(before)
+        keys_until = to_microseconds(after(now, -KEY_HOURS * 3600))
 
         def body() -> int:
             ranked = (
@@ -621,7 +737,10 @@ class Store:
             )
             removed = self._db.execute(
                 f"DELETE FROM runs WHERE id IN (SELECT id FROM ({ranked}) "
-                "WHERE n > 1 AND (n > ? OR finished_at < ?) LIMIT ?)",
+                "WHERE n > 1 AND (n > ? OR finished_at < ?) AND "
+                # A workflow that goes on asks how its steps ended; a dead letter keeps the run it stands for.
+                "id NOT IN (SELECT r.id FROM runs r JOIN workflow_runs w ON w.id = r.workflow_run "
+                "WHERE w.finished_at IS NULL) AND id NOT IN (SELECT run_id FROM dead_letters) LIMIT ?)",
                 (max(keep_runs, 1), oldest, limit),
             ).rowcount
             self._db.execute(
@@ -636,7 +755,15 @@ class Store:
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < ? LIMIT ?)", (oldest, limit)
             )
             self._db.execute(
-                "DELETE FROM intents WHERE id IN (SELECT id FROM intents WHERE resolved_at < ? LIMIT ?)",
+                "DELETE FROM intents WHERE id IN (SELECT id FROM intents WHERE resolved_at < ? "
+                "AND requested_at < ? AND id NOT IN (SELECT request FROM runs WHERE request IS NOT NULL) LIMIT ?)",
+                (oldest, keys_until, limit),
+            )
+            self._db.execute(
+                "DELETE FROM alerts WHERE key IN (SELECT key FROM alerts WHERE done_at < ? LIMIT ?)", (oldest, limit)
+            )
+            self._db.execute(
+                "DELETE FROM workflow_runs WHERE id IN (SELECT id FROM workflow_runs WHERE finished_at < ? LIMIT ?)",
                 (oldest, limit),
             )
             return removed

@@ -5,15 +5,23 @@ A change of the schema needs a new number in the store and a migration; database
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from procclaw.model.clock import from_microseconds, to_microseconds
-from procclaw.model.spec import Leftovers
+from procclaw.model.spec import Leftovers, OnFailure, Priority, WorkflowSpec, WorkflowType
 from procclaw.model.state import (
+    NO_DETAILS,
+    Alert,
+    AlertKind,
+    AlertState,
     Attempt,
     Cursor,
+    DeadLetter,
+    Details,
     Event,
+    Health,
     Hold,
     HoldKind,
     Intent,
@@ -28,6 +36,11 @@ from procclaw.model.state import (
     StopOrder,
     Terms,
     Trigger,
+    TriggerFile,
+    Trouble,
+    Usage,
+    Watch,
+    WorkflowRun,
 )
 
 SCHEMA = """
@@ -46,34 +59,79 @@ CREATE TABLE runs (
     queued_at INTEGER NOT NULL, not_before_at INTEGER NOT NULL, scheduled_at INTEGER, started_at INTEGER,
     finished_at INTEGER, reason TEXT, detail TEXT NOT NULL, attempts INTEGER NOT NULL, failures INTEGER NOT NULL,
     restarts INTEGER NOT NULL, ending TEXT, ending_force INTEGER NOT NULL, despite_disabled INTEGER NOT NULL,
-    process_hash TEXT NOT NULL, exit_code INTEGER, waiting_since INTEGER,
+    process_hash TEXT NOT NULL, exit_code INTEGER, closed TEXT NOT NULL, priority TEXT NOT NULL, params TEXT NOT NULL,
+    boot_id TEXT NOT NULL, pulled TEXT NOT NULL, request INTEGER, trigger_file TEXT, workflow_run TEXT, step INTEGER,
     UNIQUE (job_id, occasion)
 );
 CREATE INDEX runs_active ON runs (job_id) WHERE finished_at IS NULL;
 CREATE INDEX runs_finished ON runs (job_id) WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_by_time ON runs (queued_at);
+CREATE INDEX runs_of_job ON runs (job_id, queued_at);
+CREATE INDEX runs_of_workflow ON runs (workflow_run) WHERE workflow_run IS NOT NULL;
 CREATE TABLE attempts (
     id TEXT PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, job_id TEXT NOT NULL,
     number INTEGER NOT NULL, mark TEXT NOT NULL, boot_id TEXT NOT NULL, created_at INTEGER NOT NULL,
     terms TEXT NOT NULL, instance INTEGER NOT NULL, pid INTEGER, start_ticks INTEGER, job_pid INTEGER,
     started_at INTEGER, blank_launches INTEGER NOT NULL, refusal TEXT, stop TEXT, exited_at INTEGER, exit_code INTEGER,
-    ended_at INTEGER, reason TEXT, detail TEXT NOT NULL, cpu_seconds REAL, max_rss_mb REAL, stdout TEXT, stderr TEXT,
+    ended_at INTEGER, reason TEXT, detail TEXT NOT NULL, cpu_seconds REAL, max_rss_mb REAL, result TEXT, stdout TEXT,
+    stderr TEXT,
     UNIQUE (run_id, number)
 );
 CREATE INDEX attempts_live ON attempts (job_id) WHERE ended_at IS NULL;
 CREATE TABLE holds (
-    job_id TEXT NOT NULL, kind TEXT NOT NULL, since INTEGER NOT NULL, by TEXT NOT NULL, PRIMARY KEY (job_id, kind)
+    job_id TEXT NOT NULL, kind TEXT NOT NULL, since INTEGER NOT NULL, by TEXT NOT NULL, until INTEGER,
+    PRIMARY KEY (job_id, kind)
 ) WITHOUT ROWID;
 CREATE TABLE intents (
     id INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL, kind TEXT NOT NULL, force INTEGER NOT NULL,
     requested_at INTEGER NOT NULL, requested_by TEXT NOT NULL, state TEXT NOT NULL, message TEXT NOT NULL, run_id TEXT,
-    resolved_at INTEGER
+    resolved_at INTEGER, key TEXT, details TEXT NOT NULL
+);
+CREATE INDEX intents_by_key ON intents (key) WHERE key IS NOT NULL;
+CREATE TABLE payloads (
+    intent_id INTEGER PRIMARY KEY REFERENCES intents (id) ON DELETE CASCADE, body BLOB NOT NULL
 );
 CREATE INDEX intents_open ON intents (job_id) WHERE resolved_at IS NULL;
 CREATE TABLE events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT NOT NULL, job_id TEXT, fields TEXT NOT NULL
 );
 CREATE INDEX events_by_job ON events (job_id, id);
+CREATE TABLE health (
+    attempt_id TEXT PRIMARY KEY REFERENCES attempts (id) ON DELETE CASCADE, job_id TEXT NOT NULL, is_healthy INTEGER,
+    since INTEGER NOT NULL, checked_at INTEGER, asked_at INTEGER, failures INTEGER NOT NULL, counted_at INTEGER,
+    detail TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE usage (
+    attempt_id TEXT PRIMARY KEY REFERENCES attempts (id) ON DELETE CASCADE, job_id TEXT NOT NULL,
+    measured_at INTEGER NOT NULL, cpu_seconds REAL NOT NULL, cpu_percent REAL, memory_mb REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE alerts (
+    key TEXT PRIMARY KEY, job_id TEXT NOT NULL, kind TEXT NOT NULL, raised_at INTEGER NOT NULL, message TEXT NOT NULL,
+    run_id TEXT, state TEXT NOT NULL, tries INTEGER NOT NULL, next_try_at INTEGER, asked_at INTEGER, done_at INTEGER,
+    detail TEXT NOT NULL
+);
+CREATE INDEX alerts_pending ON alerts (raised_at) WHERE state = 'pending';
+CREATE INDEX alerts_by_time ON alerts (raised_at);
+CREATE TABLE troubles (
+    job_id TEXT NOT NULL, kind TEXT NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (job_id, kind)
+) WITHOUT ROWID;
+CREATE TABLE watches (job_id TEXT PRIMARY KEY, key TEXT NOT NULL, since INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE dead_letters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL, run_id TEXT NOT NULL UNIQUE, added_at INTEGER NOT NULL,
+    reason TEXT NOT NULL, detail TEXT NOT NULL, exit_code INTEGER, attempts INTEGER NOT NULL, reinjected_run_id TEXT
+);
+CREATE INDEX dead_letters_of_job ON dead_letters (job_id);
+CREATE TABLE trigger_files (
+    job_id TEXT NOT NULL, path TEXT NOT NULL, identity TEXT NOT NULL, run_id TEXT NOT NULL, seen_at INTEGER NOT NULL,
+    is_deleted INTEGER NOT NULL, PRIMARY KEY (job_id, path)
+) WITHOUT ROWID;
+CREATE TABLE workflow_runs (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, spec TEXT NOT NULL, state TEXT NOT NULL, queued_at INTEGER NOT NULL,
+    by TEXT NOT NULL, tries TEXT NOT NULL, finished_at INTEGER, reason TEXT, detail TEXT NOT NULL, ending TEXT,
+    deadline_at INTEGER, request INTEGER NOT NULL
+);
+CREATE INDEX workflow_runs_active ON workflow_runs (id) WHERE finished_at IS NULL;
+CREATE INDEX workflow_runs_by_time ON workflow_runs (queued_at)
 """
 
 
@@ -109,6 +167,56 @@ def _read_terms(text: str) -> Terms:
     return Terms(signal, grace, Leftovers(leftovers), tuple(success), timeout, process_hash)
 
 
+def _write_closed(closed: Sequence[tuple[str, datetime]]) -> str:
+    return json.dumps([[gate, to_microseconds(since)] for gate, since in closed]) if closed else "[]"
+
+
+def _read_closed(text: str) -> tuple[tuple[str, datetime], ...]:
+    return () if text == "[]" else tuple((gate, from_microseconds(since)) for gate, since in json.loads(text))
+
+
+def _read_params(text: str) -> tuple[tuple[str, str], ...]:
+    return () if text == "[]" else tuple((name, value) for name, value in json.loads(text))
+
+
+def _read_workflow(columns: Sequence[Any]) -> WorkflowSpec:
+    kind, jobs, callback, on_failure, *rest = columns
+    return WorkflowSpec(WorkflowType(kind), tuple(jobs), callback, OnFailure(on_failure), *rest)
+
+
+def _write_details(details: Details) -> str:
+    """Only what differs from no details at all."""
+    if details == NO_DETAILS:
+        return "{}"
+    said = {name: item for name, item in details._asdict().items() if item != getattr(NO_DETAILS, name)}
+    return json.dumps(
+        {name: to_microseconds(item) if isinstance(item, datetime) else item for name, item in said.items()}
+    )
+
+
+def _read_details(text: str) -> Details:
+    if text == "{}":
+        return NO_DETAILS
+    said = json.loads(text)
+    for name, read in _DETAILS.items():
+        if name in said:
+            said[name] = read(said[name])
+    return Details(**said)
+
+
+_DETAILS: Mapping[str, Callable[[Any], Any]] = {
+    "params": lambda pairs: tuple((name, value) for name, value in pairs),
+    "at": from_microseconds,
+    "until": from_microseconds,
+    "dead_letters": tuple,
+    "workflow": _read_workflow,
+}
+
+_CLOSED = _Codec(_write_closed, _read_closed)
+_PARAMS = _Codec(json.dumps, _read_params)
+_LIST = _Codec(json.dumps, lambda text: tuple(json.loads(text)))
+_WORKFLOW = _Codec(json.dumps, lambda text: _read_workflow(json.loads(text)))
+_DETAILS_CODEC = _Codec(_write_details, _read_details)
 _TERMS = _Codec(json.dumps, _read_terms)
 _STOP = _Codec(_write_stop, _read_stop)
 _SLICE = _Codec(json.dumps, lambda text: Slice(*json.loads(text)))
@@ -156,7 +264,10 @@ RUNS = Table(
         "scheduled_at": _TIME,
         "started_at": _TIME,
         "finished_at": _TIME,
-        "waiting_since": _TIME,
+        "closed": _CLOSED,
+        "priority": _word(Priority),
+        "params": _PARAMS,
+        "pulled": _LIST,
         "reason": _word(Reason),
         "ending": _word(Reason),
         "ending_force": _FLAG,
@@ -193,7 +304,7 @@ SLOTS = Table(
     },
 )
 CURSORS = Table("cursors", Cursor, ("job_id",), {"judged_until": _TIME, "next_due_at": _TIME})
-HOLDS = Table("holds", Hold, ("job_id", "kind"), {"kind": _word(HoldKind), "since": _TIME})
+HOLDS = Table("holds", Hold, ("job_id", "kind"), {"kind": _word(HoldKind), "since": _TIME, "until": _TIME})
 INTENTS = Table(
     "intents",
     Intent,
@@ -204,6 +315,46 @@ INTENTS = Table(
         "requested_at": _TIME,
         "state": _word(IntentState),
         "resolved_at": _TIME,
+        "details": _DETAILS_CODEC,
     },
 )
 EVENTS = Table("events", Event, ("id",), {"at": _TIME, "fields": _FIELDS})
+HEALTH = Table(
+    "health",
+    Health,
+    ("attempt_id",),
+    {"is_healthy": _FLAG, "since": _TIME, "checked_at": _TIME, "asked_at": _TIME, "counted_at": _TIME},
+)
+USAGE = Table("usage", Usage, ("attempt_id",), {"measured_at": _TIME})
+ALERTS = Table(
+    "alerts",
+    Alert,
+    ("key",),
+    {
+        "kind": _word(AlertKind),
+        "raised_at": _TIME,
+        "state": _word(AlertState),
+        "next_try_at": _TIME,
+        "asked_at": _TIME,
+        "done_at": _TIME,
+    },
+)
+TROUBLES = Table("troubles", Trouble, ("job_id", "kind"), {"kind": _word(AlertKind), "since": _TIME})
+WATCHES = Table("watches", Watch, ("job_id",), {"since": _TIME})
+DEAD_LETTERS = Table("dead_letters", DeadLetter, ("id",), {"added_at": _TIME, "reason": _word(Reason)})
+TRIGGER_FILES = Table("trigger_files", TriggerFile, ("job_id", "path"), {"seen_at": _TIME, "is_deleted": _FLAG})
+WORKFLOW_RUNS = Table(
+    "workflow_runs",
+    WorkflowRun,
+    ("id",),
+    {
+        "spec": _WORKFLOW,
+        "state": _word(RunState),
+        "queued_at": _TIME,
+        "tries": _LIST,
+        "finished_at": _TIME,
+        "reason": _word(Reason),
+        "ending": _word(Reason),
+        "deadline_at": _TIME,
+    },
+)

@@ -1,0 +1,301 @@
+"""Observation: what is recorded of the jobs of a cycle, and one look at all that a decision about them depends on.
+
+Looking changes nothing but what `Locks.look` takes for the cycle; what it shows that nobody has written down yet (a
+pid, an attempt that the database does not know) comes back as rows to be written. Nothing is decided here.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from procclaw.engine.strays import adopted
+from procclaw.engine.world import World
+from procclaw.model.clock import after, seconds_between, to_microseconds
+from procclaw.model.outside import LockClaim
+from procclaw.model.spec import JobSpec, Spec, TriggerType
+from procclaw.model.state import (
+    HOME,
+    WORKFLOWS,
+    ActiveRun,
+    Attempt,
+    JobState,
+    Lack,
+    LockSight,
+    Measure,
+    Observed,
+    ProbeResult,
+    Process,
+    RecordPhase,
+    Run,
+    Sight,
+    State,
+    WorkflowState,
+)
+from procclaw.planning.board import lock_key, order_of
+from procclaw.planning.neighbourhood import Neighbourhoods
+from procclaw.system.store import Row, Store
+
+NAMELESS_SECONDS = 2.0
+"""A shim that has not said the job's pid by now runs where /proc does not tell it; people are shown its own."""
+
+LONGEST_COOLDOWN_SECONDS = 86_400.0
+"""What people were told longer ago does not keep them from being told again."""
+
+
+class Scope(NamedTuple):
+    """Which jobs a cycle is about."""
+
+    acts: frozenset[str] | None
+    """Those it acts on; None: all."""
+    reads: frozenset[str] | None
+    """Those it takes into account; None: all."""
+
+    def has(self, job_id: str) -> bool:
+        return self.acts is None or job_id in self.acts
+
+
+EVERYTHING = Scope(None, None)
+
+
+class Observer:
+    def __init__(self, store: Store, world: World) -> None:
+        self._store = store
+        self._world = world
+        self._neighbourhoods: tuple[str, Neighbourhoods] | None = None
+        self._probed: dict[str, ProbeResult] = {}
+        """By attempt, what came of checks and was not taken into account yet."""
+
+    def news(self) -> frozenset[str]:
+        """Jobs about which something has come in that no cycle has taken into account."""
+        self._probed |= {result.attempt_id: result for result in self._world.probes.results()}
+        return frozenset(result.job_id for result in self._probed.values())
+
+    # --- which jobs ---
+
+    def scope(
+        self, spec: Spec, jobs: frozenset[str] | None, workflows: Iterable[WorkflowState], *, all_around: bool
+    ) -> Scope:
+        """What a cycle about these jobs is about: `all_around` with everything that a change of theirs may concern."""
+        if jobs is None:
+            return EVERYTHING
+        if self._neighbourhoods is None or self._neighbourhoods[0] != spec.hash:
+            self._neighbourhoods = (spec.hash, Neighbourhoods(spec))
+        near = self._neighbourhoods[1]
+        steps = {job_id for workflow in workflows for job_id in workflow.run.spec.steps}
+        steps |= {job_id for order in self._ordered(jobs) for job_id in order}
+        if WORKFLOWS in jobs or jobs & steps:
+            jobs = jobs | steps | {WORKFLOWS}
+        acts = near.around(jobs) if all_around else near.needs(jobs)
+        return Scope(acts, near.around(acts) | {HOME, WORKFLOWS})
+
+    def _ordered(self, jobs: frozenset[str]) -> list[tuple[str, ...]]:
+        """The steps of workflows that are asked for and have not begun."""
+        if WORKFLOWS not in jobs:
+            return []
+        intents = self._store.job_states([WORKFLOWS])[WORKFLOWS].intents
+        return [intent.details.workflow.steps for intent in intents if intent.details.workflow is not None]
+
+    def workflows(self) -> tuple[WorkflowState, ...]:
+        """Those that are not over, and those about which somebody asks."""
+        intents = self._store.job_states([WORKFLOWS])[WORKFLOWS].intents
+        return self._store.workflow_states([intent.details.workflow_run for intent in intents])
+
+    # --- one look ---
+
+    def look(
+        self,
+        spec: Spec,
+        scope: Scope,
+        workflows: tuple[WorkflowState, ...],
+        lack: Lack | None,
+        restored_until: datetime | None,
+        now: datetime,
+        *,
+        takes_locks: bool = True,
+    ) -> tuple[State, list[Row]]:
+        reads = scope.reads
+        declared = spec.jobs.keys() if reads is None else spec.jobs.keys() & reads
+        specs = {name: spec.jobs[name] for name in declared if scope.has(name)}
+        recorded = self._store.job_states(reads, now=now, specs=specs)
+        names = sorted({*recorded, *spec.jobs} if reads is None else {*reads, *recorded})
+        boot_id = self._world.processes.boot_id()
+        rows: list[Row] = []
+        seen = self._seen(recorded, specs, boot_id, now, rows)
+        jobs = {name: seen.get(name) or JobState(name) for name in names}
+        if takes_locks:
+            jobs = self._with_locks(jobs, specs, now)
+        jobs = self._with_files(jobs, specs)
+        home = jobs.get(HOME)
+        last_told = self._store.last_told(after(now, -LONGEST_COOLDOWN_SECONDS))
+        state = State(boot_id, jobs, home.holds if home else (), lack, restored_until, workflows, last_told)
+        return state, rows
+
+    def _seen(
+        self,
+        recorded: Mapping[str, JobState],
+        specs: Mapping[str, JobSpec],
+        boot_id: str,
+        now: datetime,
+        rows: list[Row],
+    ) -> dict[str, JobState]:
+        """The jobs with one look at each of their live attempts."""
+        lives = [run.live for job in recorded.values() for run in job.active if run.live is not None]
+        sights = {live.attempt.id: self._sight(live.attempt, boot_id) for live in lives}
+        members = self._members([live.attempt for live in lives], sights, boot_id)
+        measures = self._measures(lives, specs, now)
+        self.news()
+        jobs: dict[str, JobState] = {}
+        for name, job in recorded.items():
+            active = tuple(self._with_sight(run, sights, members, measures, now, rows) for run in job.active)
+            jobs[name] = job._replace(active=active)
+        return jobs
+
+    def _sight(self, attempt: Attempt, boot_id: str) -> Sight:
+        processes = self._world.processes
+        sight = processes.sight(attempt.record)
+        if sight.phase is not RecordPhase.MISSING or attempt.boot_id != boot_id:
+            return sight
+        if attempt.pid is None or attempt.start_ticks is None:
+            return sight
+        # Somebody removed the record of a living attempt: its shim is still known by pid and start time.
+        is_same = processes.start_ticks(attempt.pid) == attempt.start_ticks
+        return Sight(RecordPhase.LOCKED, pid=attempt.pid) if is_same else sight
+
+    def _members(
+        self, attempts: list[Attempt], sights: dict[str, Sight], boot_id: str
+    ) -> dict[str, tuple[Process, ...]]:
+        """Look at the process table only for those that are ending, and once for all of them."""
+        quiet = (RecordPhase.LOCKED, RecordPhase.BLANK)
+        ending = [
+            attempt
+            for attempt in attempts
+            if attempt.boot_id == boot_id and (attempt.stop is not None or sights[attempt.id].phase not in quiet)
+        ]
+        return dict(self._world.processes.members(ending)) if ending else {}
+
+    def _measures(self, lives: list[Observed], specs: Mapping[str, JobSpec], now: datetime) -> Mapping[str, Measure]:
+        """What those use whose limits are due to be looked at."""
+        due = [
+            live.attempt
+            for live in lives
+            if (spec := specs.get(live.attempt.job_id)) is not None and is_due(spec, live, now)
+        ]
+        return self._world.processes.measure(due) if due else {}
+
+    def _with_sight(
+        self,
+        active: ActiveRun,
+        sights: dict[str, Sight],
+        members: dict[str, tuple[Process, ...]],
+        measures: Mapping[str, Measure],
+        now: datetime,
+        rows: list[Row],
+    ) -> ActiveRun:
+        if active.live is None:
+            return active
+        attempt = active.live.attempt
+        sight = sights[attempt.id]
+        if attempt.pid is None and sight.pid is not None:
+            # Started, and the manager died before it could write down the pid. Only the lock proves that the pid is
+            # still the shim's: once it is free, somebody else may have got the number.
+            is_locked = sight.phase is RecordPhase.LOCKED
+            ticks = self._world.processes.start_ticks(sight.pid) if is_locked else None
+            attempt = attempt._replace(pid=sight.pid, start_ticks=ticks, started_at=attempt.created_at)
+        if attempt.job_pid is None and sight.phase is RecordPhase.LOCKED:
+            has_waited = seconds_between(attempt.started_at or attempt.created_at, now) >= NAMELESS_SECONDS
+            attempt = attempt._replace(job_pid=sight.job_pid or (attempt.pid if has_waited else None))
+        if attempt != active.live.attempt:
+            rows.append(attempt)
+        return active._replace(
+            live=active.live._replace(
+                attempt=attempt,
+                sight=sight,
+                members=members.get(attempt.id),
+                probe=self._probed.pop(attempt.id, None),
+                measured=measures.get(attempt.id),
+            )
+        )
+
+    # --- what may start ---
+
+    def _with_locks(
+        self, jobs: dict[str, JobState], specs: Mapping[str, JobSpec], now: datetime
+    ) -> dict[str, JobState]:
+        wishes = [
+            (run, spec)
+            for name, spec in specs.items()
+            if spec.lock is not None
+            for run in _wanting_a_start(jobs[name], now)
+        ]
+        if not wishes:
+            return jobs
+        claims = [_claim(run, spec) for run, spec in sorted(wishes, key=lambda wish: order_of(wish[0]))]
+        sights = self._world.locks.look(claims)
+        found: dict[str, LockSight] = {claim.job_id: sights[claim.lock] for claim in claims}
+        return jobs | {name: jobs[name]._replace(lock=sight) for name, sight in found.items()}
+
+    def _with_files(self, jobs: dict[str, JobState], specs: Mapping[str, JobSpec]) -> dict[str, JobState]:
+        for name, spec in specs.items():
+            watched = [trigger for trigger in spec.triggers if trigger.type is TriggerType.FILE]
+            if watched:
+                jobs = jobs | {name: jobs[name]._replace(files=self._world.spool.look(name, watched))}
+        return jobs
+
+    # --- what the database does not know ---
+
+    def strays(self, spec: Spec, now: datetime) -> Iterator[tuple[str, Sight, list[Row]]]:
+        """Records that no live attempt in the database knows: of an attempt that is over, or of a database restored
+        since. Each comes with the rows that make it known again; without any it is to be deleted.
+
+        One after the other: what is found of the next depends on what was recorded of the one before.
+        """
+        processes = self._world.processes
+        known = {attempt.record for attempt in self._store.live_attempts()}
+        for record in processes.records():
+            if record not in known:
+                sight = processes.sight(record)
+                yield record, sight, adopted(self._store, spec, record, sight, processes.boot_id(), now)
+
+    def lost_until(self, now: datetime) -> datetime | None:
+        """Up to when nobody can tell what ran; None: the database is the newest there has been.
+
+        That is now and not the lost commit: who knows what else went with the time between.
+        """
+        noted, committed = self._world.processes.noted_commit(), self._store.last_commit_at()
+        return now if noted is not None and (committed is None or noted > committed) else None
+
+
+def is_due(spec: JobSpec, live: Observed, now: datetime) -> bool:
+    """Whether to measure what the attempt uses."""
+    if spec.resources is None or live.attempt.started_at is None:
+        return False
+    if live.usage is None:
+        return True
+    # A time that lies ahead was noted before the clock was set back.
+    since = seconds_between(live.usage.measured_at, now)
+    return since < 0 or since >= spec.resources.check_interval_seconds
+
+
+def _wanting_a_start(job: JobState, now: datetime) -> list[Run]:
+    """The runs that might get a process now: those without one, and those whose process was not begun."""
+    return [
+        active.run
+        for active in job.active
+        if active.run.ending is None
+        and not active.run.is_ahead(now)
+        and (active.live is None or active.live.sight.phase is RecordPhase.BLANK)
+    ]
+
+
+def _claim(run: Run, spec: JobSpec) -> LockClaim:
+    assert spec.lock is not None
+    return LockClaim(
+        lock=lock_key(spec.lock),
+        name=spec.lock.name,
+        provider=spec.lock.provider,
+        path=spec.lock.path,
+        job_id=spec.id,
+        run_id=run.id,
+        priority=run.priority.rank,
+        since_us=to_microseconds(run.queued_at),
+    )

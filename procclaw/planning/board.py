@@ -1,0 +1,136 @@
+"""What the jobs of one plan see of each other: places that are taken, who waits, and the state of those depended upon.
+
+Made from the states as the earlier steps of planning left them; a start takes its places on the board at once, so that
+the next run, in the order of priority and age, finds them taken. `why` and `list` ask a board made from what is
+recorded.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+
+from procclaw.model.spec import JobSpec, Lock, Spec
+from procclaw.model.state import Attempt, JobState, LockSight, Run, Trigger
+
+
+def order_of(run: Run) -> tuple[int, datetime]:
+    """Who goes first: priority, then age. Runs made at one moment keep the order in which they were made."""
+    return (run.priority.rank, run.queued_at)
+
+
+def lock_key(lock: Lock) -> str:
+    """Names a lock among all that this home uses; equal for jobs that share it."""
+    return f"{lock.provider}:{lock.path or ''}:{lock.name}"
+
+
+class Board:
+    def __init__(self, spec: Spec, jobs: Mapping[str, JobState], boot_id: str, now: datetime, *, is_deciding: bool):
+        """`is_deciding`: somebody has looked at the locks, so one that was not looked at is not known to be free."""
+        self.spec = spec
+        self.boot_id = boot_id
+        self.now = now
+        self.is_deciding = is_deciding
+        self._jobs = jobs
+        self._live: Counter[str] = Counter()
+        self._in_queue: dict[str, list[Run]] = {}
+        self._parallel: list[Run] = []
+        self._lock_holders: dict[str, Run] = {}
+        self._given: dict[str, Run] = {}
+        for job in jobs.values():
+            for active in job.active:
+                if active.live is not None:
+                    self._take_places(active.run)
+
+    def job(self, job_id: str) -> JobState:
+        return self._jobs.get(job_id) or JobState(job_id)
+
+    def spec_of(self, job_id: str) -> JobSpec | None:
+        return self.spec.jobs.get(job_id)
+
+    # --- places ---
+
+    def begin(self, run: Run) -> None:
+        """The run gets a process: it takes its places, and the lock that was free."""
+        self._take_places(run)
+        self.give_lock(run)
+
+    def give_lock(self, run: Run) -> None:
+        job = self.spec_of(run.job_id)
+        if job is not None and job.lock is not None:
+            self._given[lock_key(job.lock)] = run
+
+    def _take_places(self, run: Run) -> None:
+        self._live[run.job_id] += 1
+        job = self.spec_of(run.job_id)
+        if run.trigger is not Trigger.CONTINUOUS:
+            self._parallel.append(run)
+            if job is not None and job.queue is not None:
+                self._in_queue.setdefault(job.queue, []).append(run)
+        if job is not None and job.lock is not None:
+            self._lock_holders[lock_key(job.lock)] = run
+
+    def live(self, job_id: str) -> int:
+        """How many attempts of the job are not over."""
+        return self._live[job_id]
+
+    def in_queue(self, queue: str) -> list[Run]:
+        """The runs that take up a place of the queue."""
+        return self._in_queue.get(queue, [])
+
+    @property
+    def parallel(self) -> list[Run]:
+        """The runs that end by themselves and have a process."""
+        return self._parallel
+
+    def ahead(self, run: Run) -> list[Run]:
+        """The runs of its queue that wait and go before it."""
+        queue = _queue_of(self.spec, run)
+        waiting = (
+            active.run
+            for job in self._jobs.values()
+            for active in job.active
+            if active.live is None and active.run.id != run.id and _queue_of(self.spec, active.run) == queue
+        )
+        mine = order_of(run)
+        ready = (other for other in waiting if not other.is_ahead(self.now) and other.not_before_at <= self.now)
+        return sorted((other for other in ready if order_of(other) < mine), key=order_of)
+
+    # --- locks ---
+
+    def lock(self, spec: JobSpec) -> LockSight:
+        """How the job's lock stands for the next run that asks."""
+        assert spec.lock is not None
+        key = lock_key(spec.lock)
+        if key in self._given:
+            return LockSight(is_free=False, holder=_named(self._given[key]))
+        seen = self.job(spec.id).lock
+        if seen is not None:
+            return seen
+        holder = self._lock_holders.get(key)
+        if holder is not None:
+            return LockSight(is_free=False, holder=_named(holder))
+        return LockSight(is_free=not self.is_deciding)
+
+    # --- dependencies ---
+
+    def is_up(self, job_id: str) -> Attempt | None:
+        """The job's attempt whose process runs; None when none does."""
+        attempts = (active.live.attempt for active in self.job(job_id).active if active.live is not None)
+        return next((each for each in attempts if _runs(each)), None)
+
+    def is_active(self, job_id: str) -> bool:
+        """Whether a run of the job is under way or waits for its turn."""
+        return any(not active.run.is_ahead(self.now) for active in self.job(job_id).active)
+
+
+def _runs(attempt: Attempt) -> bool:
+    return attempt.pid is not None and attempt.exited_at is None and attempt.refusal is None
+
+
+def _queue_of(spec: Spec, run: Run) -> str | None:
+    job = spec.jobs.get(run.job_id)
+    return None if job is None or run.trigger is Trigger.CONTINUOUS else job.queue
+
+
+def _named(run: Run) -> str:
+    return f"{run.job_id} (run {run.id})"

@@ -1,0 +1,133 @@
+"""Dependencies: what a run waits for before its first attempt, and what is started because somebody waits for it.
+
+A dependency is judged anew each time, from what is recorded and seen, so one that restarts meanwhile neither wedges
+whoever waits for it nor counts twice. A manual job cannot come up by itself: it is started once per waiting run.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from procclaw.model.spec import CheckType, Condition, Dependency, JobSpec, JobType
+from procclaw.model.state import HoldKind, JobState, Reason, Run, RunState
+from procclaw.planning.board import Board
+from procclaw.planning.gates import Gate, hold_of
+
+GATE = "dependency"
+
+
+def dependency_gates(run: Run, spec: JobSpec, board: Board) -> Iterator[Gate]:
+    """One gate for each dependency; none asks a run that has had its first attempt."""
+    for dependency in spec.depends_on if run.attempts == 0 else ():
+        what_lacks = lack_of(dependency, run, board)
+        about = f"{dependency.job} {dependency.condition}"
+        if what_lacks is None:
+            yield Gate(GATE, about=about)
+        else:
+            detail = f"{dependency.job} ({dependency.condition}): {what_lacks}"
+            yield Gate(GATE, Reason.DEPENDENCY, detail, unblock=_unblocking(dependency.job, board), about=about)
+
+
+def _unblocking(job_id: str, board: Board) -> str:
+    spec, job = board.spec_of(job_id), board.job(job_id)
+    if spec is None:
+        return f"declare {job_id}, or remove it from depends_on"
+    if hold_of(job, HoldKind.PAUSE):
+        return f"procclaw resume {job_id}"
+    if hold_of(job, HoldKind.REVOKE):
+        return f"procclaw unrevoke {job_id}"
+    return f"procclaw why {job_id}" if board.is_active(job_id) else f"procclaw start {job_id}"
+
+
+def lack_of(dependency: Dependency, run: Run, board: Board) -> str | None:
+    """What the dependency lacks for this run, in words; None: nothing."""
+    spec = board.spec_of(dependency.job)
+    if spec is None:
+        return "there is no such job"
+    match dependency.condition:
+        case Condition.AFTER_START:
+            return None if _has_started(spec, run, board) else _present(spec, board, "has not started")
+        case Condition.AFTER_HEALTHY:
+            return _why_not_healthy(spec, board)
+        case Condition.AFTER_COMPLETE:
+            return _why_not_complete(spec, board)
+
+
+def _has_started(spec: JobSpec, run: Run, board: Board) -> bool:
+    """It runs, or has run since this run was made (a manual job: since the machine was booted)."""
+    if board.is_up(spec.id) is not None:
+        return True
+    job = board.job(spec.id)
+    known = [active.run for active in job.active] + ([job.newest_finished] if job.newest_finished else [])
+    since = None if spec.type is JobType.MANUAL else run.queued_at
+    return any(_ran(other, since=since, board=board) for other in known)
+
+
+def _ran(run: Run, *, since: datetime | None, board: Board) -> bool:
+    if run.attempts == 0:
+        return False
+    if since is None:
+        return run.boot_id == board.boot_id and (not run.is_active or run.state is RunState.RETRYING)
+    return any(at is not None and at >= since for at in (run.started_at, run.finished_at))
+
+
+def _why_not_healthy(spec: JobSpec, board: Board) -> str | None:
+    attempt = board.is_up(spec.id)
+    if attempt is None:
+        return _present(spec, board, "does not run")
+    if spec.health_check.type in (CheckType.NONE, CheckType.PROCESS):
+        return None
+    seen = next(each.live.health for each in board.job(spec.id).active if each.live and each.live.attempt is attempt)
+    if seen is not None and seen.is_healthy:
+        return None
+    found = f": {seen.detail}" if seen is not None and seen.detail else ""
+    return f"runs, and is not healthy yet{found}"
+
+
+def _why_not_complete(spec: JobSpec, board: Board) -> str | None:
+    newest = board.job(spec.id).newest_finished
+    if board.is_active(spec.id):
+        return _present(spec, board, "has not completed")
+    if newest is None:
+        return _present(spec, board, "has never run")
+    if newest.state is not RunState.SUCCEEDED:
+        how = f" ({newest.detail})" if newest.detail else ""
+        return f"its newest run did not succeed: {newest.state}{how}"
+    if spec.type is JobType.MANUAL and newest.boot_id != board.boot_id:
+        return "has not run since the machine was booted"
+    return None
+
+
+def _present(spec: JobSpec, board: Board, what: str) -> str:
+    """What it lacks, and what it does instead."""
+    job = board.job(spec.id)
+    for kind, word in ((HoldKind.REVOKE, "revoked"), (HoldKind.PAUSE, "paused")):
+        if hold_of(job, kind):
+            return f"{what}: it is {word}"
+    if hold_of(job, HoldKind.STOP) and spec.type is JobType.CONTINUOUS:
+        return f"{what}: it is stopped"
+    state = next((str(active.run.state) for active in job.active if not active.run.is_ahead(board.now)), None)
+    return what if state is None else f"{what}: it is {state}"
+
+
+def to_pull(run: Run, spec: JobSpec, board: Board) -> Iterator[str]:
+    """The manual jobs to start for this run: those that do not qualify, are not active and were not started for it."""
+    for dependency in spec.depends_on if run.attempts == 0 else ():
+        other = board.spec_of(dependency.job)
+        if other is None or other.type is not JobType.MANUAL or other.id in run.pulled:
+            continue
+        if board.is_active(other.id) or _is_held(board.job(other.id)):
+            continue
+        if lack_of(dependency, run, board) is not None:
+            yield other.id
+
+
+def _is_held(job: JobState) -> bool:
+    return any(hold.kind in (HoldKind.PAUSE, HoldKind.REVOKE) for hold in job.holds)
+
+
+def moves(run: Run, spec: JobSpec, board: Board) -> bool:
+    """Whether one of the jobs it waits for is under way, so that the wait may end without anybody doing anything."""
+    return any(
+        board.is_active(dependency.job) and lack_of(dependency, run, board) is not None
+        for dependency in (spec.depends_on if run.attempts == 0 else ())
+    )

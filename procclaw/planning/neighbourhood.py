@@ -1,0 +1,63 @@
+"""Neighbourhoods: which jobs a change of one may concern, and which a job needs.
+
+Jobs that depend on each other, share a queue or a lock, or are steps of one workflow are planned together; an event
+about one of a thousand jobs that have nothing to do with each other plans that one.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from procclaw.model.spec import Spec
+from procclaw.planning.board import lock_key
+
+
+class Neighbourhoods:
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._leader = {job_id: job_id for job_id in spec.jobs}
+        for bond in _bonds(spec):
+            self._join([job_id for job_id in bond if job_id in self._leader])
+        self._members: dict[str, set[str]] = {}
+        for job_id in self._leader:
+            self._members.setdefault(self._led_by(job_id), set()).add(job_id)
+
+    def _led_by(self, job_id: str) -> str:
+        while self._leader[job_id] != job_id:
+            self._leader[job_id] = job_id = self._leader[self._leader[job_id]]
+        return job_id
+
+    def _join(self, jobs: list[str]) -> None:
+        for job_id in jobs[1:]:
+            self._leader[self._led_by(job_id)] = self._led_by(jobs[0])
+
+    def around(self, jobs: Iterable[str]) -> frozenset[str]:
+        """These jobs and all that a change of theirs may concern."""
+        found: set[str] = set()
+        for job_id in jobs:
+            found |= self._members[self._led_by(job_id)] if job_id in self._leader else {job_id}
+        return frozenset(found)
+
+    def needs(self, jobs: Iterable[str]) -> frozenset[str]:
+        """These jobs and all that they depend upon, however far."""
+        found: set[str] = set()
+        left = list(jobs)
+        while left:
+            job_id = left.pop()
+            if job_id not in found:
+                found.add(job_id)
+                spec = self._spec.jobs.get(job_id)
+                left += [] if spec is None else [dependency.job for dependency in spec.depends_on]
+        return frozenset(found)
+
+
+def _bonds(spec: Spec) -> Iterator[list[str]]:
+    shared: dict[str, list[str]] = {}
+    for job in spec.jobs.values():
+        if job.depends_on:
+            yield [job.id, *(dependency.job for dependency in job.depends_on)]
+        if job.queue is not None:
+            shared.setdefault(f"queue {job.queue}", []).append(job.id)
+        if job.lock is not None:
+            shared.setdefault(f"lock {lock_key(job.lock)}", []).append(job.id)
+        if spec.config.max_parallel is not None and job.ends_by_itself:
+            shared.setdefault("parallel", []).append(job.id)
+    yield from shared.values()
