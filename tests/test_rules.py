@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from procclaw.model.spec import JobSpec, JobType
 from procclaw.model.state import (
+    DESPITE_DISABLED,
     HOME,
     Attempt,
     HoldKind,
@@ -33,11 +34,11 @@ from procclaw.model.state import (
     Slots,
     SlotsWithdrawn,
     State,
-    Trigger,
 )
 from procclaw.planning import attempts, slots, timetable
 from procclaw.planning import plan as plan_module
 from procclaw.planning.actions import Plan, Relaunch, Signal, Start
+from procclaw.planning.board import Board
 from procclaw.planning.draft import Draft
 from procclaw.planning.outcome import after_attempt
 from procclaw.planning.plan import plan
@@ -254,7 +255,7 @@ def check_job(world: World, spec: JobSpec | None, before: JobState, job: JobStat
         demand(lack is None or lack.retry_at <= world.now or _is_ahead(lack, world), "what lacks waits", lack)
     for start in starts:
         run = next(active.run for active in job.active if active.run.id == start.run_id)
-        wanted = spec is not None and (spec.enabled or run.trigger in (Trigger.MANUAL, Trigger.CONTINUOUS))
+        wanted = spec is not None and (spec.enabled or run.trigger in DESPITE_DISABLED)
         demand(wanted, "a disabled job starts nothing of its own accord", run)
         demand(run.ending is None, "what is to end never starts", run)
     waits = {wait.run_id for wait in decided.waits}
@@ -462,7 +463,7 @@ def test_every_due_slot_is_in_the_ledger_exactly_once(job: JobSpec, taken: list[
 
 
 def _more_than_allowed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Draft, "live_count", lambda _draft: 0)
+    patch.setattr(Board, "live", lambda _board, _job_id: 0)
 
 
 def _despite_holds(patch: pytest.MonkeyPatch) -> None:

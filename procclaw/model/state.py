@@ -58,10 +58,17 @@ class Trigger(StrEnum):
     """Put in again from the dead letter queue."""
 
 
-ASKED_FOR = frozenset(
-    {Trigger.MANUAL, Trigger.ETA, Trigger.WEBHOOK, Trigger.FILE, Trigger.WORKFLOW, Trigger.DEAD_LETTER}
+DESPITE_DISABLED = frozenset(
+    {
+        Trigger.MANUAL,
+        Trigger.CONTINUOUS,
+        Trigger.ETA,
+        Trigger.DEPENDENCY,
+        Trigger.WORKFLOW,
+        Trigger.DEAD_LETTER,
+    }
 )
-"""Occasions that somebody or something outside made; they go ahead for a disabled job too."""
+"""What starts a disabled job all the same: a person, another job that needs it, a workflow."""
 
 
 class Reason(StrEnum):
@@ -464,7 +471,6 @@ class TriggerFile(NamedTuple):
     """Inode, size and time of change: another value is another file."""
     run_id: str
     seen_at: datetime
-    is_deleted: bool = False
 
 
 class TriggerFileGone(NamedTuple):
@@ -749,6 +755,8 @@ class JobState(NamedTuple):
     """None: it has no lock, or nothing of it wants one now."""
     files: FilesSeen = FilesSeen(())
     triggered: tuple[TriggerFile, ...] = ()
+    file_runs: Mapping[str, Run] = MappingProxyType({})
+    """By id, the runs that those files got, as far as they are over."""
     dead_letters: tuple[DeadLetter, ...] = ()
     """Those that an open request names."""
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from procclaw.model.clock import after
 from procclaw.model.spec import JobSpec, JobType
-from procclaw.model.state import ASKED_FOR, Hold, HoldKind, JobState, Lack, Reason, Run, RunState, Trigger
+from procclaw.model.state import DESPITE_DISABLED, Hold, HoldKind, JobState, Lack, Reason, Run, RunState, Trigger
 from procclaw.planning.board import Board
 
 LONGEST_LACK_SECONDS = 60.0
@@ -71,7 +71,7 @@ def enabled_gate(spec: JobSpec, run: Run) -> Gate:
     """A disabled job does nothing of its own accord, be it a slot that waits or a retry; what somebody wants of it
     goes ahead.
     """
-    if spec.enabled or run.trigger in ASKED_FOR or run.trigger in (Trigger.CONTINUOUS, Trigger.DEPENDENCY):
+    if spec.enabled or run.trigger in DESPITE_DISABLED:
         return Gate("enabled")
     return Gate("enabled", Reason.DISABLED, "disabled in jobs.yaml", unblock=f"enabled: true at {spec.source}")
 

@@ -39,7 +39,7 @@ from procclaw.model.state import (
     Terms,
     Trigger,
 )
-from procclaw.planning import attempts, dependencies, requests, slots
+from procclaw.planning import attempts, dependencies, requests, slots, triggers
 from procclaw.planning.actions import Plan, Start
 from procclaw.planning.attempts import is_unkillable, names
 from procclaw.planning.board import Board, order_of
@@ -112,6 +112,7 @@ def _plan_jobs(spec: Spec, state: State, drafts: Mapping[str, Draft], *, judges_
         _end_unwanted(draft, is_needed=draft.job.id in needed)
         if judges_slots:
             _judge_slots(draft)
+            triggers.take_files(draft)
         _want_continuous(draft)
     _advance_runs(spec, state, drafts, sees_locks=sees_locks)
     for draft in each:

@@ -85,6 +85,10 @@ def _ruled_out(draft: Draft, intent: Intent) -> Intent | None:
             return draft.refused(intent, f"{what}: {word} since {since}; {verb} first (procclaw {verb} {draft.job.id})")
     if draft.state.home_holds:
         return draft.refused(intent, f"{what}: all jobs were stopped; procclaw daemon start lets them go again")
+    if intent.kind is IntentKind.TRIGGER and not draft.spec.enabled:
+        return draft.refused(
+            intent, f"{what}: disabled in jobs.yaml; procclaw start {draft.job.id} starts it all the same"
+        )
     if draft.spec.not_built:
         return draft.refused(intent, f"{what}: not built yet: {', '.join(draft.spec.not_built)}")
     return None

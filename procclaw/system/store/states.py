@@ -111,6 +111,7 @@ class _Reading:
                 troubles=tuple(troubles.get(name, ())),
                 watch=watches.get(name),
                 triggered=tuple(files.get(name, ())),
+                file_runs=self._file_runs(files.get(name, ())),
                 dead_letters=self._dead_letters(intents.get(name, ())),
             )
             for name in names
@@ -211,6 +212,16 @@ class _Reading:
             "SELECT max(finished_at) FROM runs WHERE job_id = ? AND state = ?", (name, RunState.SUCCEEDED)
         )
         return None if at is None else from_microseconds(at)
+
+    def _file_runs(self, files: Iterable[TriggerFile]) -> Mapping[str, Run]:
+        named = json.dumps([file.run_id for file in files])
+        if named == "[]":
+            return {}
+        rows = self._db.execute(
+            f"SELECT {RUNS.columns} FROM runs WHERE finished_at IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
+            (named,),
+        )
+        return {run.id: run for run in map(RUNS.read, rows)}
 
     def _dead_letters(self, intents: Iterable[Intent]) -> tuple[DeadLetter, ...]:
         named = [letter for intent in intents for letter in intent.details.dead_letters]

@@ -123,7 +123,7 @@ CREATE TABLE dead_letters (
 CREATE INDEX dead_letters_of_job ON dead_letters (job_id);
 CREATE TABLE trigger_files (
     job_id TEXT NOT NULL, path TEXT NOT NULL, identity TEXT NOT NULL, run_id TEXT NOT NULL, seen_at INTEGER NOT NULL,
-    is_deleted INTEGER NOT NULL, PRIMARY KEY (job_id, path)
+    PRIMARY KEY (job_id, path)
 ) WITHOUT ROWID;
 CREATE TABLE workflow_runs (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, spec TEXT NOT NULL, state TEXT NOT NULL, queued_at INTEGER NOT NULL,
@@ -342,7 +342,7 @@ ALERTS = Table(
 TROUBLES = Table("troubles", Trouble, ("job_id", "kind"), {"kind": _word(AlertKind), "since": _TIME})
 WATCHES = Table("watches", Watch, ("job_id",), {"since": _TIME})
 DEAD_LETTERS = Table("dead_letters", DeadLetter, ("id",), {"added_at": _TIME, "reason": _word(Reason)})
-TRIGGER_FILES = Table("trigger_files", TriggerFile, ("job_id", "path"), {"seen_at": _TIME, "is_deleted": _FLAG})
+TRIGGER_FILES = Table("trigger_files", TriggerFile, ("job_id", "path"), {"seen_at": _TIME})
 WORKFLOW_RUNS = Table(
     "workflow_runs",
     WorkflowRun,
