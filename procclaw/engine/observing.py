@@ -227,8 +227,6 @@ class Observer:
             if spec.lock is not None
             for run in _wanting_a_start(jobs[name], now)
         ]
-        if not wishes:
-            return jobs
         claims = [_claim(run, spec) for run, spec in sorted(wishes, key=lambda wish: order_of(wish[0]))]
         sights = self._world.locks.look(claims)
         found: dict[str, LockSight] = {claim.job_id: sights[claim.lock] for claim in claims}
@@ -238,7 +236,8 @@ class Observer:
         for name, spec in specs.items():
             watched = [trigger for trigger in spec.triggers if trigger.type is TriggerType.FILE]
             if watched:
-                jobs = jobs | {name: jobs[name]._replace(files=self._world.spool.look(name, watched))}
+                known = {file.path: file.identity for file in jobs[name].triggered}
+                jobs = jobs | {name: jobs[name]._replace(files=self._world.spool.look(name, watched, known))}
         return jobs
 
     # --- what the database does not know ---

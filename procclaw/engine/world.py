@@ -119,13 +119,16 @@ class Locks(Protocol):
     def look(self, claims: Sequence[LockClaim]) -> Mapping[str, LockSight]:
         """Try to take each of these locks, for this cycle; by `LockClaim.lock`, what came of it.
 
-        Claims of one lock are given in their order; it is taken for the first of them.
+        Claims of one lock are given in their order; it is taken for the first of them. One that cannot be tried is not
+        free, and its holder says why. What an earlier look took is let go first. Worth calling without claims: other
+        homes then learn what this one gave back. A waiting claim is to be repeated within 15 s, or it loses its place.
         """
 
     def hand_over(self, lock: str, holder: str) -> tuple[int, int]:
-        """The descriptor and the fencing token of a lock taken by `look`, for the attempt (`holder`) that gets it.
+        """The descriptor and the fencing token of a lock taken by `look`, for who gets it (`holder`, in words).
 
-        The descriptor stays ours to close; `let_go` does.
+        The descriptor stays ours to close; `let_go` does. Raises DiskFull or another ProcclawError when it cannot be
+        written down; nobody may be started with the lock then.
         """
 
     def let_go(self) -> None:
@@ -144,8 +147,8 @@ class WorkFiles(Protocol):
     def result(self, attempt_id: str) -> tuple[str | None, str]:
         """The JSON text that the attempt left as its result, None when there is none; and what is wrong with it."""
 
-    def remove(self, attempt_id: str) -> None:
-        """Delete the directory; none there is fine."""
+    def remove(self, attempt_id: str) -> bool:
+        """Delete the directory, none there is fine; whether it is gone. One that is huge takes several calls."""
 
     def attempts(self) -> tuple[str, ...]:
         """Ids of the attempts that have one."""
@@ -154,11 +157,14 @@ class WorkFiles(Protocol):
 class Spool(Protocol):
     """Directories whose files trigger jobs."""
 
-    def look(self, job_id: str, triggers: Sequence[TriggerSpec]) -> FilesSeen:
-        """One look at all files that match. A file is settled once it has not changed for a while and nobody writes."""
+    def look(self, job_id: str, triggers: Sequence[TriggerSpec], known: Mapping[str, str] | None = None) -> FilesSeen:
+        """One look at all files that match. A file is settled once it has not changed for a while and nobody writes.
+
+        Of those that are not `known` (identity by path), the oldest 1,000; the known ones that are there, all.
+        """
 
     def delete(self, path: str, identity: str) -> bool:
-        """Delete a file if it is still the same; whether it is gone."""
+        """Delete a file if it is still the same; whether that one is gone."""
 
 
 class World(NamedTuple):

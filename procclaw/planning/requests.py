@@ -86,9 +86,7 @@ def _ruled_out(draft: Draft, intent: Intent) -> Intent | None:
     if draft.state.home_holds:
         return draft.refused(intent, f"{what}: all jobs were stopped; procclaw daemon start lets them go again")
     if intent.kind is IntentKind.TRIGGER and not draft.spec.enabled:
-        return draft.refused(
-            intent, f"{what}: disabled in jobs.yaml; procclaw start {draft.job.id} starts it all the same"
-        )
+        return draft.refused(intent, f"{what}: disabled in jobs.yaml (procclaw start {draft.job.id} starts it)")
     if draft.spec.not_built:
         return draft.refused(intent, f"{what}: not built yet: {', '.join(draft.spec.not_built)}")
     return None

@@ -33,11 +33,11 @@ def take_files(draft: Draft) -> None:
     draft.wake_within(LOOK_SECONDS)
     seen = {file.path: file for file in draft.job.files.files}
     known = {file.path: file for file in draft.job.triggered}
-    for file in known.values():
-        if file.path not in seen and not _hides(draft, file.path):
-            draft.writes.append(TriggerFileGone(draft.job.id, file.path))
-        elif file.path in seen and seen[file.path].identity == file.identity:
-            _delete_if_done(draft, spec, file)
+    for before in known.values():
+        if before.path not in seen and not _hides(draft, before.path):
+            draft.writes.append(TriggerFileGone(draft.job.id, before.path))
+        elif before.path in seen and _is_known(seen[before.path], before):
+            _delete_if_done(draft, spec, before)
     if is_closed(draft):
         return
     fresh = [file for file in seen.values() if file.is_settled and not _is_known(file, known.get(file.path))]

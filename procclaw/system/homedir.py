@@ -36,7 +36,7 @@ def prepare(home: str) -> None:
     except OSError as error:
         raise ProcclawError(f'home "{home}" cannot be made: {(error.strerror or str(error)).lower()}') from error
     check_owner(home)
-    kind = _network_file_system(home)
+    kind = network_file_system(home)
     if kind is not None:
         raise ProcclawError(f'home "{home}" is on {kind}, where locks do not hold; choose a local one with --home')
     if os.stat(home).st_mode & 0o077:
@@ -45,7 +45,7 @@ def prepare(home: str) -> None:
         os.makedirs(os.path.join(home, name), mode=0o700, exist_ok=True)
 
 
-def _network_file_system(path: str) -> str | None:
+def network_file_system(path: str) -> str | None:
     """Which network file system the path is on; None for a local one, and where the platform does not tell."""
     import ctypes
 
