@@ -21,12 +21,13 @@ from procclaw.engine.observing import EVERYTHING, Observer, Scope
 from procclaw.engine.world import World
 from procclaw.model.clock import after
 from procclaw.model.errors import DiskFull, ProcclawError
-from procclaw.model.spec import JobSpec, LogPolicy, Spec
+from procclaw.model.spec import JobSpec, Lock, LogPolicy, Spec
 from procclaw.model.state import (
     HOME,
     Attempt,
     Event,
     Lack,
+    Launch,
     Launched,
     LaunchRefused,
     LaunchUndecided,
@@ -383,20 +384,24 @@ class Controller:
     def _launch(self, spec: Spec, run: Run, attempt: Attempt, now: datetime, acted: _Acted) -> None:
         job = spec.jobs[attempt.job_id]
         logs = self._output.log_files(attempt.job_id, attempt.instance)
+        self._rotate(job, attempt, is_in_use=False)
         try:
             given = self._inputs.prepare(job, run, attempt)
-            lock_fd = None
-            if job.lock is not None:
-                lock_fd, token = self._world.locks.hand_over(lock_key(job.lock), f"{job.id} (run {run.id})")
-                given["PROCCLAW_LOCK_TOKEN"] = str(token)
-            launch = launch_of(job, spec.config, run, attempt, self._home, logs, given, lock_fd)
+            launch = launch_of(job, spec.config, run, attempt, self._home, logs, given)
         except DiskFull as error:
             acted.lack = Lack(Reason.NO_DISK, str(error), after(now, RETRY_LACK_SECONDS))
             return
         except ProcclawError as error:
             self._fail_start(attempt, Reason.ENVIRONMENT, str(error), acted)
             return
-        self._rotate(job, attempt, is_in_use=False)
+        if job.lock is not None:
+            try:
+                launch = self._with_lock(launch, job.lock, run)
+            except ProcclawError as error:
+                # It is free and cannot be given away now: no fault of the job's, so it stays as recorded, not begun.
+                self._log.line("warning", "lock not handed over", job=job.id, run=run.id, detail=error)
+                acted.look_again.append((attempt.job_id, RETRY_LACK_SECONDS))
+                return
         match self._processes.launch(launch):
             case Launched() as launched:
                 started = attempt._replace(pid=launched.pid, start_ticks=launched.start_ticks, started_at=now)
@@ -412,6 +417,11 @@ class Controller:
             case LaunchUndecided():
                 # Somebody removed its record, or holds it: nothing else would wake us for that.
                 acted.look_again.append((attempt.job_id, CONFIRM_SECONDS))
+
+    def _with_lock(self, launch: Launch, lock: Lock, run: Run) -> Launch:
+        descriptor, token = self._world.locks.hand_over(lock_key(lock), f"{run.job_id} (run {run.id})")
+        env = (*launch.env, ("PROCCLAW_LOCK_TOKEN", str(token)))
+        return launch._replace(lock_fd=descriptor, env=env)
 
     def _fail_start(self, attempt: Attempt, reason: Reason, detail: str, acted: _Acted) -> None:
         """The attempt cannot be started as it stands: a failure of the job's, which the next cycle judges like any

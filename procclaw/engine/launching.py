@@ -121,9 +121,8 @@ def launch_of(
     home: str,
     logs: tuple[str, str],
     given: Mapping[str, str],
-    lock_fd: int | None = None,
 ) -> Launch:
-    """All that starting this attempt takes; `given` are the variables that tell it of its files, params and lock.
+    """All that starting this attempt takes; `given` are the variables that tell it of its files and params.
 
     Raises ProcclawError when its environment cannot be made.
     """
@@ -145,7 +144,6 @@ def launch_of(
         stdout=logs[0],
         stderr=logs[1],
         timestamps=spec.log.timestamps,
-        lock_fd=lock_fd,
     )
 
 

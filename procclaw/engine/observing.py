@@ -221,12 +221,11 @@ class Observer:
     def _with_locks(
         self, jobs: dict[str, JobState], specs: Mapping[str, JobSpec], now: datetime
     ) -> dict[str, JobState]:
-        wishes = [
-            (run, spec)
-            for name, spec in specs.items()
-            if spec.lock is not None
-            for run in _wanting_a_start(jobs[name], now)
-        ]
+        locked = [spec for spec in specs.values() if spec.lock is not None]
+        if not locked:
+            return jobs
+        # Also where nobody wants one: other homes learn from the look what this one has given back.
+        wishes = [(run, spec) for spec in locked for run in _wanting_a_start(jobs[spec.id], now)]
         claims = [_claim(run, spec) for run, spec in sorted(wishes, key=lambda wish: order_of(wish[0]))]
         sights = self._world.locks.look(claims)
         found: dict[str, LockSight] = {claim.job_id: sights[claim.lock] for claim in claims}
