@@ -1097,6 +1097,84 @@ def test_a_command_that_cannot_be_run_answers_as_a_shell_would(command: str, cod
     assert command.encode() in result.stderr
 
 
+def test_a_command_runs_where_it_is_told(tmp_path: Path) -> None:
+    assert run_command(["pwd"], timeout=WITHIN, cwd=str(tmp_path)).stdout.decode() == f"{tmp_path}\n"
+    gone = run_command(["pwd"], timeout=WITHIN, cwd=str(tmp_path / "gone"))
+    assert (gone.exit_code, gone.is_ours) == (126, False)
+    assert f"{tmp_path}/gone" in gone.stderr.decode()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize(
+    ("user", "group", "ids"),
+    [("nobody", None, "65534 65534 65534"), ("65534", None, "65534 65534 65534"), ("nobody", "daemon", "65534 1 1")],
+)
+def test_a_command_runs_as_whom_it_is_told(user: str, group: str | None, ids: str) -> None:
+    text = "echo $(id -u) $(id -g) $(id -G)"
+    result = run_command(["sh", "-c", text], timeout=WITHIN, cwd="/", user=user, group=group)
+    # Where the group is not the account's own, that one comes along.
+    assert result.stdout.decode().split()[:3] == ids.split()
+
+
+@pytest.mark.parametrize("account", [{"user": "no-such-user"}, {"group": "no-such-group"}])
+def test_a_command_for_nobody_we_know_is_not_run(account: dict[str, str]) -> None:
+    result = run_command(["sh", "-c", "exit 0"], timeout=WITHIN, **account)  # type: ignore[arg-type]
+    assert (result.exit_code, result.is_ours) == (126, False)
+
+
+def test_a_word_that_no_command_can_have_is_refused() -> None:
+    assert run_command(["echo", "a\0b"], timeout=WITHIN).exit_code == 126
+
+
+def test_a_command_that_is_given_up_is_killed_with_its_group(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    text = f"sleep 600 & echo $! > {tmp_path}/pid; wait"
+    results: list[CommandResult] = []
+    running = threading.Thread(
+        target=lambda: results.append(run_command(["sh", "-c", text], timeout=WITHIN, give_up=reading))
+    )
+    running.start()
+    eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"))
+    os.close(writing)
+    running.join(WITHIN)
+    os.close(reading)
+    assert results == [CommandResult(None, b"", b"")]
+    child = int((tmp_path / "pid").read_text())
+    eventually(lambda: (row := ProcTable().row(child)) is None or row.is_dead)
+
+
+def test_a_command_that_ended_before_it_was_given_up_has_ended() -> None:
+    reading, writing = os.pipe()
+    result = run_command(["sh", "-c", "exit 3"], timeout=WITHIN, give_up=reading)
+    os.close(writing)
+    os.close(reading)
+    assert result == CommandResult(3, b"", b"")
+
+
+@pytest.mark.parametrize("left", range(14))
+def test_want_of_descriptors_is_no_fault_of_a_command_and_never_hangs(left: int) -> None:
+    """However many are left: too few to start it, or enough for that and too few to watch it."""
+    free = [os.dup(0) for _ in range(left)]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    filling = []
+    started = time.monotonic()
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))) + 1, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                filling.append(os.dup(0))
+        for fd in free:
+            os.close(fd)
+        result = run_command(["sh", "-c", "exec sleep 600" if left < 8 else "exit 0"], timeout=0.3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in filling:
+            os.close(fd)
+    assert time.monotonic() - started < WITHIN
+    assert result.is_ours or result.exit_code in (None, 0)
+    assert result.is_ours == (result.exit_code == 126)
+
+
 def test_a_detached_process_owes_nothing_to_who_started_it(
     home: Path, reaper: Reaper, monkeypatch: pytest.MonkeyPatch
 ) -> None:

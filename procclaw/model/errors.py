@@ -60,3 +60,19 @@ class NoDaemon(ProcclawError):
 
     exit_code = 4
     code = "no_daemon"
+
+
+def in_words(error: OSError) -> str:
+    """What the system says, for the end of a sentence: "connection refused"; of TLS, what is wrong with it.
+
+    Never an address, a path or anything else that was asked for.
+    """
+    # ssl's errors by what they have, because importing it takes longer than everything else we import.
+    if distrust := getattr(error, "verify_message", None):
+        return f"the certificate is not trusted: {distrust}"
+    if reason := getattr(error, "reason", None):
+        return f"TLS failed: {reason.lower().replace('_', ' ')}"
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    words = error.strerror or ("the connection was lost" if isinstance(error, ConnectionError) else "failed")
+    return words[:1].lower() + words[1:]

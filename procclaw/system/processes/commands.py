@@ -1,10 +1,11 @@
 """Processes that are no attempts: a short command that answers, a daemon in the background, ourselves anew."""
 
+import errno
 import os
 import selectors
 import signal
 from collections.abc import Mapping, Sequence
-from typing import IO, TYPE_CHECKING, NamedTuple, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from procclaw.model.clock import SystemClock
 from procclaw.system.processes.shim import SHELL
@@ -20,13 +21,16 @@ _MOST_BYTES = 1 << 20
 _CHUNK = 65536
 _LOOK_SECONDS = 0.05
 """How often to ask whether the command has ended while something it left behind keeps its output open."""
+_OUR_LACK = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
 class CommandResult(NamedTuple):
     exit_code: int | None
-    """As a shell reports it, 126 and 127 included; None when it was killed at the time limit."""
+    """As a shell reports it, 126 and 127 included; None when it was killed at the time limit, or given up."""
     stdout: bytes
     stderr: bytes
+    is_ours: bool = False
+    """It did not run, for want of descriptors, memory or processes: no fault of the command."""
 
     @property
     def is_timed_out(self) -> bool:
@@ -34,9 +38,21 @@ class CommandResult(NamedTuple):
 
 
 def run_command(
-    argv: Sequence[str], timeout: float, stdin: bytes | None = None, env: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    timeout: float,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    *,
+    cwd: str | None = None,
+    user: str | None = None,
+    group: str | None = None,
+    give_up: int | None = None,
 ) -> CommandResult:
-    """Run a command to its end, at most `timeout` seconds; then its process group is killed. `env` None: ours."""
+    """Run a command to its end, at most `timeout` seconds; then its process group is killed.
+
+    None: as we are, for environment, directory and account. `give_up` is a descriptor: once it can be read, or its
+    other end is closed, the time is up. Never raises for what may be wrong with the command.
+    """
     import subprocess
 
     try:
@@ -46,20 +62,49 @@ def run_command(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=env,
+            cwd=cwd,
             start_new_session=True,
+            **_account(user, group),
         )
     except OSError as error:
-        code = 127 if isinstance(error, FileNotFoundError) else 126
-        return CommandResult(code, b"", f"{argv[0]}: {error.strerror}".encode())
+        is_missing = isinstance(error, FileNotFoundError) and error.filename != cwd
+        says = f"{error.filename or argv[0]}: {error.strerror}".encode()
+        return CommandResult(127 if is_missing else 126, b"", says, error.errno in _OUR_LACK)
+    except (LookupError, ValueError) as error:
+        # No such account; a NUL character where the system takes none.
+        return CommandResult(126, b"", f"{argv[0]}: {error}".encode())
     with command:
-        exchange = _Exchange(command, stdin or b"")
-        try:
-            is_over = exchange.run(timeout)
-        finally:
-            if command.poll() is None:
-                # Not waited for yet, so its pid is still its own.
-                os.killpg(command.pid, signal.SIGKILL)
-            code = command.wait()
+        return _converse(command, stdin or b"", timeout, give_up)
+
+
+def _account(user: str | None, group: str | None) -> dict[str, Any]:
+    """What subprocess takes to run something as somebody else. Raises KeyError when there is no such account."""
+    import grp
+    import pwd
+
+    account: dict[str, Any] = {}
+    if group is not None:
+        account["group"] = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    if user is not None:
+        entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+        account = {"group": entry.pw_gid, **account, "user": entry.pw_uid}
+        if os.geteuid() == 0:
+            account["extra_groups"] = os.getgrouplist(entry.pw_name, account["group"])
+    return account
+
+
+def _converse(command: "subprocess.Popen[bytes]", feed: bytes, timeout: float, give_up: int | None) -> CommandResult:
+    try:
+        exchange = _Exchange(command, feed, give_up)
+        is_over = exchange.run(timeout)
+    except OSError as error:
+        # No descriptor left to watch it with; it is killed, and not waited for without a limit.
+        return CommandResult(126, b"", str(error).encode(), error.errno in _OUR_LACK)
+    finally:
+        if command.poll() is None:
+            # Not waited for yet, so its pid is still its own.
+            os.killpg(command.pid, signal.SIGKILL)
+        code = command.wait()
     if not is_over:
         return CommandResult(None, *exchange.output())
     return CommandResult(128 - code if code < 0 else code, *exchange.output())
@@ -68,10 +113,12 @@ def run_command(
 class _Exchange:
     """Feeding a command and reading what it says, until it has ended; what it left behind is not waited for."""
 
-    def __init__(self, command: "subprocess.Popen[bytes]", feed: bytes) -> None:
+    def __init__(self, command: "subprocess.Popen[bytes]", feed: bytes, give_up: int | None) -> None:
         self._command = command
         self._feed = memoryview(feed)
         self._said: dict[int, bytearray] = {}
+        self._give_up = give_up
+        self._is_given_up = False
         self._selector = selectors.DefaultSelector()
         for stream in (command.stdout, command.stderr):
             assert stream is not None
@@ -79,6 +126,8 @@ class _Exchange:
             self._watch(stream, selectors.EVENT_READ)
         if command.stdin is not None:
             self._watch(command.stdin, selectors.EVENT_WRITE)
+        if give_up is not None:
+            self._selector.register(give_up, selectors.EVENT_READ)
 
     def run(self, timeout: float) -> bool:
         """False when the time was up first."""
@@ -90,7 +139,7 @@ class _Exchange:
                 self._selector.register(ending, selectors.EVENT_READ)
             while self._command.poll() is None:
                 left = deadline - clock.monotonic()
-                if left <= 0:
+                if left <= 0 or self._is_given_up:
                     return False
                 self._turn(left if ending is not None else min(left, _LOOK_SECONDS))
             while self._turn(0):
@@ -117,6 +166,8 @@ class _Exchange:
                 moved |= self._write(key.fd)
             elif key.fd in self._said:
                 moved |= self._read(key.fd)
+            elif key.fd == self._give_up:
+                self._is_given_up = True
         return moved
 
     def _read(self, fd: int) -> bool:
