@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 PROC = Path("/proc")
 POLL_SECONDS = 0.01
+EXEC_LOOKS = 1000
+"""A process that becomes another program has no environment for some microseconds, on a busy machine for longer."""
 
 
 def wait_until(condition: Callable[[], T], within: float, show: Callable[[], object]) -> T:
@@ -118,9 +120,21 @@ def look_at_all() -> Iterable[Seen]:
 def environment(pid: int) -> set[bytes]:
     """The environment a process was started with; empty when it is gone or somebody else's."""
     try:
-        return set((PROC / str(pid) / "environ").read_bytes().split(b"\0"))
+        for _ in range(EXEC_LOOKS):
+            text = (PROC / str(pid) / "environ").read_bytes()
+            if text or not may_have_more(pid):
+                return set(text.split(b"\0"))
+            time.sleep(0.001)
     except OSError:
-        return set()
+        pass
+    return set()
+
+
+def may_have_more(pid: int) -> bool:
+    """Whether a process without an environment is but becoming another program, or has become it since."""
+    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    has_memory, end_of_code, environment_size = fields[20] != "0", fields[24], int(fields[48]) - int(fields[47])
+    return has_memory and (end_of_code == "0" or environment_size > 0)
 
 
 def ancestors(table: dict[int, Seen], pid: int) -> set[int]:

@@ -722,6 +722,44 @@ def test_a_child_that_changed_session_and_lost_its_parents_is_found_by_its_mark(
     machine.stop(attempt)
 
 
+BECOMES_ITSELF = 'exec sh -c "$1" sh "$1"'
+"""Shell text that becomes another program, itself, all the time."""
+LOOKS = 1000
+"""One look in twenty comes while the kernel has no environment to show of such a process."""
+
+
+LONG = {"A": "x" * 120_000}
+"""Shells put a variable of this name before the mark."""
+
+
+@pytest.mark.parametrize("env", [{}, LONG], ids=["short environment", "long environment"])
+def test_a_child_that_changed_session_is_found_while_it_becomes_another_program(
+    machine: Machine, env: dict[str, str]
+) -> None:
+    text = 'setsid sh -c "$1" sh "$1" & exit 5'
+    attempt = machine.start_argv("/bin/sh", "-c", text, "sh", BECOMES_ITSELF, env=env)
+    assert machine.end(attempt).exit_code == 5
+    # Each look is a first one: what an earlier look found would be known again.
+    looks = (Processes(str(machine.home)).members([attempt]) for _ in range(LOOKS))
+    assert {len(found[attempt.id]) for found in looks} == {1}
+    machine.stop(attempt)
+    assert machine.members(attempt) == ()
+
+
+def test_a_process_with_another_mark_is_left_alone_while_it_becomes_another_program(
+    machine: Machine, reaper: Reaper
+) -> None:
+    text = f'{MARK}={OTHER_MARK} sh -c "$1" sh "$1" & echo $! up; exec sleep 600'
+    attempt = machine.start_argv("/bin/sh", "-c", text, "sh", BECOMES_ITSELF)
+    machine.wait_for(attempt, "up")
+    stranger = int(machine.log(attempt).split()[0])
+    reaper.adopt(stranger)
+    eventually(lambda: stranger not in machine.pids(attempt))
+    assert {len(machine.members(attempt)) for _ in range(LOOKS)} == {1}
+    machine.stop(attempt)
+    assert machine.processes.start_ticks(stranger) is not None
+
+
 def test_what_forks_all_the_time_is_caught_in_the_end(machine: Machine) -> None:
     attempt = machine.start("trap '' TERM; echo up; f() { sleep 0.01; ( f & ) ; }; f; sleep 600")
     machine.wait_for(attempt, "up")
@@ -1229,6 +1267,18 @@ def test_ps_tells_the_same_of_a_process_as_proc(reaper: Reaper) -> None:
         assert (told.command, told.is_dead, told.is_stopped) == (known.command, False, False)
         assert PsTable().row(child.pid) == told
     assert os.getpid() not in PsTable().rows(from_ps[first.pid].start_ticks + 3600, (), ())
+
+
+def test_nobody_is_waited_for_who_has_no_environment_for_good(reaper: Reaper) -> None:
+    bare, dead = reaper.spawn(["sleep", "600"], env={}), reaper.spawn(["true"])
+    eventually(lambda: (row := ProcTable().row(dead.pid)) is not None and row.is_dead)
+    table = ProcTable()
+    began = time.monotonic()
+    # Threads of the kernel as well.
+    rows = table.rows(0, (), ())
+    marks = {pid: table.mark(row) for pid, row in rows.items()}
+    assert time.monotonic() - began < 1
+    assert (marks[bare.pid], marks[dead.pid]) == (None, None)
 
 
 PS_OF_MACOS = f"""

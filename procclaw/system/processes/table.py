@@ -9,6 +9,7 @@ for equality and order, never turned into a moment.
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
@@ -19,6 +20,12 @@ _ROUNDS = 5
 """Listings per scan. The second finds what was forked during the first; past the fifth only strangers keep forking."""
 
 _CHUNK = 65536
+
+_EXEC_SECONDS = 1.0
+"""How long one scan waits, all in all, for processes that are becoming other programs: microseconds for each, more on
+a busy machine. One that is stuck in it (the disk its program is on is gone, say) may not hold up everybody else, and
+reads as one without a mark."""
+_POLL_SECONDS = 0.0005
 
 
 def boot_id() -> str:
@@ -54,7 +61,10 @@ class Table(Protocol):
         """Every process started at `since` or later, those of these sessions left out; `besides` in any case."""
 
     def mark(self, row: Row) -> str | None:
-        """The attempt mark in a process's environment; None when there is none or it may not be read."""
+        """The attempt mark in a process's environment; None when there is none or it may not be read.
+
+        A process of the last scan that is just becoming another program is waited for: meanwhile it has none to show.
+        """
 
 
 def process_table() -> Table:
@@ -64,6 +74,10 @@ def process_table() -> Table:
 class ProcTable:
     """Linux."""
 
+    def __init__(self) -> None:
+        self._waits_left = 0
+        """In this scan, for processes that are becoming other programs."""
+
     def row(self, pid: int) -> Row | None:
         try:
             return _parse_stat(pid, _read(f"/proc/{pid}/stat"))
@@ -71,6 +85,7 @@ class ProcTable:
             return None
 
     def rows(self, since: int, besides: Collection[int], without_sessions: Collection[int]) -> dict[int, Row]:
+        self._waits_left = int(_EXEC_SECONDS / _POLL_SECONDS)
         found: dict[int, Row] = {}
         seen: set[str] = set()
         # A process that forks and exits between the listing and its turn would hide its child as well as itself, and
@@ -95,15 +110,21 @@ class ProcTable:
 
     def mark(self, row: Row) -> str | None:
         try:
-            return _mark_in(f"/proc/{row.pid}/environ")
-        except OSError:
+            environment = _environment(row.pid)
+            # Taken for one without a mark, a process would be missed by its stop or hit by another's.
+            while _mark_in(environment) is None and self._waits_left and _is_cut_short(row.pid, environment):
+                self._waits_left -= 1
+                time.sleep(_POLL_SECONDS)
+                environment = _environment(row.pid)
+            return _mark_in(environment)
+        except (OSError, ValueError, IndexError):
             return None
 
 
 def _read(path: str) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(fd, 512)
+        return os.read(fd, 1024)
     finally:
         os.close(fd)
 
@@ -132,18 +153,39 @@ def _parse_stat(pid: int, stat: bytes, since: int = 0) -> Row | None:
 _MARK_START = b"\0" + MARK.encode() + b"="
 
 
-def _mark_in(environ: str) -> str | None:
-    fd = os.open(environ, os.O_RDONLY | os.O_CLOEXEC)
+def _environment(pid: int) -> bytes:
+    """Each variable with a zero byte before and after it; nothing is read beyond the mark."""
+    fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
     try:
         text = b"\0"
-        while chunk := os.read(fd, _CHUNK):
+        while _mark_in(text) is None and (chunk := os.read(fd, _CHUNK)):
             text += chunk
-            start = text.find(_MARK_START)
-            if start >= 0 and (end := text.find(b"\0", start + 1)) >= 0:
-                return os.fsdecode(text[start + len(_MARK_START) : end])
+        return text
     finally:
         os.close(fd)
-    return None
+
+
+def _mark_in(environment: bytes) -> str | None:
+    start = environment.find(_MARK_START)
+    end = environment.find(b"\0", start + 1)
+    return os.fsdecode(environment[start + len(_MARK_START) : end]) if start >= 0 and end >= 0 else None
+
+
+def _is_cut_short(pid: int, environment: bytes) -> bool:
+    """Whether the process has more of an environment than was read, or has none yet.
+
+    For a moment in `exec` it has memory of its new program with neither environment nor code in it; and reading what
+    `exec` has done away with since it was opened gives no more. Either ends the reading where a chunk ends, which is
+    why nothing else is looked into.
+    """
+    size = len(environment) - 1
+    if size % _CHUNK:
+        return False
+    stat = _read(f"/proc/{pid}/stat")
+    fields = stat[stat.rindex(b")") + 2 :].split(b" ")
+    # Kernel threads and the dead have no memory; the code's end is filled in when the environment's is.
+    has_memory, has_code = fields[20] != b"0", fields[24] != b"0"
+    return has_memory and (not has_code or int(fields[48]) - int(fields[47]) > size)
 
 
 class PsTable:
