@@ -15,6 +15,7 @@ from procclaw.system.store import Store
 
 if TYPE_CHECKING:
     from procclaw.engine.controller import Controller
+    from procclaw.engine.world import World
     from procclaw.system.daemonlog import DaemonLog
     from procclaw.system.homelock import Holder, HomeLock
     from procclaw.system.output import Output
@@ -97,6 +98,31 @@ class Home:
         own = os.getpid()
         return Holder(own, self.processes.start_ticks(own), role)
 
+    def _world(self) -> "World":
+        from procclaw.engine.world import World
+        from procclaw.system.homedir import network_file_system
+        from procclaw.system.locks import Locks
+        from procclaw.system.probes import Prober
+        from procclaw.system.spool import Spool
+        from procclaw.system.store.lockbook import Lockbook, Member
+        from procclaw.system.watch import wake
+        from procclaw.system.workfiles import WorkFiles
+
+        home = self.paths.home
+        member = Member(os.uname().nodename, self.processes.boot_id(), home)
+
+        def tell_the_loop() -> None:
+            wake(home)
+
+        return World(
+            processes=self.processes,
+            output=self.output,
+            probes=Prober(tell_the_loop),
+            locks=Locks(home, self.clock, lambda path: Lockbook(path, member)),
+            work=WorkFiles(home),
+            spool=Spool(self.clock, network_file_system),
+        )
+
     def controller(self) -> "Controller":
         """What runs cycles; only for the holder of the lock."""
         if self._controller is None:
@@ -109,8 +135,7 @@ class Home:
             self._controller = Controller(
                 home=self.paths.home,
                 store=self.store,
-                processes=self.processes,
-                output=self.output,
+                world=self._world(),
                 configuration=Configuration(ConfigurationFiles(self.paths.home), self.store),
                 clock=self.clock,
                 log=self.log,
