@@ -1,8 +1,8 @@
 """What a job finds when it starts: argv, directory, environment, computed afresh each time from declared sources.
 
-The base is the same whoever starts the job: the account, `env` of procclaw.yaml, the names in `daemon.pass_env`. Then
-`env_file`, then `env`, then what ProcClaw says about the run. Nothing of the starter's own environment gets in
-otherwise.
+The base is the same whoever starts the job: the account it runs as, `env` of procclaw.yaml, the names in
+`daemon.pass_env`. Then `env_file`, then `env`, then what ProcClaw says about the run. Nothing of the starter's own
+environment gets in otherwise.
 """
 
 import os
@@ -15,10 +15,14 @@ from procclaw.model.references import Reference, as_shell_variables, references_
 from procclaw.model.spec import Config, JobSpec
 from procclaw.model.state import Attempt, Launch, Run
 from procclaw.system.processes import shell_argv
-from procclaw.system.surroundings import Account, own_account, own_variable, read_env_file
+from procclaw.system.surroundings import Account, account_of, own_account, own_variable, read_env_file
 
 MAX_ARGUMENT_BYTES = 128 * 1024
 """Linux refuses a longer single argument or variable (MAX_ARG_STRLEN)."""
+
+
+USUAL_UMASK = 0o022
+"""Of a job that names none: ProcClaw's own keeps files from everybody else."""
 
 
 class Variable(NamedTuple):
@@ -30,7 +34,7 @@ class Variable(NamedTuple):
 
 def environment(spec: JobSpec, config: Config) -> tuple[Variable, ...]:
     """Every variable the job's own declarations give it, by name. Raises ProcclawError for what cannot be had."""
-    account = own_account()
+    account = account_for(spec)
     variables = {each.name: each for each in _base(account, config)}
     if spec.env_file is not None:
         path = _absolute(spec.env_file, working_directory(spec, account), account)
@@ -45,6 +49,11 @@ def environment(spec: JobSpec, config: Config) -> tuple[Variable, ...]:
             value = _value(reference, values)
             variables[reference.variable] = Variable(reference.variable, value, f"{spec.source} cmd")
     return tuple(variables[name] for name in sorted(variables))
+
+
+def account_for(spec: JobSpec) -> Account:
+    """The account that the job runs as. Raises ProcclawError when there is none such."""
+    return own_account() if spec.user is None else account_of(spec.user)
 
 
 def _base(account: Account, config: Config) -> list[Variable]:
@@ -118,9 +127,13 @@ def launch_of(spec: JobSpec, config: Config, run: Run, attempt: Attempt, home: s
     return Launch(
         record=attempt.record,
         argv=argv,
-        cwd=working_directory(spec, own_account()),
+        cwd=working_directory(spec, account_for(spec)),
         env=tuple(env.items()),
         stdout=logs[0],
         stderr=logs[1],
         timestamps=spec.log.timestamps,
+        user=spec.user,
+        group=spec.group,
+        umask=USUAL_UMASK if spec.umask is None else spec.umask,
+        nice=spec.nice,
     )
