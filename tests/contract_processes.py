@@ -28,6 +28,7 @@ from procclaw.model.state import (
 TERMS = Terms(signal.SIGTERM, 1.0, Leftovers.STOP, (0,), None, "")
 MARK = "0123456789abcdef0123456789abcdef"
 OTHER_MARK = "fedcba9876543210fedcba9876543210"
+THIRD_MARK = "3" * 32
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,32 @@ class ProcessesContract:
         assert pids_of(bench, attempt) == pids_of(bench, started)
         bench.processes.signal_attempt(attempt, members_of(bench, attempt), signal.SIGTERM)
         assert sight_at_the_end(bench, attempt).exit_code == 128 + signal.SIGTERM
+
+    def test_what_an_attempt_uses_is_measured_without_its_shim(self, bench: Bench) -> None:
+        attempt = start(bench, STAYS)
+        bench.wait_until_up(attempt)
+        first = bench.processes.measure([attempt])
+        assert set(first) == {attempt.id}
+        assert first[attempt.id].cpu_seconds >= 0
+        assert first[attempt.id].memory_mb > 0
+        assert bench.processes.measure([attempt])[attempt.id].cpu_seconds >= first[attempt.id].cpu_seconds
+
+    def test_what_a_job_left_behind_is_measured_until_nothing_is_alive(self, bench: Bench) -> None:
+        attempt = start(bench, Behaviour(exit_code=0, leaves_behind=True))
+        sight_at_the_end(bench, attempt)
+        wait_for_members(bench, attempt, 1)
+        assert bench.processes.measure([attempt])[attempt.id].memory_mb > 0
+        bench.processes.signal_attempt(attempt, members_of(bench, attempt), signal.SIGKILL)
+        bench.wait_until(lambda: bench.processes.measure([attempt]) == {})
+
+    def test_one_look_measures_each_of_several_attempts_that_live(self, bench: Bench) -> None:
+        first = start(bench, STAYS)
+        second = start(bench, STAYS, mark=OTHER_MARK, number=2)
+        third = start(bench, Behaviour(exit_code=0), mark=THIRD_MARK, number=3)
+        bench.wait_until_up(first)
+        bench.wait_until_up(second)
+        sight_at_the_end(bench, third)
+        bench.wait_until(lambda: set(bench.processes.measure([first, second, third])) == {first.id, second.id})
 
     def test_nobody_measured_a_process_that_was_nobodys_child(self, bench: Bench) -> None:
         assert bench.processes.peak_rss_mb(2**30) is None

@@ -85,6 +85,10 @@ class Script(NamedTuple):
     pid_delay: int = 0
     drain: int = 0
     """How long the record stays locked after the code was written."""
+    memory_mb: float = 8.0
+    """What each of its processes holds."""
+    cpu_share: float = 0.125
+    """How much of a processor each uses for as long as it lives."""
 
 
 class Proc:

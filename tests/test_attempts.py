@@ -502,7 +502,7 @@ def test_an_attempt_refused_by_its_environment_is_a_failure_that_says_so() -> No
     ("job", "fields", "reason", "until"),
     [
         (a_job(), {"lack": Lack(Reason.NO_DISK, "full", later(5))}, Reason.NO_DISK, later(5)),
-        (a_job(not_built=("user",)), {}, Reason.NOT_BUILT, None),
+        (a_job(not_built=("expect",)), {}, Reason.NOT_BUILT, None),
     ],
 )
 def test_a_launch_waits_for_what_holds_starts_back(

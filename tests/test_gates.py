@@ -46,7 +46,7 @@ def test_every_standing_gate_is_listed_in_one_order_open_or_not() -> None:
     names = ["revoked", "paused", "stopped", "home", "built"]
     assert standing(SERVICE) == [Gate(name) for name in names]
     everything = standing(
-        changed(SERVICE, not_built=("user",)),
+        changed(SERVICE, not_built=("expect",)),
         a_hold("stop"),
         a_hold("pause"),
         a_hold("revoke"),
@@ -57,7 +57,7 @@ def test_every_standing_gate_is_listed_in_one_order_open_or_not() -> None:
 
 def test_each_closed_gate_says_who_since_when_and_what_opens_it() -> None:
     found = standing(
-        changed(SERVICE, not_built=("user", "lock")),
+        changed(SERVICE, not_built=("expect", "lock")),
         a_hold("stop"),
         a_hold("pause", ago(60), "bob"),
         a_hold("revoke"),
@@ -75,7 +75,7 @@ def test_each_closed_gate_says_who_since_when_and_what_opens_it() -> None:
             None,
             "procclaw daemon start",
         ),
-        Gate("built", Reason.NOT_BUILT, "not built yet: user, lock", unblock="remove user, lock from job"),
+        Gate("built", Reason.NOT_BUILT, "not built yet: expect, lock", unblock="remove user, lock from job"),
     ]
 
 
@@ -184,8 +184,8 @@ def test_what_procclaw_lacks_keeps_back_until_it_is_tried_again(retry_at: dateti
         (a_job("scheduled"), (a_hold("pause"),), (), Reason.PAUSED),
         (a_job("scheduled"), (a_hold("pause"), a_hold("revoke")), HOME_HELD, Reason.REVOKED),
         (a_job("scheduled"), (a_hold("pause"),), HOME_HELD, Reason.PAUSED),
-        (a_job("scheduled", not_built=("user",)), (), HOME_HELD, Reason.HOME_STOPPED),
-        (a_job("scheduled", not_built=("user",)), (), (), Reason.NOT_BUILT),
+        (a_job("scheduled", not_built=("expect",)), (), HOME_HELD, Reason.HOME_STOPPED),
+        (a_job("scheduled", not_built=("expect",)), (), (), Reason.NOT_BUILT),
     ],
 )
 def test_due_slots_are_skipped_for_the_first_reason_that_is_told(

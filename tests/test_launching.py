@@ -174,6 +174,58 @@ def test_everything_else_of_a_launch_is_passed_on() -> None:
         "job.error.log",
         True,
     )
+    assert (found.user, found.group, found.umask, found.nice, found.lock_fd) == (None, None, 0o022, None, None)
+
+
+# --- another account ---
+
+
+def test_a_job_of_another_account_finds_that_accounts_home_name_and_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_bob(monkeypatch)
+    job = a_job(user="bob", env=(("CACHE", "${env:HOME}/cache"),))
+    assert env_of(job) == BASE | {
+        "HOME": "/srv/bob",
+        "USER": "bob",
+        "LOGNAME": "bob",
+        "SHELL": "/bin/bash",
+        "CACHE": "/srv/bob/cache",
+    }
+    assert {each.source for each in environment(job, a_config()) if each.name in ("HOME", "SHELL")} == {"account bob"}
+
+
+@pytest.mark.parametrize(
+    ("cwd", "directory"), [(None, "/srv/bob"), ("~/project", "/srv/bob/project"), ("project", "/srv/bob/project")]
+)
+def test_a_job_of_another_account_runs_in_that_accounts_home(
+    monkeypatch: pytest.MonkeyPatch, cwd: str | None, directory: str
+) -> None:
+    with_bob(monkeypatch)
+    assert launch(a_job(user="bob", cwd=cwd)).cwd == directory
+
+
+def test_an_env_file_of_another_accounts_job_is_looked_for_in_that_accounts_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_bob(monkeypatch, str(tmp_path))
+    (tmp_path / "x.env").write_text("FOUND=yes")
+    assert env_of(a_job(user="bob", env_file="~/x.env"))["FOUND"] == "yes"
+
+
+def test_an_account_that_does_not_exist_is_an_error_that_names_it() -> None:
+    with pytest.raises(ProcclawError, match=r'^user "no-such-one": no such account$'):
+        launch(a_job(user="no-such-one"))
+
+
+def test_account_group_umask_and_niceness_are_passed_on_as_they_were_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_bob(monkeypatch)
+    found = launch(a_job(user="bob", group="33", umask=0, nice=-5))
+    assert (found.user, found.group, found.umask, found.nice) == ("bob", "33", 0, -5)
+
+
+def with_bob(monkeypatch: pytest.MonkeyPatch, home: str = "/srv/bob") -> None:
+    known = pwd.getpwnam
+    entry = pwd.struct_passwd(("bob", "x", 1001, 1001, "", home, "/bin/bash"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: entry if name == "bob" else known(name))
 
 
 # --- places ---

@@ -132,9 +132,9 @@ WANTING: list[tuple[str, JobSpec, JobState, Plan]] = [
     ),
     (
         "one that needs what is not built waits and says so",
-        changed(SERVICE, not_built=("user", "queue")),
+        changed(SERVICE, not_built=("expect", "queue")),
         a_job_state(),
-        waits(Reason.NOT_BUILT, detail="not built yet: user, queue"),
+        waits(Reason.NOT_BUILT, detail="not built yet: expect, queue"),
     ),
     (
         "a failed one stays down",

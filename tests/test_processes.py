@@ -6,13 +6,12 @@ import fcntl
 import os
 import resource
 import select
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from procclaw.model.state import (
     Launched,
     LaunchRefused,
     LaunchUndecided,
+    Measure,
     Process,
     Reason,
     RecordPhase,
@@ -45,88 +45,10 @@ from procclaw.system.processes.spawning import Descriptors, spawn
 from procclaw.system.processes.table import ProcTable, PsTable
 from tests.contract_processes import MARK as FIRST_MARK
 from tests.contract_processes import OTHER_MARK, Behaviour, ProcessesContract, an_attempt
-from tests.support import Reaper, wait_until
+from tests.realmachine import ENDINGS, ENV, SHELLS, WITHIN, Machine, eventually, shell_of_shims
+from tests.support import Reaper
 
 pytestmark = pytest.mark.real
-
-WITHIN = 10.0
-ENV = (("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"), ("LANG", "C.UTF-8"))
-SHELLS = {"dash": "dash", "bash": "bash", "busybox": "busybox", "mksh": "mksh"}
-
-
-def eventually(condition: Callable[[], bool], show: Callable[[], object] = lambda: "") -> None:
-    wait_until(condition, WITHIN, show)
-
-
-class Machine:
-    """A home, its `Processes`, and jobs written as shell text."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.processes = Processes(str(home))
-
-    def launch_of(
-        self, record: str, *argv: str, cwd: str = "/", timestamps: bool = False, env: Mapping[str, str] | None = None
-    ) -> Launch:
-        log = str(self.home / "logs" / f"{record}.log")
-        error_log = str(self.home / "logs" / f"{record}.error.log")
-        given = (*ENV, ("PROCCLAW_HOME", str(self.home)), *(env or {}).items())
-        return Launch(record, argv, cwd, given, log, error_log, timestamps)
-
-    def start(self, text: str, number: int = 1, timestamps: bool = False) -> Attempt:
-        """Run shell text as an attempt."""
-        return self.start_argv("/bin/sh", "-c", text, number=number, timestamps=timestamps)
-
-    def start_argv(
-        self,
-        *argv: str,
-        number: int = 1,
-        cwd: str = "/",
-        timestamps: bool = False,
-        env: Mapping[str, str] | None = None,
-    ) -> Attempt:
-        record = an_attempt(self.processes, number=number).record
-        self.processes.create_record(record)
-        launched = self.processes.launch(self.launch_of(record, *argv, cwd=cwd, timestamps=timestamps, env=env))
-        assert isinstance(launched, Launched)
-        return an_attempt(self.processes, launched, number=number)
-
-    def log(self, attempt: Attempt) -> str:
-        return (self.home / "logs" / f"{attempt.record}.log").read_text()
-
-    def error_log(self, attempt: Attempt) -> str:
-        return (self.home / "logs" / f"{attempt.record}.error.log").read_text()
-
-    def wait_for(self, attempt: Attempt, text: str) -> None:
-        eventually(lambda: text in self.log(attempt), lambda: self.log(attempt) + self.error_log(attempt))
-
-    def end(self, attempt: Attempt) -> Sight:
-        """What is seen of it once its shim is gone."""
-        eventually(lambda: self.processes.sight(attempt.record).phase is not RecordPhase.LOCKED)
-        return self.processes.sight(attempt.record)
-
-    def members(self, attempt: Attempt) -> tuple[Process, ...]:
-        return self.processes.members([attempt])[attempt.id]
-
-    def pids(self, attempt: Attempt) -> set[int]:
-        return {member.pid for member in self.members(attempt)}
-
-    def signal(self, attempt: Attempt, signum: int) -> None:
-        self.processes.signal_attempt(attempt, self.members(attempt), signum)
-
-    def stop(self, attempt: Attempt) -> Sight:
-        """TERM; then KILL until nothing is left."""
-        self.signal(attempt, signal.SIGTERM)
-        until = time.monotonic() + 0.3
-        while self.members(attempt) and time.monotonic() < until:
-            time.sleep(0.01)
-
-        def is_gone() -> bool:
-            self.signal(attempt, signal.SIGKILL)
-            return not self.members(attempt)
-
-        eventually(is_gone, lambda: self.members(attempt))
-        return self.end(attempt)
 
 
 @pytest.fixture
@@ -135,15 +57,9 @@ def machine(home: Path) -> Machine:
 
 
 @pytest.fixture(params=SHELLS)
-def any_shell(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each installed shell in turn as the /bin/sh of the shim."""
-    program = shutil.which(SHELLS[request.param])
-    if program is None:
-        pytest.skip(f"{request.param} is not installed")
-    # Under the name sh, as it would be installed: bash and busybox look at what they are called.
-    (tmp_path / "sh").symlink_to(program)
-    monkeypatch.setattr("procclaw.system.processes.shim.SHELL", str(tmp_path / "sh"))
-    return str(request.param)
+def any_shell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with shell_of_shims(request.param, monkeypatch):
+        yield request.param
 
 
 class RealBench:
@@ -176,29 +92,6 @@ class TestRealProcesses(ProcessesContract):
 
 
 # How a job ends, under every shell
-
-ENDINGS = {
-    "exit 0": 0,
-    "exit 3": 3,
-    "exit 255": 255,
-    "no-such-command": 127,
-    "/etc/passwd": 126,
-    **{
-        f"kill -{name} $$": 128 + signal.Signals[f"SIG{name}"]
-        for name in ("HUP", "INT", "PIPE", "TERM", "SEGV", "KILL")
-    },
-    # To the whole group: the shim survives it and records that the job did not.
-    **{
-        f"kill -{name} 0; sleep 5": 128 + signal.Signals[f"SIG{name}"]
-        for name in ("HUP", "INT", "QUIT", "TERM", "USR1")
-    },
-    "kill -ALRM 0; sleep 5": 142,
-    f"kill -{signal.SIGRTMAX} 0; sleep 5": 128 + signal.SIGRTMAX,
-    # Its own handler decides.
-    "trap 'exit 9' TERM; kill -TERM 0; sleep 5": 9,
-    # A signal to the shim alone is not the job's.
-    "kill -TERM $PPID; kill -SEGV $PPID; sleep 0.05; exit 4": 4,
-}
 
 
 def test_the_recorded_code_is_what_a_shell_reports(machine: Machine, any_shell: str) -> None:
@@ -323,9 +216,9 @@ def test_a_signal_right_after_the_start_is_never_lost(machine: Machine, any_shel
 
 
 def test_a_signal_between_the_traps_and_the_job_ends_the_job(any_shell: str, tmp_path: Path) -> None:
-    program = shim.SHIM.replace("shift 2\n", "shift 2\nkill -TERM $$\n")
+    program = shim.SHIM.replace("shift 3\n", "shift 3\nkill -TERM $$\n")
     record, ran = tmp_path / "record", tmp_path / "ran"
-    argv = [shim.SHELL, "-c", program, shim.NAME, "/", "", "touch", str(ran)]
+    argv = [shim.SHELL, "-c", program, shim.NAME, "/", "", "0022", "touch", str(ran)]
     with Descriptors() as descriptors:
         written = descriptors.keep(os.open(record, os.O_WRONLY | os.O_CREAT))
         os.waitpid(spawn(argv, dict(ENV), {shim.RECORD_FD: written}), 0)
@@ -1255,6 +1148,72 @@ def test_signals_arrive_as_bytes_and_nothing_else_happens() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+# What an attempt uses
+
+
+BURNS = """
+import os, sys, time
+def burn(seconds):
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+"""
+
+
+def measured(machine: Machine, attempt: Attempt) -> Measure:
+    return machine.processes.measure([attempt])[attempt.id]
+
+
+def test_the_memory_of_all_processes_counts_and_the_shims_does_not(machine: Machine) -> None:
+    holds = "b = bytearray(60 * 2**20); b[::4096] = b[::4096]; print('up', flush=True); import time; time.sleep(600)"
+    one = f'{sys.executable} -I -S -c "{holds}"'
+    attempt = machine.start(f"{one} & {one} & wait")
+    eventually(lambda: machine.log(attempt).count("up") == 2)
+    assert 120 < measured(machine, attempt).memory_mb < 200
+    single = machine.start_argv("sleep", "600", number=2)
+    eventually(lambda: [member.command for member in machine.members(single)] == ["sleep"])
+    assert measured(machine, single).memory_mb < 4
+
+
+def test_processor_time_counts_of_those_that_run_and_that_were_waited_for(machine: Machine) -> None:
+    program = BURNS + "if os.fork() == 0: burn(0.3); os._exit(0)\nos.wait(); burn(0.2); print('up', flush=True); "
+    attempt = machine.start_argv(sys.executable, "-I", "-S", "-c", program + "time.sleep(600)")
+    machine.wait_for(attempt, "up")
+    assert 0.45 < measured(machine, attempt).cpu_seconds < 5
+
+
+def test_processor_time_neither_falls_nor_jumps_when_a_child_has_ended_unnoticed(machine: Machine) -> None:
+    program = BURNS + "child = os.fork()\nif child == 0: burn(0.3); os._exit(0)\n"
+    program += "os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT); print('dead', flush=True); "
+    program += "sys.stdin = open(sys.argv[1]); sys.stdin.read(); os.wait(); print('waited', flush=True); "
+    fifo = str(machine.home / "fifo")
+    os.mkfifo(fifo)
+    attempt = machine.start_argv(sys.executable, "-I", "-S", "-c", program + "time.sleep(600)", fifo)
+    machine.wait_for(attempt, "dead")
+    assert len(machine.members(attempt)) == 1
+    before = measured(machine, attempt).cpu_seconds
+    assert 0.28 < before < 5
+    Path(fifo).write_text("go on")
+    machine.wait_for(attempt, "waited")
+    assert before <= measured(machine, attempt).cpu_seconds < before + 0.2
+
+
+def test_ps_measures_as_proc_does(machine: Machine) -> None:
+    program = BURNS + "b = bytearray(50 * 2**20); b[::4096] = b[::4096]; burn(1.2); print('up', flush=True); "
+    attempt = machine.start_argv(sys.executable, "-I", "-S", "-c", program + "time.sleep(600)")
+    machine.wait_for(attempt, "up")
+    from_proc = measured(machine, attempt)
+    machine.processes = Processes(str(machine.home))
+    machine.processes._table = PsTable()
+    # Without the mark, which ps shows on macOS alone, the session tells; start times differ, and so does the shim's.
+    attempt = attempt._replace(start_ticks=machine.processes.start_ticks(attempt.pid or 0))
+    from_ps = measured(machine, attempt)
+    assert from_ps.memory_mb == pytest.approx(from_proc.memory_mb, abs=1)
+    # It counts whole seconds on Linux.
+    assert from_proc.cpu_seconds - 1.1 < from_ps.cpu_seconds <= from_proc.cpu_seconds + 0.1
+    assert from_ps.cpu_seconds >= 1
+
+
 # The process table
 
 
@@ -1265,7 +1224,12 @@ def test_ps_tells_the_same_of_a_process_as_proc(reaper: Reaper) -> None:
         told, known = from_ps[child.pid], from_proc[child.pid]
         assert told[:4] == known[:4]
         assert (told.command, told.is_dead, told.is_stopped) == (known.command, False, False)
-        assert PsTable().row(child.pid) == told
+        assert told.cpu_seconds <= known.cpu_seconds + 1
+        assert 0 < told.memory_mb < 100
+        assert 0 < known.memory_mb < 100
+        again = PsTable().row(child.pid)
+        assert again is not None
+        assert again._replace(memory_mb=0, cpu_seconds=0) == told._replace(memory_mb=0, cpu_seconds=0)
     assert os.getpid() not in PsTable().rows(from_ps[first.pid].start_ticks + 3600, (), ())
 
 
@@ -1282,9 +1246,9 @@ def test_nobody_is_waited_for_who_has_no_environment_for_good(reaper: Reaper) ->
 
 
 PS_OF_MACOS = f"""
-  501   1   501 Ss   Sat Nov 22 13:04:05 2025     /bin/sh -c trap PATH=/bin {MARK}={FIRST_MARK} HOME=/Users/x
-  502 501   501 T    Sat Nov 22 13:04:06 2025     sleep 600
-  503 501   501 Z    Sat Nov 22 13:04:06 2025
+  501   1   501   1536   0:00.03 Ss   Sat Nov 22 13:04:05 2025     /bin/sh -c trap PATH=/bin {MARK}={FIRST_MARK} HOME=/U
+  502 501   501  52224 123:45.67 T    Sat Nov 22 13:04:06 2025     sleep 600
+  503 501   501      0   0:00.00 Z    Sat Nov 22 13:04:06 2025
 not a process at all
 """
 
@@ -1298,6 +1262,7 @@ def test_what_ps_prints_on_macos_is_understood() -> None:
         (503, 501, 501, ""),
     ]
     assert [(row.is_stopped, row.is_dead) for row in rows.values()] == [(False, False), (True, False), (False, True)]
+    assert [(row.cpu_seconds, row.memory_mb) for row in rows.values()] == [(0.03, 1.5), (7425.67, 51.0), (0.0, 0.0)]
     assert rows[502].start_ticks - rows[501].start_ticks == 1
     assert [table.mark(row) for row in rows.values()] == [FIRST_MARK, None, None]
 

@@ -229,7 +229,7 @@ RULED_OUT: list[tuple[JobSpec, JobState, dict[str, Any], str]] = [
         "paused since 2026-06-01 11:00Z; resume first (procclaw resume job)",
     ),
     (JOB, a_job_state(), {"home_holds": HOME_HELD}, "all jobs were stopped; procclaw daemon start lets them go again"),
-    (a_job(not_built=("user", "lock")), a_job_state(), {}, "not built yet: user, lock"),
+    (a_job(not_built=("expect", "lock")), a_job_state(), {}, "not built yet: expect, lock"),
 ]
 
 

@@ -347,7 +347,7 @@ jobs = st.builds(
             "queue_excess": st.booleans(),
             "queue_timeout": st.sampled_from([0, 10, 300]),
             "process_hash": st.sampled_from(["one", "two"]),
-            "not_built": st.sampled_from([(), (), ("user",)]),
+            "not_built": st.sampled_from([(), (), ("expect",)]),
         },
     ),
     st.sampled_from([-4000, -60, 0, 30, 5000]),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procclaw.model.errors import ProcclawError
-from procclaw.system.surroundings import Account, own_account, own_variable, read_env_file
+from procclaw.system.surroundings import Account, account_of, own_account, own_variable, read_env_file
 
 
 def read(tmp_path: Path, text: str) -> dict[str, str]:
@@ -112,6 +112,24 @@ def test_an_account_without_an_entry_is_named_by_its_number(monkeypatch: pytest.
 
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     assert own_account() == Account(str(os.getuid()), "/", "/bin/sh")
+
+
+def test_an_account_is_known_by_name_or_number() -> None:
+    entry = pwd.getpwnam("daemon")
+    wanted = Account("daemon", entry.pw_dir, entry.pw_shell)
+    assert account_of("daemon") == account_of(str(entry.pw_uid)) == wanted
+
+
+@pytest.mark.parametrize("user", ["no-such-one", "4000000", "-1", "99999999999999999999", "", "a\0b"])
+def test_an_account_that_does_not_exist_is_refused_by_its_name(user: str) -> None:
+    with pytest.raises(ProcclawError) as refusal:
+        account_of(user)
+    assert str(refusal.value) == f'user "{user}": no such account'
+
+
+def test_our_own_number_is_an_account_even_without_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_001)
+    assert account_of("4000001") == Account("4000001", "/", "/bin/sh")
 
 
 def test_our_own_variables_are_read_as_they_are_now(monkeypatch: pytest.MonkeyPatch) -> None:

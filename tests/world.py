@@ -21,6 +21,7 @@ from procclaw.model.state import (
     Launched,
     LaunchRefused,
     LaunchUndecided,
+    Measure,
     Process,
     Reason,
     RecordPhase,
@@ -32,6 +33,7 @@ from tests.lives import SECOND, Child, Clock, Life, Proc, Record, Script, Trace,
 _FIRST_PID, _PIDS = 300, 60
 """So few that numbers come round again within minutes."""
 _SIGKILL = 9
+_TICK = SECOND // 100
 
 
 class Machine:
@@ -164,7 +166,19 @@ class Machine:
 
     def members(self, attempts: Sequence[Attempt]) -> Mapping[str, tuple[Process, ...]]:
         self.reach("look")
-        return {attempt.id: tuple(self._members(attempt)) for attempt in attempts}
+        return {
+            attempt.id: tuple(Process(proc.pid, proc.ticks, proc.command) for proc in self._members(attempt))
+            for attempt in attempts
+        }
+
+    def measure(self, attempts: Sequence[Attempt]) -> Mapping[str, Measure]:
+        self.reach("look")
+        found = {attempt.id: self._members(attempt) for attempt in attempts}
+        return {
+            attempt: Measure(sum(map(self._cpu_seconds, procs)), sum(proc.script.memory_mb for proc in procs))
+            for attempt, procs in found.items()
+            if procs
+        }
 
     def signal_attempt(self, attempt: Attempt, members: Sequence[Process], signum: int) -> None:
         self.reach("before signal")
@@ -193,7 +207,7 @@ class Machine:
         return proc is not None and proc.ticks == ticks
 
     def peak_rss_mb(self, pid: int) -> float | None:
-        return None if pid % 2 else 12.5
+        return None if pid % 2 or pid not in self._last_ticks else 12.5
 
     def _sought(self, attempt: Attempt) -> tuple[int | None, int | None]:
         """The shim's pid and start time; the record has them where the manager died before it could note them."""
@@ -206,13 +220,17 @@ class Machine:
             return None, None
         return record.pid, None if record.holder is None else record.holder.ticks
 
-    def _members(self, attempt: Attempt) -> list[Process]:
+    def _members(self, attempt: Attempt) -> list[Proc]:
         shim, start_ticks = self._sought(attempt)
         return [
-            Process(proc.pid, proc.ticks, proc.command)
+            proc
             for _, proc in sorted(self.procs.items())
             if proc.pid != shim and self._belongs(proc, attempt.mark, shim, start_ticks)
         ]
+
+    def _cpu_seconds(self, proc: Proc) -> float:
+        ticks_since_boot = (self.clock.elapsed - self.booted_at) // _TICK
+        return proc.script.cpu_share * max(0, ticks_since_boot - proc.ticks) * _TICK / SECOND
 
     def _belongs(self, proc: Proc, mark: str, shim: int | None, start_ticks: int | None) -> bool:
         """By mark, else by session or group while no stranger has the shim's pid, else by what its parent is."""
@@ -294,7 +312,7 @@ class Machine:
         if pid is None:
             pid = self._free_pid()
         # A later process never has an earlier start, and nobody gets a number twice within one tick.
-        since_boot = (self.clock.elapsed - self.booted_at) // 10_000
+        since_boot = (self.clock.elapsed - self.booted_at) // _TICK
         self._ticks = max(self._ticks, since_boot, self._last_ticks.get(pid, 0) + 1)
         ticks = self._last_ticks[pid] = self._ticks
         proc = self.procs[pid] = Proc(pid, ticks, role, life, script)

@@ -1,8 +1,8 @@
 """What a job finds when it starts: argv, directory, environment, computed afresh each time from declared sources.
 
-The base is the same whoever starts the job: the account, `env` of procclaw.yaml, the names in `daemon.pass_env`. Then
-`env_file`, then `env`, then what ProcClaw says about the run. Nothing of the starter's own environment gets in
-otherwise.
+The base is the same whoever starts the job: the account it runs as, `env` of procclaw.yaml, the names in
+`daemon.pass_env`. Then `env_file`, then `env`, then what ProcClaw says about the run. Nothing of the starter's own
+environment gets in otherwise.
 """
 
 import os
@@ -16,11 +16,15 @@ from procclaw.model.references import Reference, as_shell_variables, references_
 from procclaw.model.spec import CheckType, Config, JobSpec
 from procclaw.model.state import Attempt, Launch, Run
 from procclaw.system.processes import shell_argv
-from procclaw.system.surroundings import Account, own_account, own_variable, read_env_file
+from procclaw.system.surroundings import Account, account_of, own_account, own_variable, read_env_file
 
 SHELL = "/bin/sh"
 MAX_ARGUMENT_BYTES = 128 * 1024
 """Linux refuses a longer single argument or variable (MAX_ARG_STRLEN)."""
+
+
+USUAL_UMASK = 0o022
+"""Of a job that names none: ProcClaw's own keeps files from everybody else."""
 
 
 class Variable(NamedTuple):
@@ -37,7 +41,7 @@ def environment(spec: JobSpec, config: Config, params: Mapping[str, str] | None 
     """
     if params is None:
         params = {param.name: param.default or "" for param in spec.params}
-    account = own_account()
+    account = account_for(spec)
     variables = {each.name: each for each in _base(account, config)}
     if spec.env_file is not None:
         path = _absolute(spec.env_file, working_directory(spec, account), account)
@@ -53,6 +57,11 @@ def environment(spec: JobSpec, config: Config, params: Mapping[str, str] | None 
             value = _value(reference, values, params)
             variables[reference.variable] = Variable(reference.variable, value, f"{spec.source} cmd")
     return tuple(variables[name] for name in sorted(variables))
+
+
+def account_for(spec: JobSpec) -> Account:
+    """The account that the job runs as. Raises ProcclawError when there is none such."""
+    return own_account() if spec.user is None else account_of(spec.user)
 
 
 def _base(account: Account, config: Config) -> list[Variable]:
@@ -139,11 +148,15 @@ def launch_of(
     return Launch(
         record=attempt.record,
         argv=argv,
-        cwd=working_directory(spec, own_account()),
+        cwd=working_directory(spec, account_for(spec)),
         env=tuple(env.items()),
         stdout=logs[0],
         stderr=logs[1],
         timestamps=spec.log.timestamps,
+        user=spec.user,
+        group=spec.group,
+        umask=USUAL_UMASK if spec.umask is None else spec.umask,
+        nice=spec.nice,
     )
 
 
@@ -151,7 +164,7 @@ def probe_of(spec: JobSpec, config: Config, attempt_id: str) -> Probe:
     """The job's health check, to be made now. Raises ProcclawError when its environment cannot be made."""
     check = spec.health_check
     if check.type is CheckType.FILE and check.path is not None:
-        account = own_account()
+        account = account_for(spec)
         check = check._replace(path=_absolute(check.path, working_directory(spec, account), account))
     if check.type is not CheckType.EXEC or check.cmd is None:
         return Probe(spec.id, attempt_id, check)
@@ -160,7 +173,7 @@ def probe_of(spec: JobSpec, config: Config, attempt_id: str) -> Probe:
         attempt_id,
         check,
         argv=(SHELL, "-c", check.cmd) if isinstance(check.cmd, str) else check.cmd,
-        cwd=working_directory(spec, own_account()),
+        cwd=working_directory(spec, account_for(spec)),
         env=tuple(_values(environment(spec, config)).items()),
         user=spec.user,
         group=spec.group,

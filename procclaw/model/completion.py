@@ -88,10 +88,6 @@ def _alerts(alerts: Document) -> bool:
 UNBUILT = (
     Unbuilt("job", ("cmd",), "${secret:…}", _uses("secret")),
     Unbuilt("job", ("env",), "${secret:…}", _uses("secret")),
-    Unbuilt("job", ("user",), "", _is_given),
-    Unbuilt("job", ("group",), "", _is_given),
-    Unbuilt("job", ("umask",), "", _is_given),
-    Unbuilt("job", ("nice",), "", _is_given),
     Unbuilt("job", ("health_check",), "", _is_checked),
     Unbuilt("job", ("resources",), "", _is_limited),
     Unbuilt("job", ("alerts",), "", _alerts),

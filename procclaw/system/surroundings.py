@@ -3,6 +3,7 @@
 Reads, and decides nothing; `engine/launching` puts the pieces together.
 """
 
+import contextlib
 import os
 import pwd
 import re
@@ -23,9 +24,23 @@ class Account(NamedTuple):
 def own_account() -> Account:
     """Of the user we run as; an account without an entry (a container's number) is named by that number."""
     try:
-        entry = pwd.getpwuid(os.getuid())
+        return _account(pwd.getpwuid(os.getuid()))
     except KeyError:
         return Account(str(os.getuid()), "/", "/bin/sh")
+
+
+def account_of(user: str) -> Account:
+    """Of the user of this name or, where nobody has such a name, of this number. Raises ProcclawError."""
+    with contextlib.suppress(KeyError, ValueError):
+        return _account(pwd.getpwnam(user))
+    with contextlib.suppress(KeyError, ValueError, OverflowError):
+        return _account(pwd.getpwuid(int(user)))
+    if user == str(os.getuid()):
+        return own_account()
+    raise ProcclawError(f'user "{user}": no such account')
+
+
+def _account(entry: pwd.struct_passwd) -> Account:
     return Account(entry.pw_name, entry.pw_dir, entry.pw_shell or "/bin/sh")
 
 

@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NoReturn
 
+from procclaw.model.errors import ProcclawError
 from procclaw.model.state import (
     Attempt,
     Launch,
     Launched,
     LaunchRefused,
     LaunchUndecided,
+    Measure,
     Process,
     RecordPhase,
     Sight,
@@ -26,11 +28,13 @@ from procclaw.model.state import (
 from procclaw.system.processes.children import Children
 from procclaw.system.processes.commands import CommandResult, detach, is_marked, reexec_without_mark, run_command
 from procclaw.system.processes.freezing import frozen_writers
-from procclaw.system.processes.members import Sought, find_members
+from procclaw.system.processes.members import Found, Sought, find_members
+from procclaw.system.processes.privileges import SessionNiceness, at_niceness, identity_of
 from procclaw.system.processes.records import Records
-from procclaw.system.processes.shim import shell_argv
+from procclaw.system.processes.shim import RECORD_FD, shell_argv
 from procclaw.system.processes.signals import SignalBytes, open_exit_handle, signal_process, signal_tree
 from procclaw.system.processes.spawning import (
+    LOCK_FD,
     DescriptorLimit,
     Descriptors,
     Relay,
@@ -63,6 +67,7 @@ class Processes:
         self._limit = DescriptorLimit()
         self._relay = Relay()
         self._children = Children()
+        self._sessions = SessionNiceness(self._table)
         self._shims: dict[str, int] = {}
         """By record, the pids of shims that were alive when last looked at; all in their sessions belongs to them."""
         self._mixed_groups: frozenset[int] = frozenset()
@@ -104,7 +109,7 @@ class Processes:
                 if record is None:
                     return LaunchUndecided()
                 return self._spawn(self._with_log_paths(launch), descriptors.keep(record), descriptors)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ProcclawError) as error:
             return refusal(error)
 
     def start_ticks(self, pid: int) -> int | None:
@@ -121,15 +126,10 @@ class Processes:
         return signal_process(self._table, process, signum)
 
     def members(self, attempts: Sequence[Attempt]) -> Mapping[str, tuple[Process, ...]]:
-        sought = [self._sought(attempt) for attempt in attempts]
-        asked = {attempt.record for attempt in attempts}
-        strange_sessions = frozenset(pid for record, pid in tuple(self._shims.items()) if record not in asked)
-        found = find_members(self._table, sought, strange_sessions)
-        for attempt in attempts:
-            self._found[attempt.record] = frozenset((each.pid, each.start_ticks) for each in found.members[attempt.id])
-        looked_at = {one.shim for one in sought}
-        self._mixed_groups = (self._mixed_groups - looked_at) | found.mixed_groups
-        return found.members
+        return self._look_for(attempts).members()
+
+    def measure(self, attempts: Sequence[Attempt]) -> Mapping[str, Measure]:
+        return self._look_for(attempts).measures()
 
     def signal_attempt(self, attempt: Attempt, members: Sequence[Process], signum: int) -> None:
         one = self._sought(attempt)
@@ -141,6 +141,7 @@ class Processes:
 
     def reap(self) -> None:
         """Collect our own children that have ended; a zombie would otherwise stay for as long as we live."""
+        self._sessions.settle()
         self._children.reap()
 
     def exit_handle(self, pid: int, start_ticks: int) -> int | None:
@@ -169,19 +170,40 @@ class Processes:
 
     def _spawn(self, launch: Launch, record: int, descriptors: Descriptors) -> Launched:
         mark = _mark_of(launch.record)
+        identity = identity_of(launch.user, launch.group)
         # With a relay too: what is wrong with a log is then known before anything has started.
         stdout, stderr = descriptors.log(launch.stdout), descriptors.log(launch.stderr)
         if launch.timestamps:
             # If we die between the two, the relay finds its pipes closed, ends, and the record is blank and free.
             relay, stdout, stderr = self._relay.spawn(launch, mark, record, descriptors)
             self._children.add(relay)
-        pid = spawn_shim(launch, mark, stdout, stderr, record, self._limit.for_jobs())
+        inherited = {1: stdout, 2: stderr, RECORD_FD: record}
+        if launch.lock_fd is not None:
+            inherited[LOCK_FD] = descriptors.copy(launch.lock_fd, above=LOCK_FD)
+        with at_niceness(launch.nice) as prefix:
+            niced = launch._replace(argv=(*prefix, *launch.argv))
+            pid = spawn_shim(niced, mark, inherited, self._limit.for_jobs(), identity)
         self._children.add(pid)
         self._remember(launch.record, pid)
         row = self._table.row(pid)
         # It may have ended already, but it cannot be gone before we have reaped it.
         assert row is not None
+        # A new session has 0.
+        if launch.nice:
+            self._sessions.set(Process(pid, row.start_ticks), launch.nice)
         return Launched(pid, row.start_ticks)
+
+    def _look_for(self, attempts: Sequence[Attempt]) -> Found:
+        sought = [self._sought(attempt) for attempt in attempts]
+        asked = {attempt.record for attempt in attempts}
+        strange_sessions = frozenset(pid for record, pid in tuple(self._shims.items()) if record not in asked)
+        found = find_members(self._table, sought, strange_sessions)
+        members = found.members()
+        for attempt in attempts:
+            self._found[attempt.record] = frozenset((each.pid, each.start_ticks) for each in members[attempt.id])
+        looked_at = {one.shim for one in sought}
+        self._mixed_groups = (self._mixed_groups - looked_at) | found.mixed_groups
+        return found
 
     def _with_log_paths(self, launch: Launch) -> Launch:
         return launch._replace(

@@ -1,4 +1,4 @@
-"""Which living processes belong to which attempt.
+"""Which processes belong to which attempt, and what they use.
 
 Four kinds of evidence, the strongest first. A process that carries an attempt's mark in its environment belongs to that
 attempt and to no other, whatever its session and parents. Without a mark it belongs to the attempt that an earlier look
@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from procclaw.model.state import Process
+from procclaw.model.state import Measure, Process
 from procclaw.system.processes.table import Row, Table
 
 
@@ -30,9 +30,25 @@ class Sought(NamedTuple):
 
 
 class Found(NamedTuple):
-    members: Mapping[str, tuple[Process, ...]]
+    rows: Mapping[str, tuple[Row, ...]]
+    """By attempt id, its processes without the shim, the dead that nobody has waited for yet among them."""
     mixed_groups: frozenset[int]
     """Process groups of shims in which somebody is who must not be signalled: a stranger, or ourselves."""
+
+    def members(self) -> dict[str, tuple[Process, ...]]:
+        return {
+            attempt: tuple(Process(row.pid, row.start_ticks, row.command) for row in rows if not row.is_dead)
+            for attempt, rows in self.rows.items()
+        }
+
+    def measures(self) -> dict[str, Measure]:
+        # The dead count until their parent has waited for them, and from then on as part of their parent: without them
+        # what an attempt has used would fall and jump.
+        return {
+            attempt: Measure(sum(row.cpu_seconds for row in rows), sum(row.memory_mb for row in rows))
+            for attempt, rows in self.rows.items()
+            if not all(row.is_dead for row in rows)
+        }
 
 
 def find_members(table: Table, sought: Sequence[Sought], strange_sessions: frozenset[int]) -> Found:
@@ -41,22 +57,22 @@ def find_members(table: Table, sought: Sequence[Sought], strange_sessions: froze
     since = min((one.start_ticks or 0 for one in sought), default=0)
     rows = table.rows(since, shims, strange_sessions - shims)
     ownership = _Ownership(table, rows, sought)
-    found: dict[str, list[Process]] = {one.id: [] for one in sought}
+    found: dict[str, list[Row]] = {one.id: [] for one in sought}
     mixed = {os.getpgrp()} & shims
     for pid in sorted(rows):
         row = rows[pid]
         owner = ownership.of(row)
         if row.group in shims and not row.is_dead and (owner is None or owner.shim != row.group):
             mixed.add(row.group)
-        if owner is not None and _is_member(row, owner):
-            found[owner.id].append(Process(pid, row.start_ticks, row.command))
-    return Found({attempt: tuple(processes) for attempt, processes in found.items()}, frozenset(mixed))
+        if owner is not None and _is_of(row, owner):
+            found[owner.id].append(row)
+    return Found({attempt: tuple(rows) for attempt, rows in found.items()}, frozenset(mixed))
 
 
-def _is_member(row: Row, owner: Sought) -> bool:
-    is_shim = (row.pid, row.start_ticks) == (owner.shim, owner.start_ticks)
+def _is_of(row: Row, owner: Sought) -> bool:
+    is_shim = row.pid == owner.shim and (row.is_dead or row.start_ticks == owner.start_ticks)
     is_older = row.start_ticks < (owner.start_ticks or 0)
-    return row.pid > 1 and row.pid != os.getpid() and not (row.is_dead or is_shim or is_older)
+    return row.pid > 1 and row.pid != os.getpid() and not (is_shim or is_older)
 
 
 class _Ownership:

@@ -8,7 +8,7 @@ It runs under dash, bash, busybox and mksh. What it relies on, and why each line
   being back at its defaults a signal is lost in every shell; `signals` waits for that moment to pass.)
 - The pid is written before anything else that could fail, so "something is written" means "was started".
 - The shell's own remarks ("Terminated") must not reach the job's log: stderr moves to 4 and comes back for the job.
-- The manager keeps its own files to itself with a umask of 077; a job gets the usual one, whoever starts it.
+- The manager keeps its own files to itself with a umask of 077; a job gets the one it is to have, whoever starts it.
 - OLDPWD would tell the job where the manager happened to stand; CDPATH could send `cd` elsewhere.
 - The job runs in a *foreground subshell*: `cmd &` would start it with SIGINT ignored, and `cmd 3>&-` without a subshell
   makes dash keep a copy of the descriptor that the job inherits.
@@ -17,6 +17,8 @@ It runs under dash, bash, busybox and mksh. What it relies on, and why each line
   where there is none the record goes without. `$$` would be the shim's.
 - All is written by builtins into blocks that exist: no fork, no new file, so a full disk cannot lose it. `printf` would
   not do: mksh has none of its own.
+- Where the spawner can give it no descriptor but the standard three (`spawning`), the record comes as stdin.
+- A job's lock is a descriptor that nobody here mentions, so shim, job and all its children inherit it.
 """
 
 import re
@@ -65,10 +67,11 @@ exec 4>&2 2>/dev/null
 if CDPATH= cd -- "$1" 2>&4; then
 unset OLDPWD
 [ -z "$2" ] || ulimit -Sn "$2"
-shift 2
+umask "$3"
+shift 3
 ( [ -z "$procclaw_told" ] || exit "$procclaw_told"
 [ ! -d /proc/self/task ] || for procclaw_job in /proc/self/task/*; do echo "job ${{procclaw_job##*/}}" >&3; done
-umask 022; exec 2>&4 3>&- 4>&-; exec "$@" ) || procclaw_code=$?
+exec 2>&4 3>&- 4>&-; exec "$@" ) || procclaw_code=$?
 case $procclaw_code in ?) procclaw_code=00$procclaw_code;; ??) procclaw_code=0$procclaw_code;; esac
 {{ echo "$procclaw_code"; times; }} >&3
 else
@@ -76,10 +79,15 @@ echo cwd >&3
 fi
 """
 
+_WITH_RECORD_AS_STDIN = f"exec {RECORD_FD}<&0 </dev/null\n{SHIM}"
 
-def shim_argv(cwd: str, soft_descriptors: str, argv: Sequence[str]) -> list[str]:
+
+def shim_argv(
+    cwd: str, soft_descriptors: str, umask: int, argv: Sequence[str], *, is_record_stdin: bool = False
+) -> list[str]:
     """What to spawn so that `argv` runs under the shim; empty `soft_descriptors` leave the limit as it is inherited."""
-    return [SHELL, "-c", SHIM, NAME, cwd, soft_descriptors, *argv]
+    program = _WITH_RECORD_AS_STDIN if is_record_stdin else SHIM
+    return [SHELL, "-c", program, NAME, cwd, soft_descriptors, f"{umask:04o}", *argv]
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+=,-]+(?:[ \t]+[A-Za-z0-9_./:@%+=,-]+)*")

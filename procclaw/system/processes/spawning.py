@@ -1,10 +1,15 @@
 """Starting an attempt's process, at most once, so that it owes nothing to the process that started it.
 
-What a spawned process has of us is exactly what is written here: three standard descriptors (the shim also its record),
-a session of its own, the default signals, the environment it was given and the descriptor limit from before we raised
-ours. Every other descriptor is close-on-exec: `posix_spawn` itself closes nothing.
+What a spawned process has of us is exactly what is written here: three standard descriptors (the shim also its record
+and, where its job has one, the lock), a session of its own, the default signals, the environment it was given and the
+descriptor limit from before we raised ours. Every other descriptor is close-on-exec: `posix_spawn` itself closes
+nothing.
+
+`posix_spawn` cannot change the account. `subprocess` can, without running any Python between fork and exec; but it
+renumbers no descriptors beyond the standard three, which is why the shim then finds its record as stdin.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -12,21 +17,28 @@ import pkgutil
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from procclaw.model.errors import ProcclawError
 from procclaw.model.state import Launch, LaunchRefused, Reason
+from procclaw.system.processes.privileges import Identity
 from procclaw.system.processes.records import NO_SPACE
 from procclaw.system.processes.shim import RECORD_FD, shim_argv
 from procclaw.system.processes.table import MARK
 
 _FIRST_SAFE_FD = 10
 """Descriptors below are targets of the file actions; a source among them could be overwritten before its turn."""
+LOCK_FD = 77
+"""The number of a job's lock in its processes, or one further up: clear of what scripts use (0 to 9 are all that dash
+can name, bash saves from 10 on and hands out from 63 down), and below any sane limit on descriptors."""
 _MOST_DESCRIPTORS = 1 << 17
 """Enough for a pidfd per job, and small enough that a program which walks all possible descriptors still ends."""
 _RELAY_RECORD_FD = 4
 _OUR_LACK = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _DEFAULTED = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+_DEFAULTED_BY_SUBPROCESS = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+"""Python itself ignores these."""
 
 
 class DescriptorLimit:
@@ -85,6 +97,11 @@ class Descriptors:
         self._open.append(fd)
         return fd
 
+    def copy(self, fd: int, above: int) -> int:
+        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above + 1)
+        self._open.append(copy)
+        return copy
+
     def log(self, path: str) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
@@ -98,8 +115,9 @@ class Descriptors:
         return self.keep(reading), self.keep(writing)
 
 
-def spawn(argv: Sequence[str], env: dict[str, str], descriptors: dict[int, int]) -> int:
+def spawn(argv: Sequence[str], env: dict[str, str], descriptors: Mapping[int, int]) -> int:
     """Start a process with `descriptors` (its number: our number) and /dev/null as stdin where none is given."""
+    # In the order of its numbers: whatever is overwritten at the last and largest has been used before.
     actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, ours, its) for its, ours in sorted(descriptors.items())]
     if 0 not in descriptors:
         actions.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
@@ -108,10 +126,71 @@ def spawn(argv: Sequence[str], env: dict[str, str], descriptors: dict[int, int])
     )
 
 
-def spawn_shim(launch: Launch, mark: str, stdout: int, stderr: int, record: int, soft_descriptors: str) -> int:
+def spawn_shim(
+    launch: Launch, mark: str, descriptors: Mapping[int, int], soft_descriptors: str, identity: Identity | None
+) -> int:
+    """Start the shim with `descriptors` (its number: our number) as `identity`, or as whom we are."""
     env = {**dict(launch.env), MARK: mark}
-    argv = shim_argv(launch.cwd, soft_descriptors, launch.argv)
-    return spawn(argv, env, {1: stdout, 2: stderr, RECORD_FD: record})
+    if identity is None:
+        return spawn(shim_argv(launch.cwd, soft_descriptors, launch.umask, launch.argv), env, descriptors)
+    argv = shim_argv(launch.cwd, soft_descriptors, launch.umask, launch.argv, is_record_stdin=True)
+    return _spawn_as(identity, argv, env, descriptors)
+
+
+def _spawn_as(identity: Identity, argv: Sequence[str], env: dict[str, str], descriptors: Mapping[int, int]) -> int:
+    import subprocess
+
+    for output in (descriptors[1], descriptors[2]):
+        # So that the job may open /dev/stdout and /dev/stderr, as scripts do. A Mac has pipes that nobody owns.
+        with contextlib.suppress(OSError):
+            os.fchown(output, identity.uid, -1)
+    try:
+        with _passing_on_default_signals():
+            child = subprocess.Popen(
+                argv,
+                stdin=descriptors[RECORD_FD],
+                stdout=descriptors[1],
+                stderr=descriptors[2],
+                pass_fds=[ours for its, ours in descriptors.items() if its == LOCK_FD],
+                # Where we stand may be nowhere that the account can be.
+                cwd="/",
+                env=env,
+                start_new_session=True,
+                user=identity.uid,
+                group=identity.gid,
+                extra_groups=identity.groups,
+            )
+    except PermissionError as error:
+        # Root in a container may lack the right to become another.
+        what = f"starting {argv[0]} as user {identity.uid}, group {identity.gid}"
+        raise ProcclawError(f"{what}: {error.strerror}") from error
+    # It is waited for by `children`; whoever forgets a Popen that knows no end would have it waited for by the next.
+    child.returncode = 0
+    return child.pid
+
+
+@contextlib.contextmanager
+def _passing_on_default_signals() -> Iterator[None]:
+    """What is executed inside has the default signals, which `subprocess` sees to for two of them alone.
+
+    A signal that we ignore would stay ignored, one that we catch does not: so each is caught for that moment, and still
+    nothing happens. As all of Python's handlers these can be set in the main thread only; elsewhere that raises
+    ValueError, if anything is ignored at all.
+    """
+    ignored = [
+        number
+        for number in _DEFAULTED
+        if number not in _DEFAULTED_BY_SUBPROCESS and signal.getsignal(number) is signal.SIG_IGN
+    ]
+    with contextlib.ExitStack() as stack:
+        stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, signal.pthread_sigmask(signal.SIG_SETMASK, ()))
+        for number in ignored:
+            stack.callback(signal.signal, number, signal.signal(number, _nothing))
+        yield
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    pass
 
 
 class Relay:
@@ -141,7 +220,7 @@ class Relay:
         return pid, job_stdout, job_stderr
 
 
-def refusal(error: OSError | ValueError) -> LaunchRefused:
+def refusal(error: OSError | ValueError | ProcclawError) -> LaunchRefused:
     """Why an attempt did not start, and whose fault that is."""
     number = error.errno if isinstance(error, OSError) else None
     what = str(error) if number is None else os.strerror(number)

@@ -20,6 +20,8 @@ _ROUNDS = 5
 """Listings per scan. The second finds what was forked during the first; past the fifth only strangers keep forking."""
 
 _CHUNK = 65536
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 _EXEC_SECONDS = 1.0
 """How long one scan waits, all in all, for processes that are becoming other programs: microseconds for each, more on
@@ -51,6 +53,10 @@ class Row(NamedTuple):
     """A zombie: it runs nothing and only waits to be reaped."""
     is_stopped: bool
     command: str
+    cpu_seconds: float
+    """Its own and, where the system tells, of children it has waited for."""
+    memory_mb: float
+    """Resident; 0 of a zombie."""
 
 
 class Table(Protocol):
@@ -132,7 +138,7 @@ def _read(path: str) -> bytes:
 def _parse_stat(pid: int, stat: bytes, since: int = 0) -> Row | None:
     # The command stands in parentheses and may itself hold spaces and parentheses: what counts is the last one.
     end = stat.rindex(b")")
-    fields = stat[end + 2 :].split(b" ", 20)
+    fields = stat[end + 2 :].split(b" ", 22)
     start_ticks = int(fields[19])
     if start_ticks < since:
         return None
@@ -147,6 +153,8 @@ def _parse_stat(pid: int, stat: bytes, since: int = 0) -> Row | None:
         state in b"ZXx" and int(fields[17]) < 2,
         state in b"Tt",
         os.fsdecode(stat[stat.index(b"(") + 1 : end]),
+        sum(map(int, fields[11:15])) / _TICKS_PER_SECOND,
+        int(fields[21]) * _PAGE_MB,
     )
 
 
@@ -210,7 +218,7 @@ class PsTable:
 
     def _look(self, which: list[str]) -> dict[int, Row]:
         # -E (macOS) appends the environment to the command, of own processes only; -ww keeps it from being cut.
-        columns = ["-o", "pid=,ppid=,pgid=,stat=,lstart=,command="]
+        columns = ["-o", "pid=,ppid=,pgid=,rss=,time=,stat=,lstart=,command="]
         show_environment = ["-E", "-ww"] if sys.platform == "darwin" else ["-ww"]
         found = {}
         for line in self._run(["ps", *show_environment, *which, *columns]).splitlines():
@@ -225,22 +233,27 @@ class PsTable:
         return found
 
 
-_PS_LINE = re.compile(r"\s*(\d+)\s+(\d+)\s+(\d+)\s+(\S+)\s+\w+ (\w+)\s+(\d+) (\d+):(\d+):(\d+) (\d+)\s*(.*)")
+_PS_LINE = re.compile(
+    r"\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(?:(\d+)-)?([\d:.]+)\s+(\S+)"
+    r"\s+\w+ (\w+)\s+(\d+) (\d+):(\d+):(\d+) (\d+)\s*(.*)"
+)
 _PS_MARK = re.compile(rf"(?:^| ){MARK}=(\S+)")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def _parse_ps(line: str) -> tuple[Row, str | None] | None:
     match = _PS_LINE.fullmatch(line)
-    if match is None or match[5] not in _MONTHS:
+    if match is None or match[8] not in _MONTHS:
         return None
-    pid, parent, group, day, hour, minute, second, year = (int(match[at]) for at in (1, 2, 3, 6, 7, 8, 9, 10))
+    pid, parent, group, rss_kib = (int(match[at]) for at in (1, 2, 3, 4))
+    day, hour, minute, second, year = (int(match[at]) for at in (9, 10, 11, 12, 13))
+    state, command = match[7], match[14]
     try:
         # ps on macOS prints no usable session id.
         session = os.getsid(pid)
     except OSError:
         session = 0
-    month = _MONTHS.index(match[5])
+    month = _MONTHS.index(match[8])
     row = Row(
         pid=pid,
         parent=parent,
@@ -248,12 +261,22 @@ def _parse_ps(line: str) -> tuple[Row, str | None] | None:
         session=session,
         # Only its order and equality count, so months may all have 31 days.
         start_ticks=((((year * 12 + month) * 31 + day) * 24 + hour) * 60 + minute) * 60 + second,
-        is_dead=match[4][0] in "ZX",
-        is_stopped=match[4][0] in "Tt",
-        command=match[11].split(" ", 1)[0].rsplit("/", 1)[-1],
+        is_dead=state[0] in "ZX",
+        is_stopped=state[0] in "Tt",
+        command=command.split(" ", 1)[0].rsplit("/", 1)[-1],
+        cpu_seconds=_seconds(int(match[5] or 0), match[6]),
+        memory_mb=rss_kib / 1024,
     )
-    mark = _PS_MARK.search(match[11])
+    mark = _PS_MARK.search(command)
     return row, mark[1] if mark else None
+
+
+def _seconds(days: int, time: str) -> float:
+    """Of Linux's [days-]hours:minutes:seconds, and of macOS's minutes:seconds.hundredths."""
+    total = 0.0
+    for part in time.split(":"):
+        total = total * 60 + float(part)
+    return total + days * 86400
 
 
 def _output_of(argv: list[str]) -> str:
