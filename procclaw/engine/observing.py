@@ -12,7 +12,7 @@ from procclaw.engine.strays import adopted
 from procclaw.engine.world import World
 from procclaw.model.clock import after, seconds_between, to_microseconds
 from procclaw.model.outside import LockClaim
-from procclaw.model.spec import JobSpec, Spec, TriggerType
+from procclaw.model.spec import JobSpec, JobType, Spec, TriggerType
 from procclaw.model.state import (
     HOME,
     WORKFLOWS,
@@ -27,8 +27,10 @@ from procclaw.model.state import (
     Process,
     RecordPhase,
     Run,
+    RunState,
     Sight,
     State,
+    Trigger,
     WorkflowState,
 )
 from procclaw.planning.board import lock_key, order_of
@@ -225,7 +227,7 @@ class Observer:
         if not locked:
             return jobs
         # Also where nobody wants one: other homes learn from the look what this one has given back.
-        wishes = [(run, spec) for spec in locked for run in _wanting_a_start(jobs[spec.id], now)]
+        wishes = [(run, spec) for spec in locked for run in _wanting_a_start(spec, jobs[spec.id], now)]
         claims = [_claim(run, spec) for run, spec in sorted(wishes, key=lambda wish: order_of(wish[0]))]
         sights = self._world.locks.look(claims)
         found: dict[str, LockSight] = {claim.job_id: sights[claim.lock] for claim in claims}
@@ -274,9 +276,18 @@ def is_due(spec: JobSpec, live: Observed, now: datetime) -> bool:
     return since < 0 or since >= spec.resources.check_interval_seconds
 
 
-def _wanting_a_start(job: JobState, now: datetime) -> list[Run]:
-    """The runs that might get a process now: those without one, and those whose process was not begun."""
-    return [
+def _wanting_a_start(spec: JobSpec, job: JobState, now: datetime) -> list[Run]:
+    """The runs that might get a process now: those without one, those whose process was not begun, and the one that
+    this cycle may come to make.
+    """
+    cursor = job.cursor
+    is_due = cursor is not None and cursor.next_due_at is not None and cursor.next_due_at <= now
+    is_wanted = spec.type is JobType.CONTINUOUS and not job.active
+    if is_due or is_wanted or job.intents:
+        coming = [Run("", spec.id, "", Trigger.MANUAL, RunState.QUEUED, now, now, priority=spec.priority)]
+    else:
+        coming = []
+    return coming + [
         active.run
         for active in job.active
         if active.run.ending is None

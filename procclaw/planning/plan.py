@@ -360,8 +360,8 @@ def _start_or_wait(draft: Draft, going: Going, board: Board, drafts: Mapping[str
         _pull_dependencies(draft, going, spec, board, drafts)
     draft.wait(going.run, closed[0])
     if all(gate.reason is Reason.LOCK for gate in closed):
-        # Nothing wakes us when somebody outside lets go of it.
-        draft.wake_within(LOOK_FOR_LOCK_SECONDS)
+        # Nothing wakes us when somebody outside lets go of it. One that nobody has tried yet is tried at once.
+        draft.wake_within(LOOK_FOR_LOCK_SECONDS if draft.job.lock is not None else 0)
 
 
 def _closed_gates(draft: Draft, run: Run, spec: JobSpec, board: Board) -> list[Gate]:

@@ -30,7 +30,11 @@ def gates(
     found.append(time_gate(waiting, now))
     found += dependency_gates(waiting, spec, board)
     found += shared_gates(waiting, spec, board, lack)
-    return tuple(gate._replace(since=gate.since or waiting.waits_since(gate.key)) for gate in found)
+    return tuple(_since(gate, waiting) if gate.reason is not None else gate for gate in found)
+
+
+def _since(gate: Gate, waiting: Run) -> Gate:
+    return gate._replace(since=gate.since or waiting.waits_since(gate.key))
 
 
 def waiting_run(job: JobState, now: datetime) -> Run | None:
