@@ -264,6 +264,15 @@ def test_a_notice_that_goes_nowhere_has_arrived(notifier: Notifier) -> None:
     assert delivery_of(notifier, a_notice()).is_ok
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_of_ours_does_not_take_the_thread_of_others_with_it(notifier: Notifier, tmp_path: Path) -> None:
+    for number in range(6):
+        notifier.begin(a_notice(command="exit 0", key=f"k{number}")._replace(body={"message": object()}))
+    notifier.wait(LONG)
+    assert (notifier.pending(), notifier.results()) == (0, ())
+    assert delivery_of(notifier, a_notice(command="exit 0")).is_ok
+
+
 # Many, and the end
 
 

@@ -129,6 +129,8 @@ def test_a_good_answer_is_good(prober: Prober, listeners: Listeners) -> None:
         (answering(301, headers="Location: http://127.0.0.1:1/\r\n"), {}, "status 301, expected 200"),
         (answering(200, b"bad"), {"expected_body": "good"}, "the answer does not contain the expected body"),
         (answering(500, b"good"), {"expected_body": "good"}, "status 500, expected 200"),
+        # Nothing is waited for that cannot make it any better.
+        (hanging(b"HTTP/1.1 503 No\r\n\r\n"), {"expected_body": "good"}, "status 503, expected 200"),
         (saying(b"SSH-2.0-OpenSSH_9.6\r\n"), {}, "the answer is not HTTP"),
         (saying(b"HTTP/1.1 ok\r\n\r\n"), {}, "the answer is not HTTP"),
         (saying(b"\x15\x03\x01\x00\x02"), {}, "the answer is not HTTP"),

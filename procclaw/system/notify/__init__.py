@@ -85,7 +85,7 @@ class Notifier:
                 os.close(self._lifeline[1])
         for notice in dropped:
             self._under_way.end(notice.key, notice, None)
-        # A webhook cannot be called back; whether it arrives is not heard of any more.
+        # A webhook cannot be called back: one that arrives later than this is not heard of.
         self._under_way.wait(_CLOSE_SECONDS)
         self._under_way.clear()
         with self._lock:
@@ -102,10 +102,12 @@ class Notifier:
             delivery = None
             try:
                 delivery = self._deliver(notice)
-            finally:
-                # What fails while we close may fail because we do.
-                has_failed = delivery is None or not delivery.is_ok
-                self._under_way.end(notice.key, notice, None if has_failed and self._is_closed else delivery)
+            except Exception as error:  # noqa: BLE001 (a bug of ours, which must not take the others' thread with it)
+                told = (type(error), error, error.__traceback__, threading.current_thread())
+                threading.excepthook(threading.ExceptHookArgs(told))
+            # What fails while we close may fail because we do.
+            has_failed = delivery is None or not delivery.is_ok
+            self._under_way.end(notice.key, notice, None if has_failed and self._is_closed else delivery)
 
     def _deliver(self, notice: Notice) -> Delivery:
         gone = self._gone.pop(notice.key, frozenset())
@@ -135,6 +137,8 @@ class Notifier:
         result = run_command(command, _COMMAND_SECONDS, told, dict(notice.env), cwd="/", give_up=give_up)
         if result.is_timed_out:
             return f"timed out after {_COMMAND_SECONDS:g} s"
+        if result.is_ours:
+            return "it did not start, for want of descriptors, memory or processes"
         # Not what it says: it may print what it was given.
         return f"exit code {result.exit_code}" if result.exit_code else ""
 

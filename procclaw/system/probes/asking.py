@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from procclaw.model.spec import HealthCheck
 from procclaw.model.urls import Url
 
 if TYPE_CHECKING:
@@ -32,17 +33,17 @@ class Answer(NamedTuple):
     """It was longer than what we read of it."""
 
 
-async def ask(reader: "StreamReader", writer: "StreamWriter", method: str, url: Url, wanted: str | None) -> Answer:
-    """Send the request and read what is needed of the answer. Raises BadAnswer, OSError."""
+async def ask(reader: "StreamReader", writer: "StreamWriter", url: Url, check: HealthCheck) -> Answer:
+    """Send the request and read what the check needs of the answer. Raises BadAnswer, OSError."""
     import asyncio
 
-    writer.write(_request(method, url))
+    writer.write(_request(check.method, url))
     try:
         status, headers = await _head(reader)
-        if wanted is None:
-            return Answer(status, has_wanted=True)
-        search = _Search(wanted.encode(errors="replace"))
-        if method != "HEAD" and status not in (204, 304):
+        if check.expected_body is None or status != check.expected_status:
+            return Answer(status, has_wanted=check.expected_body is None)
+        search = _Search(check.expected_body.encode(errors="replace"))
+        if check.method != "HEAD" and status not in (204, 304):
             await _read_body(reader, headers, search)
     except asyncio.IncompleteReadError as error:
         raise BadAnswer("the connection was closed before the answer was complete") from error

@@ -92,7 +92,7 @@ class Checks:
                 tls = {"ssl": self._trust(), "server_hostname": url.host, "ssl_handshake_timeout": seconds}
             reader, writer = await asyncio.open_connection(sock=sock, **tls)
             try:
-                answer = await ask(reader, writer, check.method, url, check.expected_body)
+                answer = await ask(reader, writer, url, check)
             finally:
                 # Not `close`, which waits for the other side to take leave.
                 writer.transport.abort()
