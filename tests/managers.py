@@ -42,8 +42,8 @@ class WatchedStore(Store):
         if self.meta(key) != value:
             self._scene.commit("set_meta", lambda: Store.set_meta(self, key, value))
 
-    def purge(self, keep_runs: int, before: datetime, limit: int) -> int:
-        return self._scene.commit("purge", lambda: Store.purge(self, keep_runs, before, limit))
+    def purge(self, keep_runs: int, before: datetime, now: datetime, limit: int) -> int:
+        return self._scene.commit("purge", lambda: Store.purge(self, keep_runs, before, now, limit))
 
     def thin_attempts(self, run_id: str, keep: int) -> None:
         self._scene.commit("thin", lambda: Store.thin_attempts(self, run_id, keep))

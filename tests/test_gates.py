@@ -75,7 +75,7 @@ def test_each_closed_gate_says_who_since_when_and_what_opens_it() -> None:
             None,
             "procclaw daemon start",
         ),
-        Gate("built", Reason.NOT_BUILT, "not built yet: expect, lock", unblock="remove user, lock from job"),
+        Gate("built", Reason.NOT_BUILT, "not built yet: expect, lock", unblock="remove expect, lock from job"),
     ]
 
 

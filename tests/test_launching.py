@@ -33,7 +33,15 @@ def env_of(job: JobSpec, config: Config | None = None) -> dict[str, str]:
 
 def launch(job: JobSpec, run: Run | None = None, **config: Any) -> Launch:
     run = run or a_run("running")
-    return launch_of(job, a_config(**config), run, an_attempt(run, number=2), "/srv/home", LOGS)
+    return launch_of(
+        job,
+        a_config(**config),
+        run,
+        an_attempt(run, number=2),
+        "/srv/home",
+        LOGS,
+        {"PROCCLAW_RESULT_FILE": "/work/result.json"},
+    )
 
 
 BASE = {

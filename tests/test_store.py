@@ -271,9 +271,10 @@ def test_a_row_in_whose_midst_the_clock_was_set_back_is_told(store: Store, now: 
 @pytest.mark.parametrize(("at", "is_judged"), [(ago(61), False), (ago(60), True), (NOW, True), (later(1), False)])
 def test_a_oneshot_whose_moment_is_in_the_ledger_is_told(store: Store, at: datetime, is_judged: bool) -> None:
     store.record([slots_row(ago(60), "ran", run=FULL_RUN), slots_row(ago(30), "missed", last=NOW, total=2)])
-    assert state_of(store, run_ats={JOB: at}).is_run_at_judged is is_judged
+    specs = {JOB: a_job("oneshot", run_at=at)}
+    assert state_of(store, now=NOW, specs=specs).is_run_at_judged is is_judged
     if is_judged:  # also where nothing else is known of the job
-        assert store.job_states(run_ats={JOB: at})[JOB].is_run_at_judged
+        assert store.job_states(now=NOW, specs=specs)[JOB].is_run_at_judged
 
 
 # --- one transaction ---
@@ -415,7 +416,7 @@ def test_requests_are_numbered_in_the_order_of_asking_and_never_twice(store: Sto
     assert not store.has_intents("other")
     store.record([done(an_intent("start", first), ""), done(an_intent("stop", second), "")])
     assert store.jobs_with_intents() == ()
-    store.purge(1, later(1), 10)
+    store.purge(1, later(1), later(1), 10)
     assert store.intent(second) is None
     assert store.add_intent(an_intent("start")) > second
 
@@ -455,9 +456,9 @@ def test_events_are_told_oldest_first_from_where_one_left_off(store: Store) -> N
 def test_more_runs_than_are_to_be_kept_are_purged_oldest_first_and_in_small_steps(store: Store) -> None:
     runs = [a_run("succeeded", occasion=str(n)) for n in range(10)]
     store.record([*runs, *(an_attempt(run)._replace(ended_at=NOW) for run in runs)])
-    assert store.purge(3, ago(86400), 5) == 5
-    assert store.purge(3, ago(86400), 5) == 2
-    assert store.purge(3, ago(86400), 5) == 0
+    assert store.purge(3, ago(86400), later(1), 5) == 5
+    assert store.purge(3, ago(86400), later(1), 5) == 2
+    assert store.purge(3, ago(86400), later(1), 5) == 0
     assert {run.occasion for run in store.runs(JOB)} == {"7", "8", "9"}
     assert store.counts()["attempts"] == 3
 
@@ -465,9 +466,9 @@ def test_more_runs_than_are_to_be_kept_are_purged_oldest_first_and_in_small_step
 def test_runs_older_than_is_to_be_kept_are_purged_but_never_a_jobs_newest(store: Store) -> None:
     for n in range(3):
         store.record([over(a_run("running", occasion=str(n)), "failed", Reason.FINISHED, at=ago(100))])
-    assert store.purge(100, ago(100), 10) == 0
-    assert store.purge(100, ago(99), 10) == 2
-    assert store.purge(0, later(1), 10) == 0
+    assert store.purge(100, ago(100), later(1), 10) == 0
+    assert store.purge(100, ago(99), later(1), 10) == 2
+    assert store.purge(0, later(1), later(1), 10) == 0
     [kept] = store.runs(JOB)
     assert kept.occasion == "2"
 
@@ -477,7 +478,7 @@ def test_live_rows_are_never_purged(store: Store) -> None:
     old = an_attempt(running, created_at=ago(10**8))
     store.record([running, old, a_run("queued", queued_at=ago(10**8)), a_hold("stop", ago(10**8))])
     open_intent = store.add_intent(an_intent("start", requested_at=ago(10**8)))
-    store.purge(0, later(1), 100)
+    store.purge(0, later(1), later(1), 100)
     assert len(store.runs(JOB)) == 2
     assert store.live_attempts() == (old,)
     assert store.intent(open_intent) is not None
@@ -487,7 +488,7 @@ def test_live_rows_are_never_purged(store: Store) -> None:
 def test_rows_of_the_ledger_stay_while_they_could_still_make_a_slot_unique(store: Store) -> None:
     rows = {n: slots_row(ago(n), "ran", run=FULL_RUN) for n in (60, 40, 20)}
     store.record([*rows.values(), a_cursor(a_job("scheduled"), ago(40), ago(20))])
-    store.purge(1, later(1), 100)
+    store.purge(1, later(1), later(1), 100)
     assert store.ledger(JOB) == (rows[20], rows[40])
 
 
@@ -495,7 +496,7 @@ def test_a_slot_made_up_for_late_stays_for_as_long_as_one_of_that_day(store: Sto
     # Due before the limit, noticed after it: it may be all that tells of an outage that has just ended.
     noticed = {n: slots_row(ago(10**6 + n), "missed", Reason.DOWN)._replace(noticed_at=ago(n)) for n in (300, 200, 100)}
     store.record(noticed.values())
-    store.purge(1, ago(200), 100)
+    store.purge(1, ago(200), later(1), 100)
     assert store.ledger(JOB) == (noticed[100], noticed[200])
 
 
@@ -503,7 +504,7 @@ def test_the_newest_slot_of_a_job_stays_however_old_it_is(store: Store) -> None:
     old = [slots_row(ago(10**8 + n), "skipped")._replace(noticed_at=ago(10**8)) for n in (0, 10)]
     of_another = slots_row(NOW, "skipped")._replace(job_id="other")
     store.record([*old, of_another])
-    store.purge(1, later(1), 100)
+    store.purge(1, later(1), later(1), 100)
     assert store.ledger() == (of_another, old[0])
 
 
@@ -513,7 +514,7 @@ def test_old_rows_events_and_answers_are_purged(store: Store) -> None:
     for n in (300, 100):
         number = store.add_intent(an_intent("start"))
         store.record([done(an_intent("start", number), "", at=ago(n))])
-    store.purge(1, ago(200), 100)
+    store.purge(1, ago(200), later(1), 100)
     assert [row.first_due_at for row in store.ledger()] == [ago(100)]
     assert [event.kind for event in store.events()] == ["100"]
     assert store.counts()["intents"] == 1

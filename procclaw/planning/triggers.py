@@ -6,7 +6,6 @@ changed since is another file. While the job is held or disabled its files wait;
 """
 
 from fnmatch import fnmatchcase
-from os.path import basename, dirname
 
 from procclaw.model.spec import JobSpec, TriggerSpec, TriggerType
 from procclaw.model.state import FileSight, HoldKind, Run, RunState, Trigger, TriggerFile, TriggerFileGone
@@ -60,7 +59,8 @@ def _is_known(file: FileSight, before: TriggerFile | None) -> bool:
 
 def _hides(draft: Draft, path: str) -> bool:
     """Whether the file may be there and could not be seen: its directory was not to be read."""
-    return any(problem.startswith(dirname(path)) for problem in draft.job.files.problems)
+    directory = path.rpartition("/")[0]
+    return any(problem.startswith(directory) for problem in draft.job.files.problems)
 
 
 def _trigger(draft: Draft, file: FileSight) -> None:
@@ -81,7 +81,7 @@ def _delete_if_done(draft: Draft, spec: JobSpec, file: TriggerFile) -> None:
 
 def _deletes(trigger: TriggerSpec, path: str) -> bool:
     is_file = trigger.type is TriggerType.FILE and trigger.delete_after
-    return is_file and fnmatchcase(basename(path), trigger.pattern)
+    return is_file and fnmatchcase(path.rpartition("/")[2], trigger.pattern)
 
 
 def _run_of(draft: Draft, file: TriggerFile) -> Run | None:
