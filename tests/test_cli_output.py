@@ -30,11 +30,13 @@ RUN = (
     "id job_id state trigger priority params scheduled_at queued_at started_at finished_at duration_seconds attempts "
     "exit_code signal reason detail result"
 )
-ATTEMPT = "number pid started_at finished_at exit_code signal reason detail cpu_seconds max_rss_mb"
+ATTEMPT = "number pid started_at finished_at exit_code signal reason detail cpu_seconds max_rss_mb result"
 ANSWER = "success message job_id run_id pid"
 WHY = "job_id can_start earliest_start gates"
 GATE = "gate open reason since until unblock"
 SLOTS = "job_id first_due_at last_due_at count outcome reason run_id"
+
+NOT_BUILT = {"KEY": "${secret:KEY}"}
 
 
 def keys(thing: dict[str, Any]) -> str:
@@ -180,27 +182,30 @@ def test_nothing_found_is_nothing_in_a_pipe_and_a_sentence_on_a_terminal(cli: Co
 def test_a_terminal_gets_a_table_without_the_columns_that_say_nothing(cli: CommandLine) -> None:
     cli.declare(
         web={"cmd": "true", "type": "continuous"},
-        longer_name={"cmd": "true", "depends_on": ["web"]},
+        longer_name={"cmd": "true", "env": NOT_BUILT},
     )
     assert cli.on_terminal("list").out == (
         "JOB          TYPE        STATUS   REASON\n"
         "web          continuous  pending  -\n"
-        "longer_name  manual      stopped  not built yet: depends_on\n"
+        "longer_name  manual      stopped  not built yet: env ${secret:…}\n"
     )
 
 
 def test_a_reason_that_does_not_fit_the_terminal_is_cut_short(cli: CommandLine) -> None:
-    cli.declare(job={"cmd": "true", "depends_on": ["job2"]}, job2={"cmd": "true"})
+    cli.declare(job={"cmd": "true", "env": NOT_BUILT}, job2={"cmd": "true"})
     lines = cli.on_terminal("list", columns=32).out.splitlines()
-    assert lines[1] == "job   stopped  not built yet: d…"
+    assert lines[1] == "job   stopped  not built yet: e…"
     assert max(map(len, lines)) == 32
     assert cli.on_terminal("list", columns=5).out.splitlines()[1] == "job   stopped  not built y…"
 
 
 def test_columns_that_can_be_spared_make_room_for_the_reason(cli: CommandLine) -> None:
-    cli.declare(job={"cmd": "true", "depends_on": ["job2"]}, job2={"cmd": "true"})
-    assert cli.on_terminal("list", columns=48).out.splitlines()[1] == "job   manual  stopped  not built yet: depends_on"
-    assert cli.on_terminal("list", columns=47).out.splitlines()[1] == "job   stopped  not built yet: depends_on"
+    cli.declare(job={"cmd": "true", "env": NOT_BUILT}, job2={"cmd": "true"})
+    assert (
+        cli.on_terminal("list", columns=53).out.splitlines()[1]
+        == "job   manual  stopped  not built yet: env ${secret:…}"
+    )
+    assert cli.on_terminal("list", columns=52).out.splitlines()[1] == "job   stopped  not built yet: env ${secret:…}"
     assert cli("list").out.startswith("job\tmanual\tstopped\t")
 
 
@@ -232,7 +237,7 @@ def test_why_says_what_holds_and_what_would_free_it(cli: CommandLine) -> None:
     cli.declare(
         asked={"cmd": "true"},
         wanted={"cmd": "true", "type": "continuous"},
-        held={"cmd": "true", "depends_on": ["asked"]},
+        held={"cmd": "true", "env": NOT_BUILT},
         due={"cmd": "true", "type": "scheduled", "schedule": "0 0 1 1 *", "timezone": "UTC"},
         off={"cmd": "true", "type": "scheduled", "schedule": "0 0 1 1 *", "enabled": False},
     )
@@ -241,8 +246,8 @@ def test_why_says_what_holds_and_what_would_free_it(cli: CommandLine) -> None:
     )
     assert cli("why", "wanted").out.startswith("wanted is pending; it can start now\n\n")
     assert cli("why", "held").out.startswith(
-        "held is stopped: not built yet: depends_on\n"
-        "to let it start: remove depends_on from held, then procclaw start held\n\n"
+        "held is stopped: not built yet: env ${secret:…}\n"
+        "to let it start: remove env ${secret:…} from held, then procclaw start held\n\n"
     )
     assert cli("why", "off").out.startswith(
         "off is disabled\nto let it start: procclaw start off, or enabled: true at "

@@ -40,7 +40,7 @@ def launch(job: JobSpec, run: Run | None = None, **config: Any) -> Launch:
         an_attempt(run, number=2),
         "/srv/home",
         LOGS,
-        {"PROCCLAW_RESULT_FILE": "/work/result.json"},
+        {"GIVEN": "yes"},
     )
 
 
@@ -160,6 +160,7 @@ def test_a_job_finds_out_about_its_run() -> None:
         "PROCCLAW_TRIGGER": "schedule",
         "PROCCLAW_SCHEDULED_AT": "2026-06-01T12:00:00Z",
         "PROCCLAW_HOME": "/srv/home",
+        "GIVEN": "yes",
     }
 
 

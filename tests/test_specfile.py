@@ -472,9 +472,7 @@ jobs:
   a:
     cmd: run ${secret:S}
     env: {T: "${secret:T}"}
-    depends_on: [b]
-    health_check: {type: tcp, port: 80}
-    priority: low
+    alerts: {channels: [x]}
   b:
     cmd: x
     health_check: {type: process, interval: 5}
@@ -487,34 +485,29 @@ jobs:
     params: {}
 """
     loaded = load(written(tmp_path, {"jobs.yaml": text}))
-    wanted = ["cmd ${secret:…}", "env ${secret:…}", "health_check", "depends_on", "priority"]
+    wanted = ["cmd ${secret:…}", "env ${secret:…}", "alerts"]
     assert loaded.document["jobs"]["a"]["not_built"] == wanted
     assert loaded.document["jobs"]["b"]["not_built"] == []
     assert loaded.warnings == (
         "jobs.yaml:3 jobs.a.cmd: ${secret:…} is not built yet, so this job is held",
         "jobs.yaml:4 jobs.a.env: ${secret:…} is not built yet, so this job is held",
-        "jobs.yaml:5 jobs.a.depends_on: is not built yet, so this job is held",
-        "jobs.yaml:6 jobs.a.health_check: is not built yet, so this job is held",
-        "jobs.yaml:7 jobs.a.priority: is not built yet, so this job is held",
+        "jobs.yaml:5 jobs.a.alerts: is not built yet, so this job is held",
     )
 
 
 def test_what_defaults_and_procclaw_yaml_use_of_it_is_only_listed(tmp_path: Path) -> None:
     config = """\
 defaults:
-  lock: {enabled: true}
   env: {T: "${secret:T}"}
 openclaw: {enabled: true}
-daemon: {max_parallel: none}
+alerts: {cooldown: 5}
 """
-    files = {"procclaw.yaml": config, "jobs.yaml": "jobs: {a: {cmd: x, env: {B: c}}}\nqueues: {q: {}}\n"}
+    files = {"procclaw.yaml": config, "jobs.yaml": "jobs: {a: {cmd: x, env: {B: c}}}\n"}
     loaded = load(written(tmp_path, files))
     assert loaded.document["jobs"]["a"]["not_built"] == []
     assert loaded.warnings == (
-        "procclaw.yaml:2 defaults.lock: is not built yet and has no effect",
-        "procclaw.yaml:3 defaults.env: ${secret:…} is not built yet and has no effect",
-        "procclaw.yaml:4 openclaw: is not built yet and has no effect",
-        "jobs.yaml:2 queues: is not built yet and has no effect",
+        "procclaw.yaml:2 defaults.env: ${secret:…} is not built yet and has no effect",
+        "procclaw.yaml:3 openclaw: is not built yet and has no effect",
     )
 
 

@@ -19,12 +19,19 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.errors import DiskFull, StoreError
+from procclaw.model.errors import Conflict, DiskFull, StoreError
+from procclaw.model.spec import OnFailure, Priority, WorkflowSpec, WorkflowType
 from procclaw.model.state import (
     ActiveRun,
+    Alert,
+    AlertKind,
+    AlertState,
     Attempt,
     Cursor,
+    DeadLettersPurged,
+    Details,
     Event,
+    Health,
     Hold,
     HoldKind,
     HoldLifted,
@@ -43,12 +50,21 @@ from procclaw.model.state import (
     Slots,
     SlotsWithdrawn,
     StopOrder,
+    TriggerFile,
+    TriggerFileGone,
+    Trouble,
+    TroubleOver,
+    Usage,
+    Watch,
+    WorkflowRun,
+    WorkflowState,
 )
 from procclaw.system.store import APPLICATION_ID, RESERVE_BYTES, SCHEMA_VERSION, Problems, Row, Store
 from tests.builders import (
     JOB,
     NOW,
     a_cursor,
+    a_dead_letter,
     a_hold,
     a_job,
     a_run,
@@ -130,10 +146,23 @@ FULL_ATTEMPT = an_attempt(FULL_RUN, job_pid=1001)._replace(
 )
 
 
+SINCE_VERSION_2 = FULL_RUN._replace(
+    priority=Priority.LOW,
+    params=(("A", "1"), ("B", "")),
+    boot_id="boot",
+    pulled=("db", "cache"),
+    request=7,
+    trigger_file="/spool/ü.csv",
+    workflow_run="bbbbbbbbbbbb",
+    step=2,
+)
+
+
 def test_a_run_comes_back_as_it_was_written(store: Store) -> None:
-    assert all(value is not None for name, value in FULL_RUN._asdict().items() if name != "finished_at")
-    store.record([FULL_RUN])
-    assert store.run(FULL_RUN.id) == FULL_RUN
+    full = SINCE_VERSION_2
+    assert all(value is not None for name, value in full._asdict().items() if name != "finished_at")
+    store.record([full])
+    assert store.run(full.id) == full
     bare = a_run("queued")
     store.record([bare])
     assert store.run(bare.id) == bare
@@ -141,10 +170,114 @@ def test_a_run_comes_back_as_it_was_written(store: Store) -> None:
 
 def test_an_attempt_comes_back_as_it_was_written(store: Store) -> None:
     unset = {"ended_at", "reason"}
-    assert all(value is not None for name, value in FULL_ATTEMPT._asdict().items() if name not in unset)
+    full = FULL_ATTEMPT._replace(result='{"a":1}')
+    assert all(value is not None for name, value in full._asdict().items() if name not in unset)
     bare = an_attempt(FULL_RUN, number=4, pid=None, start_ticks=None, started_at=None)
-    store.record([FULL_RUN, FULL_ATTEMPT, bare])
-    assert store.attempts(FULL_RUN.id) == (FULL_ATTEMPT, bare)
+    store.record([FULL_RUN, full, bare])
+    assert store.attempts(FULL_RUN.id) == (full, bare)
+
+
+A_WORKFLOW = WorkflowSpec(WorkflowType.CHORD, ("a", "b"), "c", OnFailure.RETRY, 2, 60.0, pass_results=False)
+A_WORKFLOW_RUN = WorkflowRun(
+    "wwwwwwwwwwww",
+    "nightly",
+    A_WORKFLOW,
+    RunState.RUNNING,
+    NOW,
+    "alice",
+    (1, 0, 2),
+    detail="1 of 3",
+    ending=Reason.CANCELLED,
+    deadline_at=later(60),
+    request=3,
+)
+
+
+def test_what_checks_and_measurements_found_goes_with_its_attempt(store: Store) -> None:
+    attempt = an_attempt(FULL_RUN)
+    health = Health(JOB, attempt.id, False, ago(5), ago(4), ago(3), 2, ago(2), "connection refused")
+    usage = Usage(JOB, attempt.id, NOW, 1.5, None, 12.25)
+    store.record([FULL_RUN, attempt, health, usage])
+    [active] = state_of(store).active
+    assert active.live is not None
+    assert (active.live.health, active.live.usage) == (health, usage)
+    store.record([attempt._replace(ended_at=NOW, reason=Reason.EXITED)])
+    store.record([an_attempt(FULL_RUN, number=9)])
+    [active] = state_of(store).active
+    assert active.live is not None
+    assert (active.live.health, active.live.usage) == (None, None)
+
+
+def test_alerts_wait_in_the_outbox_until_they_are_delivered(store: Store) -> None:
+    first = Alert("k1", JOB, AlertKind.FAILED, ago(60), "it failed", "run", next_try_at=NOW)
+    second = Alert("k2", JOB, AlertKind.MISSED, ago(30), "missed", state=AlertState.SUPPRESSED, done_at=ago(30))
+    store.record([first, second])
+    assert store.outbox(10) == (first,)
+    assert store.alerts() == (second, first)
+    assert store.last_told(ago(61)) == {(JOB, AlertKind.FAILED): ago(60)}
+    sent = first._replace(state=AlertState.SENT, tries=1, next_try_at=None, asked_at=ago(1), done_at=NOW, detail="")
+    store.record([sent])
+    assert store.outbox(10) == ()
+    assert store.alerts(JOB, 1) == (second,)
+
+
+def test_troubles_watches_and_trigger_files_stay_until_they_are_over_or_their_job_is_forgotten(store: Store) -> None:
+    trouble, watch = Trouble(JOB, AlertKind.UNHEALTHY, ago(5)), Watch(JOB, "every 60", ago(9))
+    file = TriggerFile(JOB, "/spool/a", "1:2:3", "rrrrrrrrrrrr", ago(1))
+    other = file._replace(path="/spool/b")
+    store.record([trouble, watch, file, other])
+    state = state_of(store)
+    assert (state.troubles, state.watch, state.triggered) == ((trouble,), watch, (file, other))
+    store.record([TroubleOver(JOB, AlertKind.UNHEALTHY), TriggerFileGone(JOB, "/spool/a")])
+    state = state_of(store)
+    assert (state.troubles, state.triggered) == ((), (other,))
+    store.record([JobForgotten(JOB)])
+    state = state_of(store)
+    assert (state.watch, state.triggered) == (None, ())
+
+
+def test_a_run_has_one_dead_letter_however_often_it_is_written(store: Store) -> None:
+    letter = a_dead_letter(over(FULL_RUN, "failed", Reason.RETRIES_USED_UP, exit_code=3, detail="exit code 3"))
+    store.record([letter])
+    store.record([letter])
+    [found] = store.dead_letters()
+    assert found == letter._replace(id=1)
+    store.record([found._replace(reinjected_run_id="rrrrrrrrrrrr")])
+    assert store.dead_letter(1) == found._replace(reinjected_run_id="rrrrrrrrrrrr")
+    asking = an_intent("purge", details=Details(dead_letters=(1, 9)))
+    store.add_intent(asking)
+    assert [letter.id for letter in state_of(store).dead_letters] == [1]
+    store.record([DeadLettersPurged((1,))])
+    assert store.dead_letters() == ()
+
+
+def test_a_workflow_run_comes_back_with_the_newest_run_of_each_step(store: Store) -> None:
+    old = a_run("failed", job_id="a", occasion="w:0:1", workflow_run=A_WORKFLOW_RUN.id, step=0)
+    new = a_run("queued", job_id="a", occasion="w:0:2", workflow_run=A_WORKFLOW_RUN.id, step=0)
+    store.record([A_WORKFLOW_RUN, old, new])
+    [state] = store.workflow_states()
+    assert state == WorkflowState(A_WORKFLOW_RUN, (new, None, None))
+    assert store.workflow_steps(A_WORKFLOW_RUN.id) == (old, new)
+    over = A_WORKFLOW_RUN._replace(state=RunState.FAILED, finished_at=NOW, reason=Reason.STEP_FAILED)
+    store.record([over])
+    assert store.workflow_states() == ()
+    assert [each.run for each in store.workflow_states([over.id])] == [over]
+    assert store.workflow_runs("nightly") == (over,)
+
+
+def test_one_key_is_one_request_for_a_day(store: Store) -> None:
+    asked = an_intent("trigger", key="k", details=Details(params=(("A", "1"),), has_payload=True))
+    first = store.add_intent(asked, b"{}")
+    assert store.add_intent(asked._replace(requested_at=later(60)), b"{}") == first
+    assert store.payload(first) == b"{}"
+    for other, payload in (
+        (asked, b"[]"),
+        (asked._replace(job_id="other"), b"{}"),
+        (asked._replace(details=Details(has_payload=True)), b"{}"),
+    ):
+        with pytest.raises(Conflict, match='the key "k" was used for another request, at 12:00:00Z'):
+            store.add_intent(other, payload)
+    assert store.add_intent(asked._replace(requested_at=later(86_401)), b"[]") != first
 
 
 @pytest.mark.parametrize(
@@ -163,6 +296,11 @@ def test_a_row_of_the_ledger_comes_back_as_it_was_written(store: Store, row: Slo
     "intent",
     [
         an_intent("start"),
+        an_intent(
+            "run",
+            details=Details((("A", "ü"),), later(60), later(90), True, (1, 2), A_WORKFLOW, "nightly", "wwwwwwwwwwww"),
+            key="key",
+        ),
         accepted("stop", force=True, run_id="x", message="half way"),
         done(an_intent("restart"), "started (pid 1)"),
     ],
@@ -808,9 +946,17 @@ def write_sample(path: str) -> None:
     store.close()
 
 
-def schema_of(path: Path) -> list[tuple[str, ...]]:
+def schema_of(path: Path) -> dict[str, set[str]]:
+    """The columns of each table and index. An old table keeps those that nobody uses any more."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        return connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY type, name").fetchall()
+        named = connection.execute("SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'").fetchall()
+        return {
+            name: {row[1 if kind == "table" else 2] for row in connection.execute(f"PRAGMA {kind}_info({name})")}
+            for kind, name in named
+        }
+
+
+OUT_OF_USE = {"runs": {"waiting_since"}}
 
 
 def test_a_database_of_schema_version_1_opens_and_means_the_same(tmp_path: Path) -> None:
@@ -845,7 +991,7 @@ def test_an_old_database_has_the_schema_of_a_new_one_once_it_is_open(tmp_path: P
     shutil.copy(V1, old)
     for path in (old, new):
         Store(str(path)).close()
-    assert schema_of(old) == schema_of(new)
+    assert {name: columns - OUT_OF_USE.get(name, set()) for name, columns in schema_of(old).items()} == schema_of(new)
     with contextlib.closing(sqlite3.connect(old)) as connection:
         assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)

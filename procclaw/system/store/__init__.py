@@ -756,7 +756,8 @@ class Store:
             )
             self._db.execute(
                 "DELETE FROM intents WHERE id IN (SELECT id FROM intents WHERE resolved_at < ? "
-                "AND requested_at < ? AND id NOT IN (SELECT request FROM runs WHERE request IS NOT NULL) LIMIT ?)",
+                "AND (key IS NULL OR requested_at < ?) "
+                "AND id NOT IN (SELECT request FROM runs WHERE request IS NOT NULL) LIMIT ?)",
                 (oldest, keys_until, limit),
             )
             self._db.execute(

@@ -37,6 +37,10 @@ def _from_1(db: sqlite3.Connection) -> None:
         "intents ADD COLUMN details TEXT NOT NULL DEFAULT '{}'",
     ):
         db.execute(f"ALTER TABLE {addition}")
+    db.execute(
+        "UPDATE runs SET closed = json_array(json_array('max_instances', waiting_since), "
+        "json_array('place', waiting_since)) WHERE waiting_since IS NOT NULL"
+    )
     present = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
     for statement in SCHEMA.split(";\n"):
         name = statement.split()[2] if statement.split()[:1] == ["CREATE"] else ""
