@@ -138,6 +138,15 @@ class Controller:
         """Jobs about which something has come in, such as what a check found, that no cycle has taken into account."""
         return self._observer.news()
 
+    def wait_for_news(self, seconds: float) -> bool:
+        """Wait for the checks under way, at most so long; whether anything has come in."""
+        self._world.probes.wait(seconds)
+        return bool(self.news())
+
+    def close(self) -> None:
+        """End what goes on beside the cycles. Nothing of it is lost that the next controller does not begin anew."""
+        self._world.probes.close()
+
     def cycle(self, jobs: frozenset[str] | None = None, *, judges_slots: bool = True) -> Cycle:
         """Observe, plan and act once, for these jobs (None: all) and those that a change of theirs concerns.
 
@@ -479,6 +488,13 @@ class Controller:
 
     # --- upkeep ---
 
+    def _tidy_work(self) -> None:
+        """Remove the directories of attempts that are over: of one that was huge, or whose end a crash cut short."""
+        live = {attempt.id for attempt in self._store.live_attempts()}
+        for attempt_id in self._world.work.attempts():
+            if attempt_id not in live:
+                self._world.work.remove(attempt_id)
+
     def maintain(self, spec: Spec, now: datetime) -> None:
         """What is due now and then, beside the cycle: logs of running jobs, retention, the reserve."""
         for attempt in self._store.live_attempts():
@@ -487,6 +503,7 @@ class Controller:
                 self._rotate(job, attempt, is_in_use=True)
             if attempt.number > KEPT_ATTEMPTS:
                 self._store.thin_attempts(attempt.run_id, KEPT_ATTEMPTS)
+        self._tidy_work()
         history = spec.config.history
         self._store.purge(history.keep_runs, after(now, -history.keep_days * 86400), now, PURGE_AT_ONCE)
         self._store.keep_reserve()

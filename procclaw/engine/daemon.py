@@ -86,6 +86,7 @@ class Daemon:
         try:
             return self._loop(controller, processes, watcher)
         finally:
+            controller.close()
             watcher.close()
             signals.close()
             self._remove_pid()
@@ -271,6 +272,8 @@ class Daemon:
             self._log.line("warning", "the program file changed and does not work, staying", path=self._program[-1])
             return
         self._log.line("info", "the program file changed, becoming the new version", path=self._program[-1])
+        # The commands of checks that are under way must not outlive us.
+        self._home.controller().close()
         processes.reexec(
             [*self._program, "--home", self._home.paths.home, "daemon", "start", "--foreground", "--keep-holds"]
         )

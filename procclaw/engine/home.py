@@ -42,6 +42,9 @@ class Home:
         self.close()
 
     def close(self) -> None:
+        if self._controller is not None:
+            self._controller.close()
+            self._controller = None
         if self._store is not None:
             self._store.close()
             self._store = None

@@ -48,6 +48,9 @@ SOON_SECONDS = 0.2
 LOOK_SECONDS = 60.0
 """A pass from cron must not wait for ever for a daemon that hangs: there would be one more of them every minute."""
 
+LONGEST_CHECK_SECONDS = 20.0
+"""A pass waits this long for the health checks it has begun; what takes longer is begun anew by the next."""
+
 CYCLES_AT_ONCE = 20
 """A pass repeats while it has something to do at once; a job that exits at once must not keep it for ever."""
 
@@ -363,6 +366,8 @@ class Operations:
                 if seconds >= SOON_SECONDS:
                     break
                 self._clock.sleep(max(0.0, seconds))
+                cycle = controller.cycle()
+            if controller.wait_for_news(LONGEST_CHECK_SECONDS):
                 cycle = controller.cycle()
             if cycle.spec is not None:
                 controller.maintain(cycle.spec, cycle.now)

@@ -102,6 +102,12 @@ class Probes(Protocol):
     def results(self) -> tuple[ProbeResult, ...]:
         """What has come of checks since the last question."""
 
+    def wait(self, seconds: float) -> None:
+        """Wait until no check is under way, at most so long."""
+
+    def close(self) -> None:
+        """End what is under way; nothing more comes of it."""
+
 
 class Notifier(Protocol):
     """Telling people, which may take its time as well."""

@@ -71,8 +71,8 @@ def _is_checked(check: Document) -> bool:
     return check.get("type", "process") not in ("process", "none")
 
 
-def _can_trigger(trigger: Any) -> bool:
-    return any(each.get("enabled", True) for each in listed(trigger))
+def _is_guarded_by_secret(trigger: Any) -> bool:
+    return any(each.get("enabled", True) and _uses("secret")(each) for each in listed(trigger))
 
 
 def _is_limited(resources: Document) -> bool:
@@ -88,6 +88,7 @@ def _alerts(alerts: Document) -> bool:
 UNBUILT = (
     Unbuilt("job", ("cmd",), "${secret:…}", _uses("secret")),
     Unbuilt("job", ("env",), "${secret:…}", _uses("secret")),
+    Unbuilt("job", ("trigger",), "${secret:…}", _is_guarded_by_secret),
     Unbuilt("job", ("health_check",), "", _is_checked),
     Unbuilt("job", ("resources",), "", _is_limited),
     Unbuilt("job", ("alerts",), "", _alerts),

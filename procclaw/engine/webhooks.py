@@ -1,0 +1,71 @@
+"""Webhooks: who may trigger a job from outside, and with what.
+
+A trigger with a token or a key of its own is judged by that alone, whatever else guards the API; a request that satisfies
+one of a job's triggers is admitted. Comparisons take the same time however much of a guess is right.
+"""
+
+import hashlib
+import hmac
+import json
+from enum import StrEnum
+
+from procclaw.model.errors import NotFound, UsageError
+from procclaw.model.spec import JobSpec, TriggerSpec, TriggerType
+
+MOST_PAYLOAD_BYTES = 1 << 20
+_ALGORITHM = "sha256="
+
+
+class Verdict(StrEnum):
+    ADMITTED = "admitted"
+    DENIED = "denied"
+    UNGUARDED = "unguarded"
+    """The job's triggers have neither token nor key: whoever may use the API may trigger it."""
+
+
+def judged(spec: JobSpec, body: bytes, bearer: str | None, signature: str | None) -> Verdict:
+    """Whether a request may trigger the job; `signature` is that of X-Hub-Signature-256.
+
+    Raises NotFound for a job that no webhook triggers.
+    """
+    triggers = [trigger for trigger in spec.triggers if trigger.type is TriggerType.WEBHOOK]
+    if not triggers:
+        raise NotFound(f'no webhook triggers "{spec.id}"')
+    guarded = [trigger for trigger in triggers if trigger.auth_token is not None or trigger.hmac_secret is not None]
+    if not guarded:
+        return Verdict.UNGUARDED
+    # All of them, so that the time taken tells nothing.
+    verdicts = [_satisfies(trigger, body, bearer, signature) for trigger in guarded]
+    return Verdict.ADMITTED if any(verdicts) else Verdict.DENIED
+
+
+def _satisfies(trigger: TriggerSpec, body: bytes, bearer: str | None, signature: str | None) -> bool:
+    """Bearer token or signature; where a trigger has both, either will do."""
+    has_token = _is_same(bearer, trigger.auth_token)
+    return _is_signed(body, signature, trigger.hmac_secret) or has_token
+
+
+def _is_same(given: str | None, wanted: str | None) -> bool:
+    if given is None or wanted is None:
+        return False
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), wanted.encode())
+
+
+def _is_signed(body: bytes, signature: str | None, key: str | None) -> bool:
+    if signature is None or key is None:
+        return False
+    wanted = _ALGORITHM + hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(signature.strip().lower().encode("utf-8", "surrogateescape"), wanted.encode())
+
+
+def checked_payload(body: bytes) -> bytes | None:
+    """The payload as a job will find it; None for an empty body. Raises UsageError for what is not JSON or too large."""
+    if not body.strip():
+        return None
+    if len(body) > MOST_PAYLOAD_BYTES:
+        raise UsageError(f"the payload has {len(body)} bytes; {MOST_PAYLOAD_BYTES} are allowed")
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the payload is not JSON: {error}") from error
+    return body
