@@ -1,7 +1,7 @@
 """Webhooks: who may trigger a job from outside, and with what.
 
-A trigger with a token or a key of its own is judged by that alone, whatever else guards the API; a request that satisfies
-one of a job's triggers is admitted. Comparisons take the same time however much of a guess is right.
+A trigger with a token or a key of its own is judged by that alone, whatever else guards the API; a request that
+satisfies one of a job's triggers is admitted. Comparisons take the same time however much of a guess is right.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ def _is_signed(body: bytes, signature: str | None, key: str | None) -> bool:
 
 
 def checked_payload(body: bytes) -> bytes | None:
-    """The payload as a job will find it; None for an empty body. Raises UsageError for what is not JSON or too large."""
+    """The payload as a job will find it; None for an empty body. Raises UsageError for what is no JSON or too large."""
     if not body.strip():
         return None
     if len(body) > MOST_PAYLOAD_BYTES:
