@@ -5,6 +5,7 @@ the next run, in the order of priority and age, finds them taken. `why` and `lis
 recorded.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
@@ -36,6 +37,8 @@ class Board:
         self._parallel: list[Run] = []
         self._lock_holders: dict[str, Run] = {}
         self._given: dict[str, Run] = {}
+        self._begun: set[str] = set()
+        self._waiting: dict[str, list[Run]] | None = None
         for job in jobs.values():
             for active in job.active:
                 if active.live is not None:
@@ -51,6 +54,7 @@ class Board:
 
     def begin(self, run: Run) -> None:
         """The run gets a process: it takes its places, and the lock that was free."""
+        self._begun.add(run.id)
         self._take_places(run)
         self.give_lock(run)
 
@@ -84,16 +88,23 @@ class Board:
 
     def ahead(self, run: Run) -> list[Run]:
         """The runs of its queue that wait and go before it."""
-        queue = _queue_of(self.spec, run)
-        waiting = (
-            active.run
-            for job in self._jobs.values()
-            for active in job.active
-            if active.live is None and active.run.id != run.id and _queue_of(self.spec, active.run) == queue
-        )
-        mine = order_of(run)
-        ready = (other for other in waiting if not other.is_ahead(self.now) and other.not_before_at <= self.now)
-        return sorted((other for other in ready if order_of(other) < mine), key=order_of)
+        line = self._lines().get(_queue_of(self.spec, run) or "", [])
+        return [
+            other for other in line[: bisect_left(line, order_of(run), key=order_of)] if other.id not in self._begun
+        ]
+
+    def _lines(self) -> dict[str, list[Run]]:
+        """By queue, the runs that wait, in their order; made when somebody asks, which costs as much as they are."""
+        if self._waiting is None:
+            self._waiting = {}
+            for job in self._jobs.values():
+                for active in job.active:
+                    queue = _queue_of(self.spec, active.run)
+                    if active.live is None and queue is not None and active.run.not_before_at <= self.now:
+                        self._waiting.setdefault(queue, []).append(active.run)
+            for line in self._waiting.values():
+                line.sort(key=order_of)
+        return self._waiting
 
     # --- locks ---
 

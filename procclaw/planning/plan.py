@@ -173,10 +173,11 @@ def _answer_hold(draft: Draft, intent: Intent, of_jobs: Plan) -> Intent:
         return draft.refused(intent, "cannot stop everything: released meanwhile")
     over = {write.id for write in of_jobs.writes if isinstance(write, Run) and not write.is_active}
     jobs = sorted(draft.state.jobs.values(), key=lambda job: job.id)
-    left = [active for job in jobs for active in job.active if active.run.id not in over]
+    active = [each for job in jobs for each in job.active if not each.run.is_ahead(draft.now)]
+    left = [each for each in active if each.run.id not in over]
     if not left:
         return draft.done(intent, "nothing is left running")
-    stuck = [active.live for active in left if active.live and is_unkillable(active.live.attempt.stop, draft.now)]
+    stuck = [each.live for each in left if each.live and is_unkillable(each.live.attempt.stop, draft.now)]
     if stuck:
         what = "; ".join(f"{live.attempt.job_id}: {names(live.members or ())}" for live in stuck)
         return draft.refused(intent, f"cannot stop everything: killed, but still there: {what}")
@@ -212,7 +213,7 @@ def _why_unwanted(draft: Draft, going: Going) -> Reason | None:
     if spec is None:
         return Reason.REMOVED
     if draft.state.home_holds:
-        return Reason.HOME_STOPPED
+        return None if going.run.is_ahead(draft.now) else Reason.HOME_STOPPED
     if going.run.trigger is not Trigger.CONTINUOUS:
         return None
     if spec.type is not JobType.CONTINUOUS:
@@ -283,7 +284,7 @@ def _supersede_retrying(draft: Draft) -> bool:
 
 
 def _end_oldest(draft: Draft, spec: JobSpec) -> None:
-    wanted = [going for going in draft.going if going.is_wanted]
+    wanted = [going for going in draft.going if going.is_wanted and not going.run.is_ahead(draft.now)]
     for going in wanted[: max(0, len(wanted) - spec.concurrency.max_instances + 1)]:
         draft.end(going, Reason.OVERLAP)
 
@@ -476,8 +477,9 @@ def _start(draft: Draft, going: Going, spec: JobSpec) -> None:
 
 
 def _forget_removed(draft: Draft) -> None:
-    cursor = draft.job.cursor
-    is_remembered = (cursor is not None and cursor.schedule_key != NO_SCHEDULE) or bool(draft.holds)
+    job, cursor = draft.job, draft.job.cursor
+    has_schedule = cursor is not None and cursor.schedule_key != NO_SCHEDULE
+    is_remembered = has_schedule or bool(draft.holds or job.troubles or job.watch or job.triggered)
     if draft.spec is None and is_remembered and not draft.active_count():
         draft.writes.extend(slots.rows_of_removed(draft.job, draft.now))
         draft.writes.append(JobForgotten(draft.job.id))
