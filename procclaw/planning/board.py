@@ -89,9 +89,8 @@ class Board:
     def ahead(self, run: Run) -> list[Run]:
         """The runs of its queue that wait and go before it."""
         line = self._lines().get(_queue_of(self.spec, run) or "", [])
-        return [
-            other for other in line[: bisect_left(line, order_of(run), key=order_of)] if other.id not in self._begun
-        ]
+        before = line[: bisect_left(line, order_of(run), key=order_of)]
+        return [other for other in before if other.id not in self._begun]
 
     def _lines(self) -> dict[str, list[Run]]:
         """By queue, the runs that wait, in their order; made when somebody asks, which costs as much as they are."""
