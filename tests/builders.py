@@ -70,6 +70,7 @@ from procclaw.model.state import (
     Usage,
     Watch,
     WorkflowRun,
+    WorkflowState,
 )
 from procclaw.planning.actions import Plan, Relaunch, Signal, Start, Wait, Write
 from procclaw.planning.board import Board
@@ -468,15 +469,40 @@ def _launched(attempt: Attempt, now: datetime) -> Attempt:
 
 def recorded(state: State, writes: Iterable[Write], ledger: list[Slots] | None = None) -> State:
     """The state once these rows are written."""
+    writes = tuple(writes)
+    for write in writes:
+        if isinstance(write, WorkflowRun):
+            state = _with_workflow(state, write)
     for write in writes:
         if isinstance(write, DeadLettersPurged | WorkflowRun):
             continue
+        if isinstance(write, Run) and write.workflow_run is not None:
+            state = _with_step(state, write)
         if write.job_id == HOME:
             state = _recorded_of_home(state, write)
             continue
         job = state.jobs[write.job_id]
         state = _with_job(state, _recorded_of_job(job, write, ledger if ledger is not None else []))
     return state
+
+
+def _with_workflow(state: State, run: WorkflowRun) -> State:
+    known = {each.run.id: each for each in state.workflows}
+    steps = known[run.id].steps if run.id in known else (None,) * len(run.spec.steps)
+    known[run.id] = WorkflowState(run, steps)
+    return state._replace(workflows=tuple(each for each in known.values() if each.run.is_active))
+
+
+def _with_step(state: State, run: Run) -> State:
+    return state._replace(workflows=tuple(_with_newest(each, run) for each in state.workflows))
+
+
+def _with_newest(workflow: WorkflowState, run: Run) -> WorkflowState:
+    """A step's newest run is the one of its latest try; an earlier one is over and is not written again."""
+    if run.workflow_run != workflow.run.id:
+        return workflow
+    steps = (run if step == run.step else each for step, each in enumerate(workflow.steps))
+    return workflow._replace(steps=tuple(steps))
 
 
 def _recorded_of_home(state: State, write: Write) -> State:

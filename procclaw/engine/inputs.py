@@ -56,9 +56,10 @@ class Inputs:
             files[PAYLOAD_FILE] = payload
         variables = {f"PROCCLAW_PARAM_{name}": value for name, value in run.params}
         before = self._steps_before(run)
-        if before:
+        if before is not None:
             files[INPUT_FILE] = json.dumps({"workflow_run": run.workflow_run, "steps": before}, indent=1).encode()
-            variables |= _of_previous(before[-1])
+            if before and run.step == before[-1]["step"] + 1:  # else the one right before it never got a run
+                variables |= _of_previous(before[-1])
         folder = self._work.make(attempt.id, spec.user, files)
         variables["PROCCLAW_RESULT_FILE"] = os.path.join(folder, RESULT_FILE)
         if PAYLOAD_FILE in files:
@@ -71,15 +72,19 @@ class Inputs:
 
     # --- earlier steps ---
 
-    def _steps_before(self, run: Run) -> list[dict[str, Any]]:
-        """What the steps left whose results this one may use, in their order."""
+    def _steps_before(self, run: Run) -> list[dict[str, Any]] | None:
+        """What the steps left whose results this one may use, in their order; None: it is not one that follows others.
+
+        Of a chord without any it is none, and the callback finds that as it would find some.
+        """
         workflow = None if run.workflow_run is None else self._store.workflow_run(run.workflow_run)
         if workflow is None or run.step is None or not workflow.spec.pass_results:
-            return []
-        newest: dict[int, Run] = {
-            step.step: step for step in self._store.workflow_steps(workflow.id) if step.step is not None
-        }
-        return [self._left_by(newest[step]) for step in _before(workflow, run.step) if step in newest]
+            return None
+        before = _before(workflow, run.step)
+        if before is None:
+            return None
+        newest = {step.step: step for step in self._store.workflow_steps(workflow.id) if step.step is not None}
+        return [self._left_by(newest[step]) for step in before if step in newest]
 
     def _left_by(self, run: Run) -> dict[str, Any]:
         attempts = self._store.attempts(run.id)
@@ -102,12 +107,12 @@ class Inputs:
         return text[-STDOUT_CHARACTERS:].replace("\0", "")
 
 
-def _before(workflow: WorkflowRun, step: int) -> range:
+def _before(workflow: WorkflowRun, step: int) -> range | None:
     """The steps whose results a step may use: of a chain all before it, of a chord's callback all others."""
-    if workflow.spec.type is WorkflowType.CHAIN:
+    is_callback = step == len(workflow.spec.jobs)
+    if is_callback or (workflow.spec.type is WorkflowType.CHAIN and step > 0):
         return range(step)
-    is_callback = workflow.spec.type is WorkflowType.CHORD and step == len(workflow.spec.jobs)
-    return range(step) if is_callback else range(0)
+    return None
 
 
 def _of_previous(left: Mapping[str, Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from procclaw.model.state import (
     WORKFLOWS,
     ActiveRun,
     Attempt,
+    Intent,
     JobState,
     Lack,
     LockSight,
@@ -84,23 +85,32 @@ class Observer:
             self._neighbourhoods = (spec.hash, Neighbourhoods(spec))
         near = self._neighbourhoods[1]
         steps = {job_id for workflow in workflows for job_id in workflow.run.spec.steps}
-        steps |= {job_id for order in self._ordered(jobs) for job_id in order}
-        if WORKFLOWS in jobs or jobs & steps:
-            jobs = jobs | steps | {WORKFLOWS}
-        acts = near.around(jobs) if all_around else near.needs(jobs)
+        around = near.around if all_around else near.needs
+        acts = around(jobs)
+        if WORKFLOWS in jobs or not acts.isdisjoint(steps):
+            # Whoever sees a step end must see what follows: nothing else would tell the workflow.
+            asked_for = (intent.details.workflow for intent in self._asked_of_workflows())
+            steps |= {job_id for workflow in asked_for if workflow is not None for job_id in workflow.steps}
+            acts = around(jobs | steps | {WORKFLOWS})
         return Scope(acts, near.around(acts) | {HOME, WORKFLOWS})
-
-    def _ordered(self, jobs: frozenset[str]) -> list[tuple[str, ...]]:
-        """The steps of workflows that are asked for and have not begun."""
-        if WORKFLOWS not in jobs:
-            return []
-        intents = self._store.job_states([WORKFLOWS])[WORKFLOWS].intents
-        return [intent.details.workflow.steps for intent in intents if intent.details.workflow is not None]
 
     def workflows(self) -> tuple[WorkflowState, ...]:
         """Those that are not over, and those about which somebody asks."""
-        intents = self._store.job_states([WORKFLOWS])[WORKFLOWS].intents
-        return self._store.workflow_states([intent.details.workflow_run for intent in intents])
+        return self._store.workflow_states([intent.details.workflow_run for intent in self._asked_of_workflows()])
+
+    def _asked_of_workflows(self) -> tuple[Intent, ...]:
+        # Nearly always none, and to learn that costs next to nothing.
+        if WORKFLOWS not in self._store.jobs_with_intents():
+            return ()
+        return self._store.job_states([WORKFLOWS])[WORKFLOWS].intents
+
+    def _with_asked(
+        self, workflows: tuple[WorkflowState, ...], jobs: Mapping[str, JobState]
+    ) -> tuple[WorkflowState, ...]:
+        """Those, and the ones that a request names which has come in since they were read."""
+        intents = jobs[WORKFLOWS].intents if WORKFLOWS in jobs else ()
+        named = {intent.details.workflow_run for intent in intents} - {""}
+        return workflows if named <= {each.run.id for each in workflows} else self._store.workflow_states(named)
 
     # --- one look ---
 
@@ -127,6 +137,7 @@ class Observer:
         if takes_locks:
             jobs = self._with_locks(jobs, specs, now)
         jobs = self._with_files(jobs, specs)
+        workflows = self._with_asked(workflows, jobs)
         home = jobs.get(HOME)
         last_told = self._store.last_told(after(now, -LONGEST_COOLDOWN_SECONDS))
         state = State(boot_id, jobs, home.holds if home else (), lack, restored_until, workflows, last_told)

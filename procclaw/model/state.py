@@ -517,7 +517,9 @@ class WorkflowRun(NamedTuple):
     queued_at: datetime
     by: str
     tries: tuple[int, ...]
-    """By step, how many runs it has been given."""
+    """By step, the number of its run that counts, from 1; 0: its turn has not come. Where no run bears that number the
+    step is owed one.
+    """
     finished_at: datetime | None = None
     reason: Reason | None = None
     detail: str = ""

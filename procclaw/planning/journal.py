@@ -8,7 +8,8 @@ from datetime import datetime
 
 from procclaw.model.clock import iso
 from procclaw.model.state import (
-    HOME,
+    NO_JOBS,
+    WORKFLOWS,
     Attempt,
     Event,
     Hold,
@@ -19,6 +20,7 @@ from procclaw.model.state import (
     SlotOutcome,
     Slots,
     SlotsWithdrawn,
+    WorkflowRun,
 )
 from procclaw.planning.actions import Write
 
@@ -27,13 +29,13 @@ Fields = dict[str, object]
 
 def events(writes: Iterable[Write], now: datetime) -> tuple[Event, ...]:
     # An attempt ends before its run does, whatever the order in which they are written.
-    told = (_tell(write) for write in sorted(writes, key=lambda write: not isinstance(write, Attempt)))
+    told = (_tell(write, now) for write in sorted(writes, key=lambda write: not isinstance(write, Attempt)))
     return tuple(_event(now, *each) for each in told if each is not None)
 
 
 def _event(now: datetime, kind: str, job_id: str, fields: Fields) -> Event:
     pairs = ((name, _text(value)) for name, value in fields.items() if value is not None and value != "")
-    return Event(now, kind, None if job_id == HOME else job_id, tuple(pairs))
+    return Event(now, kind, None if job_id in NO_JOBS else job_id, tuple(pairs))
 
 
 def _text(value: object) -> str:
@@ -45,7 +47,7 @@ def attempt_started(attempt: Attempt, now: datetime) -> Event:
     return _event(now, "attempt started", attempt.job_id, fields)
 
 
-def _tell(write: Write) -> tuple[str, str, Fields] | None:
+def _tell(write: Write, now: datetime) -> tuple[str, str, Fields] | None:
     match write:
         case Attempt() if write.ended_at is not None:
             return "attempt ended", write.job_id, _of_ended(write)
@@ -54,6 +56,12 @@ def _tell(write: Write) -> tuple[str, str, Fields] | None:
         case Run() if write.finished_at is not None:
             fields: Fields = {"run": write.id, "state": write.state, "code": write.exit_code, "reason": write.reason}
             return "run finished", write.job_id, fields | {"attempts": write.attempts, "detail": write.detail}
+        case WorkflowRun() if write.finished_at is not None:
+            fields = {"workflow": write.name or write.spec.type, "run": write.id, "state": write.state}
+            return "workflow finished", WORKFLOWS, fields | {"reason": write.reason, "detail": write.detail}
+        case WorkflowRun() if write.queued_at == now:
+            fields = {"workflow": write.name or write.spec.type, "run": write.id, "by": write.by}
+            return "workflow started", WORKFLOWS, fields
         case Slots() if write.outcome is not SlotOutcome.RAN:
             fields = {"first": write.first_due_at, "last": write.last_due_at, "slots": write.total}
             return f"slot {write.outcome}", write.job_id, fields | {"reason": write.reason}

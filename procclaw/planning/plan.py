@@ -25,6 +25,7 @@ from procclaw.model.spec import CatchUpPolicy, JobSpec, JobType, Overlap, Spec
 from procclaw.model.state import (
     HOME,
     NO_JOBS,
+    WORKFLOWS,
     HoldKind,
     Intent,
     IntentKind,
@@ -59,6 +60,7 @@ from procclaw.planning.gates import (
 )
 from procclaw.planning.outcome import delay_seconds, gave_up
 from procclaw.planning.timetable import NO_SCHEDULE
+from procclaw.planning.workflows import Workflows, are_concerned
 
 LOOK_FOR_LOCK_SECONDS = 1.0
 """How often to try a lock that somebody outside this home may have."""
@@ -94,19 +96,32 @@ def plans(
         for job_id in sorted(state.jobs)
         if job_id not in NO_JOBS and (acts_on is None or job_id in acts_on)
     }
-    _plan_jobs(spec, state, drafts, judges_slots=judges_slots, sees_locks=sees_locks)
+    workflows = Workflows(spec, state, drafts, now) if are_concerned(state, acts_on) else None
+    _plan_jobs(spec, state, drafts, workflows, judges_slots=judges_slots, sees_locks=sees_locks)
     found = {job_id: draft.result() for job_id, draft in drafts.items()}
+    if workflows is not None:
+        found[WORKFLOWS] = workflows.result()
     if home.intents:
         _answer_home(home, merged(found.values()))
         found[HOME] = home.result()
     return found
 
 
-def _plan_jobs(spec: Spec, state: State, drafts: Mapping[str, Draft], *, judges_slots: bool, sees_locks: bool) -> None:
+def _plan_jobs(
+    spec: Spec,
+    state: State,
+    drafts: Mapping[str, Draft],
+    workflows: Workflows | None,
+    *,
+    judges_slots: bool,
+    sees_locks: bool,
+) -> None:
     each = drafts.values()
     for draft in each:
         attempts.settle(draft)
         requests.take(draft)
+    if workflows is not None:
+        workflows.advance()
     needed = _needed_by_the_living(drafts) if state.home_holds else frozenset()
     for draft in each:
         _end_unwanted(draft, is_needed=draft.job.id in needed)
@@ -120,6 +135,8 @@ def _plan_jobs(spec: Spec, state: State, drafts: Mapping[str, Draft], *, judges_
         requests.answer(draft)
         if judges_slots:
             _forget_removed(draft)
+    if workflows is not None:
+        workflows.look_back()
 
 
 def plan_home(state: State, now: datetime, *, is_quiet: bool = True) -> Plan:

@@ -5,7 +5,7 @@ from typing import assert_never
 
 from procclaw.model.clock import iso
 from procclaw.model.spec import Spec, changed_fields
-from procclaw.model.state import Attempt, Reason, Run, RunState, Slots
+from procclaw.model.state import Attempt, Reason, Run, RunState, Slots, WorkflowRun
 from procclaw.planning.actions import Check, DeleteFile, Effect, Plan, Relaunch, Signal, Start, Wait, Write
 from procclaw.planning.views import View, moment
 
@@ -50,6 +50,10 @@ def _of_write(write: Write) -> View | None:
             return {"job_id": write.job_id, "action": f"finish run as {write.state}", "because": _words(write.reason)}
         case Run() if write.state is RunState.RETRYING:
             return {"job_id": write.job_id, "action": "retry", "because": f"at {iso(write.not_before_at)}"}
+        case WorkflowRun() if write.finished_at is not None:
+            action = f"finish workflow run {write.id} as {write.state}"
+            because = write.detail or _words(write.reason)
+            return {"job_id": write.name or str(write.spec.type), "action": action, "because": because}
         case Slots():
             why = f": {_words(write.reason)}" if write.reason else ""
             because = f"{write.total} due from {iso(write.first_due_at)}{why}"
