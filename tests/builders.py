@@ -50,6 +50,7 @@ from procclaw.model.state import (
     JobForgotten,
     JobState,
     Observed,
+    ProbeResult,
     Process,
     Reason,
     RecordPhase,
@@ -72,7 +73,7 @@ from procclaw.model.state import (
     WorkflowRun,
     WorkflowState,
 )
-from procclaw.planning.actions import Plan, Relaunch, Signal, Start, Wait, Write
+from procclaw.planning.actions import Check, Plan, Relaunch, Signal, Start, Wait, Write
 from procclaw.planning.board import Board
 from procclaw.planning.plan import plan
 from procclaw.planning.timetable import schedule_key
@@ -110,6 +111,12 @@ _PARTS: Mapping[str, tuple[str, str]] = {
     "max_instances": ("concurrency", "max_instances"),
     "queue_excess": ("concurrency", "queue_excess"),
     "queue_timeout": ("concurrency", "queue_timeout_seconds"),
+    "check": ("health_check", "type"),
+    "interval": ("health_check", "interval_seconds"),
+    "check_timeout": ("health_check", "timeout_seconds"),
+    "start_period": ("health_check", "start_period_seconds"),
+    "failures": ("health_check", "failures"),
+    "on_unhealthy": ("health_check", "on_unhealthy"),
 }
 _PLAIN = {"timeout": "timeout_seconds", "jitter": "jitter_seconds"}
 _WORDS: Mapping[str, Any] = {
@@ -118,6 +125,8 @@ _WORDS: Mapping[str, Any] = {
     "restart": Restart,
     "catch_up": CatchUpPolicy,
     "leftovers": Leftovers,
+    "check": CheckType,
+    "on_unhealthy": OnUnhealthy,
 }
 
 
@@ -308,6 +317,19 @@ def seen_as(phase: str, attempt: Attempt, *members: Process) -> Observed:
     return Observed(attempt, Sight(RecordPhase(phase), pid), members)
 
 
+def a_health(attempt: Attempt, is_healthy: bool | None, checked_ago: float = 0, **fields: Any) -> Health:
+    """What checks have shown of the attempt, since it started unless `since_ago` says otherwise."""
+    for name in ("since", "counted"):
+        if f"{name}_ago" in fields:
+            fields["since" if name == "since" else "counted_at"] = ago(fields.pop(f"{name}_ago"))
+    since = fields.pop("since", attempt.started_at)
+    return Health(attempt.job_id, attempt.id, is_healthy, since, ago(checked_ago), **fields)
+
+
+def a_result(attempt: Attempt, *, is_ok: bool, detail: str = "") -> ProbeResult:
+    return ProbeResult(attempt.job_id, attempt.id, is_ok, detail or ("it answered" if is_ok else "it did not answer"))
+
+
 def with_process(run: Run, job: JobSpec | None = None, **fields: Any) -> ActiveRun:
     """The run with its attempt's process alive."""
     return ActiveRun(run, alive(an_attempt(run, job, **fields)))
@@ -446,9 +468,11 @@ def committed(state: State, decided: Plan, now: datetime, ledger: list[Slots] | 
 
 def carried_out(state: State, decided: Plan, now: datetime, ledger: list[Slots] | None = None) -> State:
     """The state once the plan has been carried out: what was to start is alive, and nothing has ended yet."""
-    state = committed(state, decided, now, ledger)
+    state = _looked_past(committed(state, decided, now, ledger))
     for effect in decided.effects:
         match effect:
+            case Check():
+                state = _with_check_begun(state, effect)
             case Start():
                 active = state.jobs[effect.job_id].active
                 blank = next(each.live.attempt for each in active if each.live and each.run.id == effect.run_id)
@@ -461,6 +485,25 @@ def carried_out(state: State, decided: Plan, now: datetime, ledger: list[Slots] 
                 stamped = order.carried_on(now, is_kill=effect.is_kill)
                 state = _with_attempt(state, effect.attempt._replace(stop=stamped), None)
     return state
+
+
+def _looked_past(state: State) -> State:
+    """The state without what only one look shows: what came of checks, and what was measured."""
+    for job in state.jobs.values():
+        for active in job.active:
+            if active.live is not None:
+                live = active.live
+                live = live._replace(probe=None, measured=None, is_probing=live.is_probing and live.probe is None)
+                state = _with_job(state, _attached(state.jobs[job.id], active.run.id, live))
+    return state
+
+
+def _with_check_begun(state: State, check: Check) -> State:
+    job = state.jobs[check.job_id]
+    for active in job.active:
+        if active.live is not None and active.live.attempt.id == check.attempt_id:
+            job = _attached(job, active.run.id, active.live._replace(is_probing=True))
+    return _with_job(state, job)
 
 
 def _launched(attempt: Attempt, now: datetime) -> Attempt:
@@ -535,7 +578,9 @@ def _recorded_of_job(job: JobState, write: Write, ledger: list[Slots]) -> JobSta
         case JobForgotten():
             cursor = job.cursor and job.cursor._replace(schedule_key="", next_due_at=None)
             return job._replace(holds=(), cursor=cursor)
-        case DeadLetter() | Health() | Usage() | Alert() | Trouble() | TroubleOver() | Watch():
+        case Health() | Usage():
+            return _found_of(job, write)
+        case DeadLetter() | Alert() | Trouble() | TroubleOver() | Watch():
             return job
         case TriggerFile() | TriggerFileGone() | DeadLettersPurged() | WorkflowRun():
             return job
@@ -546,6 +591,16 @@ def _recorded_of_job(job: JobState, write: Write, ledger: list[Slots]) -> JobSta
         case SlotsWithdrawn():
             ledger[:] = [row for row in ledger if not _is_withdrawn(row, write)]
             return job
+
+
+def _found_of(job: JobState, found: Health | Usage) -> JobState:
+    """The job once what was found of a live attempt is recorded."""
+    for active in job.active:
+        live = active.live
+        if live is not None and live.attempt.id == found.attempt_id:
+            live = live._replace(health=found) if isinstance(found, Health) else live._replace(usage=found)
+            job = _attached(job, active.run.id, live)
+    return job
 
 
 def _is_withdrawn(row: Slots, write: SlotsWithdrawn) -> bool:

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.state import HOME, Event, HoldKind, HoldLifted, JobForgotten, Reason, SlotsWithdrawn
+from procclaw.model.state import HOME, Event, HoldKind, HoldLifted, JobForgotten, Reason, SlotsWithdrawn, Usage
 from procclaw.planning.actions import Write
 from procclaw.planning.journal import attempt_started, events
 from tests.builders import (
     NOW,
     a_cursor,
+    a_health,
     a_hold,
     a_job,
     a_run,
@@ -43,6 +44,26 @@ TOLD: list[tuple[Write, str, dict[str, str]]] = [
         ATTEMPT._replace(stop=an_order(Reason.TIMED_OUT)),
         "stop ordered",
         {"run": RUN.id, "reason": "timed_out", "shim": "1000"},
+    ),
+    (
+        ATTEMPT._replace(stop=an_order(Reason.UNHEALTHY), detail="unhealthy: status 503, expected 200"),
+        "stop ordered",
+        {"run": RUN.id, "reason": "unhealthy", "detail": "unhealthy: status 503, expected 200", "shim": "1000"},
+    ),
+    (
+        a_health(ATTEMPT, True, since_ago=0, detail="status 200"),
+        "health changed",
+        {"run": RUN.id, "attempt": "1", "health": "healthy", "detail": "status 200"},
+    ),
+    (
+        a_health(ATTEMPT, False, since_ago=0, failures=3, detail="connection refused"),
+        "health changed",
+        {"run": RUN.id, "attempt": "1", "health": "unhealthy", "detail": "connection refused"},
+    ),
+    (
+        Usage("job", ATTEMPT.id, NOW, 1, None, 412, NOW, "memory: 412 MB of at most 256 MB"),
+        "limit passed",
+        {"run": RUN.id, "attempt": "1", "detail": "memory: 412 MB of at most 256 MB"},
     ),
     (
         over(RUN, "failed", Reason.RETRIES_USED_UP, exit_code=3, detail="exit code 3"),
@@ -98,6 +119,11 @@ UNTOLD: list[Any] = [
     slots_row(NOW, "ran", run=RUN),
     a_cursor(a_job("scheduled"), NOW, None),
     accepted("stop"),
+    a_health(ATTEMPT, None, detail="connection refused"),
+    a_health(ATTEMPT, True, since_ago=60, detail="status 200"),
+    a_health(ATTEMPT, False, since_ago=60, detail="status 503"),
+    Usage("job", ATTEMPT.id, NOW, 1, None, 100),
+    Usage("job", ATTEMPT.id, NOW, 1, None, 412, ago(30), "memory: 412 MB of at most 256 MB"),
 ]
 
 
@@ -119,6 +145,13 @@ def test_a_start_is_told_with_its_shim() -> None:
 def test_lines_come_in_the_order_of_the_changes() -> None:
     told = events([done(an_intent("stop"), "stopped"), a_run("queued"), a_hold("stop")], NOW)
     assert [line.kind for line in told] == ["request answered", "hold set"]
+
+
+def test_what_was_found_of_an_attempt_comes_before_the_stop_that_follows_from_it() -> None:
+    sick = a_health(ATTEMPT, False, since_ago=0)
+    used = Usage("job", ATTEMPT.id, NOW, 1, None, 412, NOW, "memory: 412 MB of at most 256 MB")
+    told = events([ATTEMPT._replace(stop=an_order(Reason.UNHEALTHY)), used, sick], NOW)
+    assert [line.kind for line in told] == ["health changed", "limit passed", "stop ordered"]
 
 
 def test_an_attempt_ends_before_its_run_though_the_run_is_written_first() -> None:

@@ -629,6 +629,15 @@ def test_a_check_in_whose_place_another_is_begun_is_dropped(prober: Prober, list
     assert prober.pending() == 0
 
 
+def test_what_is_under_way_is_known_until_it_is_over(prober: Prober, listeners: Listeners) -> None:
+    assert prober.under_way() == frozenset()
+    prober.begin(http(at(listeners(None)), attempt="deaf", timeout_seconds=0.3))
+    prober.begin(http(at(listeners(None)), attempt="deafer", timeout_seconds=LONG))
+    assert prober.under_way() == {"deaf", "deafer"}
+    wait_until(prober.results, LONG, prober.pending)
+    assert prober.under_way() == {"deafer"}
+
+
 def test_results_are_told_once_and_somebody_is_woken_for_them(listeners: Listeners) -> None:
     woken = threading.Event()
     prober = Prober(woken.set)

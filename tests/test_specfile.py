@@ -463,6 +463,57 @@ def test_another_expectation_replaces_that_of_the_defaults(tmp_path: Path) -> No
     assert document["expect"] == {"every": None, "by": "07:05"}
 
 
+# What is of no use
+
+
+@pytest.mark.parametrize(
+    ("field", "key", "complaint"),
+    [
+        (
+            "health_check: {url: 'http://h/'}",
+            "health_check.url",
+            'a check of type process; set "type: http" or remove it',
+        ),
+        (
+            "health_check: {type: process, port: 80}",
+            "health_check.port",
+            'a check of type process; set "type: tcp" or remove it',
+        ),
+        (
+            "health_check: {path: /x, interval: 5}",
+            "health_check.path",
+            'a check of type process; set "type: file" or remove it',
+        ),
+        ("health_check: {cmd: x}", "health_check.cmd", 'a check of type process; set "type: exec" or remove it'),
+    ],
+)
+def test_what_a_process_check_does_not_look_at_is_warned_of(
+    tmp_path: Path, field: str, key: str, complaint: str
+) -> None:
+    loaded = load(written(tmp_path, {"jobs.yaml": ONE_JOB + f"    {field}\n"}))
+    assert loaded.warnings == (f"jobs.yaml:4 jobs.a.{key}: has no effect on {complaint}",)
+
+
+def test_a_check_that_was_switched_off_may_keep_what_it_looked_at(tmp_path: Path) -> None:
+    loaded = load(written(tmp_path, {"jobs.yaml": ONE_JOB + "    health_check: {type: none, url: 'http://h/'}\n"}))
+    assert loaded.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("resources", "warnings"),
+    [
+        ("{action: kill}", ("has no effect: there is neither max_memory_mb nor max_cpu_percent",)),
+        ("{action: kill, max_cpu_percent: 90}", ()),
+        ("{check_interval: 5}", ()),
+    ],
+)
+def test_what_follows_when_no_limit_is_passed_is_warned_of(
+    tmp_path: Path, resources: str, warnings: tuple[str, ...]
+) -> None:
+    loaded = load(written(tmp_path, {"jobs.yaml": ONE_JOB + f"    resources: {resources}\n"}))
+    assert loaded.warnings == tuple(f"jobs.yaml:4 jobs.a.resources.action: {warning}" for warning in warnings)
+
+
 # What is not built yet
 
 

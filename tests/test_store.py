@@ -195,8 +195,8 @@ A_WORKFLOW_RUN = WorkflowRun(
 
 def test_what_checks_and_measurements_found_goes_with_its_attempt(store: Store) -> None:
     attempt = an_attempt(FULL_RUN)
-    health = Health(JOB, attempt.id, False, ago(5), ago(4), ago(3), 2, ago(2), "connection refused")
-    usage = Usage(JOB, attempt.id, NOW, 1.5, None, 12.25)
+    health = Health(JOB, attempt.id, False, ago(5), ago(4), 2, ago(2), "connection refused")
+    usage = Usage(JOB, attempt.id, NOW, 1.5, None, 12.25, ago(30), "memory: 12.3 MB of at most 10 MB")
     store.record([FULL_RUN, attempt, health, usage])
     [active] = state_of(store).active
     assert active.live is not None

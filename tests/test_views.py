@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.spec import JobSpec
-from procclaw.model.state import ActiveRun, Attempt, Hold, JobState, Lack, Process, Reason, Run
+from procclaw.model.spec import JobSpec, LimitAction, Resources
+from procclaw.model.state import ActiveRun, Attempt, Hold, JobState, Lack, Process, Reason, Run, Usage
 from procclaw.planning.views import STATUSES, job_view, run_view, status
 from tests.builders import (
     HOME_HELD,
     NOW,
     a_board,
     a_cursor,
+    a_health,
     a_hold,
     a_job,
     a_job_state,
@@ -282,12 +283,57 @@ def under_orders(reason: Reason, **run: Any) -> JobState:
     return a_job_state(with_process(a_run("running", **run), stop=an_order(reason)))
 
 
+CHECKED = changed(SERVICE, check="http")
+LIMITED = changed(SERVICE, resources=Resources(256, None, LimitAction.WARN, 30))
+SICK = "unhealthy: status 503, expected 200"
+
+
+def found(**fields: Any) -> JobState:
+    """A service that runs, as checks (`health`) or measurements (`usage`, what it passes) have shown it."""
+    is_checked, is_healthy, passes = "health" in fields, fields.pop("health", None), fields.pop("usage", None)
+    run = continuous_run()
+    attempt = an_attempt(run, **fields)
+    health = a_health(attempt, is_healthy, detail="status 503, expected 200") if is_checked else None
+    usage = None if passes is None else Usage("job", attempt.id, NOW, 1.5, 12.5, 412, detail=passes)
+    return a_job_state(ActiveRun(run, alive(attempt)._replace(health=health, usage=usage)))
+
+
+@pytest.mark.parametrize(
+    ("job", "state", "health"),
+    [
+        (CHECKED, found(health=True), "healthy"),
+        (CHECKED, found(health=False), "unhealthy"),
+        (CHECKED, found(health=None), "unknown"),
+        (CHECKED, found(), "unknown"),
+        (CHECKED, a_job_state(), "unknown"),
+        (SERVICE, found(health=False), "healthy"),
+        (changed(SERVICE, check="none"), found(health=False), None),
+    ],
+    ids=["healthy", "unhealthy", "coming up", "not checked yet", "not running", "alive is enough", "not checked"],
+)
+def test_the_health_of_a_job_is_what_its_checks_say(job: JobSpec, state: JobState, health: str | None) -> None:
+    assert shown(job, state)["health"] == health
+
+
+def test_what_a_job_uses_is_shown_as_it_was_measured() -> None:
+    view = shown(LIMITED, found(usage=""))
+    assert (view["cpu_percent"], view["memory_mb"]) == (12.5, 412)
+
+
 IN_WORDS: list[tuple[str, JobSpec, JobState, dict[str, Any], str | None]] = [
     ("running", MANUAL, a_job_state(with_process(a_run("running")), newest_finished=FAILED), {}, None),
     ("at rest", MANUAL, a_job_state(), {}, None),
     ("ended well", MANUAL, a_job_state(newest_finished=a_run("succeeded")), {}, None),
     ("a stop", MANUAL, under_orders(Reason.STOP_REQUESTED, **ENDING), {}, "stop requested"),
     ("a timeout", MANUAL, under_orders(Reason.TIMED_OUT), {}, "timed out"),
+    ("a stop for its health", CHECKED, found(stop=an_order(Reason.UNHEALTHY), detail=SICK), {}, SICK),
+    ("healthy", CHECKED, found(health=True), {}, None),
+    ("coming up", CHECKED, found(health=None), {}, None),
+    ("unhealthy", CHECKED, found(health=False), {}, SICK),
+    ("not checked any more", SERVICE, found(health=False), {}, None),
+    ("over a limit", LIMITED, found(usage="memory: 412 MB of at most 256 MB"), {}, "memory: 412 MB of at most 256 MB"),
+    ("within its limits", LIMITED, found(usage=""), {}, None),
+    ("not limited any more", SERVICE, found(usage="memory: 412 MB of at most 256 MB"), {}, None),
     ("leftovers", MANUAL, a_job_state(swept(a_run("running"))), {}, "leftovers"),
     (
         "a retry",

@@ -131,6 +131,8 @@ class Controller:
         self._log = log
         self._mint = mint
         self._lack: Lack | None = None
+        self._unchecked: dict[str, str] = {}
+        """By job, why its check could not be begun, so that it is said once."""
 
     # --- one cycle ---
 
@@ -291,7 +293,7 @@ class Controller:
                     if is_committed:
                         self._launch(spec, runs[effect.attempt.run_id], effect.attempt, now, acted)
                 case Check():
-                    # If we die here: the check is asked for and never comes; it is begun anew once it is overdue.
+                    # If we die here: the check dies with us, and is due.
                     self._check(spec, effect)
                 case DeleteFile():
                     # If we die here: the file stays, and stays known; the next cycle deletes it.
@@ -445,8 +447,12 @@ class Controller:
         try:
             self._world.probes.begin(probe_of(job, spec.config, effect.attempt_id))
         except ProcclawError as error:
-            # Its environment cannot be made at present; the check counts as overdue and is asked for again.
-            self._log.line("warning", "check not begun", job=job.id, detail=error)
+            # Its environment cannot be made at present, which says nothing about the job; the check stays due.
+            if self._unchecked.get(job.id) != str(error):
+                self._log.line("warning", "check not begun", job=job.id, detail=error)
+            self._unchecked[job.id] = str(error)
+        else:
+            self._unchecked.pop(job.id, None)
 
     def _delete_file(self, effect: DeleteFile) -> None:
         if not self._world.spool.delete(effect.path, effect.identity):

@@ -34,6 +34,7 @@ from procclaw.model.state import (
     Trigger,
     WorkflowState,
 )
+from procclaw.planning import usage
 from procclaw.planning.board import lock_key, order_of
 from procclaw.planning.neighbourhood import Neighbourhoods
 from procclaw.system.store import Row, Store
@@ -58,6 +59,13 @@ class Scope(NamedTuple):
 
 
 EVERYTHING = Scope(None, None)
+
+
+class _Checks(NamedTuple):
+    """What there is of health checks, by attempt."""
+
+    under_way: frozenset[str]
+    results: Mapping[str, ProbeResult]
 
 
 class Observer:
@@ -132,7 +140,7 @@ class Observer:
         names = sorted({*recorded, *spec.jobs} if reads is None else {*reads, *recorded})
         boot_id = self._world.processes.boot_id()
         rows: list[Row] = []
-        seen = self._seen(recorded, specs, boot_id, now, rows)
+        seen = self._seen(recorded, specs, scope, boot_id, now, rows)
         jobs = {name: seen.get(name) or JobState(name) for name in names}
         if takes_locks:
             jobs = self._with_locks(jobs, specs, now)
@@ -147,6 +155,7 @@ class Observer:
         self,
         recorded: Mapping[str, JobState],
         specs: Mapping[str, JobSpec],
+        scope: Scope,
         boot_id: str,
         now: datetime,
         rows: list[Row],
@@ -156,12 +165,22 @@ class Observer:
         sights = {live.attempt.id: self._sight(live.attempt, boot_id) for live in lives}
         members = self._members([live.attempt for live in lives], sights, boot_id)
         measures = self._measures(lives, specs, now)
-        self.news()
+        checks = self._checks(scope)
         jobs: dict[str, JobState] = {}
         for name, job in recorded.items():
-            active = tuple(self._with_sight(run, sights, members, measures, now, rows) for run in job.active)
-            jobs[name] = job._replace(active=active)
+            active = (self._with_sight(run, sights, members, now, rows) for run in job.active)
+            jobs[name] = job._replace(active=tuple(_with_findings(run, checks, measures) for run in active))
         return jobs
+
+    def _checks(self, scope: Scope) -> _Checks:
+        """Of the jobs that are acted on, each result once; of an attempt that is over nobody wants one."""
+        # In this order: what ends between the two has a result and is still said to be under way.
+        under_way = self._world.probes.under_way()
+        self.news()
+        results = {attempt: result for attempt, result in self._probed.items() if scope.has(result.job_id)}
+        for attempt_id in results:
+            del self._probed[attempt_id]
+        return _Checks(under_way, results)
 
     def _sight(self, attempt: Attempt, boot_id: str) -> Sight:
         processes = self._world.processes
@@ -191,7 +210,7 @@ class Observer:
         due = [
             live.attempt
             for live in lives
-            if (spec := specs.get(live.attempt.job_id)) is not None and is_due(spec, live, now)
+            if (spec := specs.get(live.attempt.job_id)) is not None and usage.is_due(spec.resources, live, now)
         ]
         return self._world.processes.measure(due) if due else {}
 
@@ -200,7 +219,6 @@ class Observer:
         active: ActiveRun,
         sights: dict[str, Sight],
         members: dict[str, tuple[Process, ...]],
-        measures: Mapping[str, Measure],
         now: datetime,
         rows: list[Row],
     ) -> ActiveRun:
@@ -219,15 +237,7 @@ class Observer:
             attempt = attempt._replace(job_pid=sight.job_pid or (attempt.pid if has_waited else None))
         if attempt != active.live.attempt:
             rows.append(attempt)
-        return active._replace(
-            live=active.live._replace(
-                attempt=attempt,
-                sight=sight,
-                members=members.get(attempt.id),
-                probe=self._probed.pop(attempt.id, None),
-                measured=measures.get(attempt.id),
-            )
-        )
+        return active._replace(live=active.live._replace(attempt=attempt, sight=sight, members=members.get(attempt.id)))
 
     # --- what may start ---
 
@@ -276,15 +286,14 @@ class Observer:
         return now if noted is not None and (committed is None or noted > committed) else None
 
 
-def is_due(spec: JobSpec, live: Observed, now: datetime) -> bool:
-    """Whether to measure what the attempt uses."""
-    if spec.resources is None or live.attempt.started_at is None:
-        return False
-    if live.usage is None:
-        return True
-    # A time that lies ahead was noted before the clock was set back.
-    since = seconds_between(live.usage.measured_at, now)
-    return since < 0 or since >= spec.resources.check_interval_seconds
+def _with_findings(active: ActiveRun, checks: _Checks, measures: Mapping[str, Measure]) -> ActiveRun:
+    if active.live is None:
+        return active
+    name = active.live.attempt.id
+    live = active.live._replace(
+        is_probing=name in checks.under_way, probe=checks.results.get(name), measured=measures.get(name)
+    )
+    return active._replace(live=live)
 
 
 def _wanting_a_start(spec: JobSpec, job: JobState, now: datetime) -> list[Run]:

@@ -99,6 +99,9 @@ class Probes(Protocol):
     def begin(self, probe: Probe) -> None:
         """Begin a check; returns at once. A check of the same attempt that is still under way is dropped."""
 
+    def under_way(self) -> frozenset[str]:
+        """Ids of the attempts of which a check was begun and is not over."""
+
     def results(self) -> tuple[ProbeResult, ...]:
         """What has come of checks since the last question."""
 

@@ -55,10 +55,6 @@ class Unbuilt(NamedTuple):
         return f"{'.'.join(self.path)} {self.mark}".rstrip()
 
 
-def _is_given(value: object) -> bool:
-    return value is not None
-
-
 def _is_enabled(value: Document) -> bool:
     return value.get("enabled") is True
 
@@ -67,16 +63,8 @@ def _uses(kind: str) -> Callable[[Any], bool]:
     return lambda value: any(reference.kind == kind for text in texts(value) for reference in references_in(text))
 
 
-def _is_checked(check: Document) -> bool:
-    return check.get("type", "process") not in ("process", "none")
-
-
 def _is_guarded_by_secret(trigger: Any) -> bool:
     return any(each.get("enabled", True) and _uses("secret")(each) for each in listed(trigger))
-
-
-def _is_limited(resources: Document) -> bool:
-    return _is_given(resources.get("max_memory_mb")) or _is_given(resources.get("max_cpu_percent"))
 
 
 def _alerts(alerts: Document) -> bool:
@@ -89,8 +77,6 @@ UNBUILT = (
     Unbuilt("job", ("cmd",), "${secret:…}", _uses("secret")),
     Unbuilt("job", ("env",), "${secret:…}", _uses("secret")),
     Unbuilt("job", ("trigger",), "${secret:…}", _is_guarded_by_secret),
-    Unbuilt("job", ("health_check",), "", _is_checked),
-    Unbuilt("job", ("resources",), "", _is_limited),
     Unbuilt("job", ("alerts",), "", _alerts),
     Unbuilt("job", ("expect",), "", bool),
     Unbuilt("procclaw.yaml", ("env",), "${secret:…}", _uses("secret")),

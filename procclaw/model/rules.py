@@ -118,10 +118,22 @@ def _health_check(job: Declared) -> Findings:
     needed = _NEEDED_BY_CHECK.get(check["type"])
     if needed is not None and check[needed] is None and "health_check" not in job.broken:
         yield Finding(("health_check", needed), f"is missing; a check of type {check['type']} needs it")
+    for kind, key in _NEEDED_BY_CHECK.items():
+        if check["type"] == "process" and job.own.get("health_check", {}).get(key) is not None:
+            message = f'has no effect on a check of type process; set "type: {kind}" or remove it'
+            yield Finding(("health_check", key), message, is_error=False)
     if check["url"] is not None:
         yield from _url(("health_check", "url"), check["url"])
     if not _HOST.fullmatch(check["host"]):
         yield Finding(("health_check", "host"), f"{quoted(check['host'])} is not a host name or address")
+
+
+def _resources(job: Declared) -> Findings:
+    limits = job.whole["resources"]
+    is_limited = limits["max_memory_mb"] is not None or limits["max_cpu_percent"] is not None
+    if "action" in job.own.get("resources", {}) and not is_limited and "resources" not in job.broken:
+        message = "has no effect: there is neither max_memory_mb nor max_cpu_percent"
+        yield Finding(("resources", "action"), message, is_error=False)
 
 
 def _trigger(job: Declared) -> Findings:
@@ -177,7 +189,7 @@ def _values(job: Declared) -> Findings:
                 yield Finding(path, f'${{param:{name}}}: job "{job.id}" declares no param of that name')
 
 
-_JOB_RULES = (_id, _type, _retry, _log, _health_check, _trigger, _params, _expect, _alerts, _values)
+_JOB_RULES = (_id, _type, _retry, _log, _health_check, _resources, _trigger, _params, _expect, _alerts, _values)
 
 
 class _Times:

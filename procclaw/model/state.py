@@ -349,14 +349,12 @@ class Health(NamedTuple):
     """None: no check has passed yet, and not enough of them have failed."""
     since: datetime
     """When `is_healthy` became what it is."""
-    checked_at: datetime | None = None
-    """None: its first check is still to come."""
-    asked_at: datetime | None = None
-    """When the check under way was begun; None: none is."""
+    checked_at: datetime
+    """When the newest check was taken into account."""
     failures: int = 0
     """Failed checks in a row that count."""
     counted_at: datetime | None = None
-    """When a failed check was last counted."""
+    """When the newest of them was taken into account."""
     detail: str = ""
     """What the newest check found."""
 
@@ -372,6 +370,10 @@ class Usage(NamedTuple):
     cpu_percent: float | None
     """Of one processor, since the look before; None: it was the first."""
     memory_mb: float
+    over_since: datetime | None = None
+    """When it was first seen to pass a limit; None: it keeps within them."""
+    detail: str = ""
+    """What it passes, in words; empty: nothing."""
 
 
 class AlertKind(StrEnum):
@@ -689,7 +691,9 @@ class Observed(NamedTuple):
     members: tuple[Process, ...] | None = None
     """What is alive of it beside its shim; None when nobody looked."""
     health: Health | None = None
-    """None: it has not been checked yet."""
+    """As recorded; None: nothing has come of a check yet."""
+    is_probing: bool = False
+    """A check of it is under way."""
     probe: "ProbeResult | None" = None
     """What came of a check, since the cycle before."""
     usage: Usage | None = None

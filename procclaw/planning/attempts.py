@@ -1,4 +1,4 @@
-"""What is done about attempts: ends are recorded, stops pressed on, unfinished launches repeated.
+"""What is done about attempts: ends are recorded, the living watched, stops pressed on, unfinished launches repeated.
 
 A stop is one order that is carried on from cycle to cycle: asked, signalled, killed when the grace is over, and not
 done until nothing of the attempt is left. What a process left behind when it ended by itself is stopped the same way.
@@ -9,6 +9,7 @@ from datetime import datetime
 from procclaw.model.clock import after, seconds_between
 from procclaw.model.spec import Leftovers
 from procclaw.model.state import Attempt, Observed, Process, Reason, RecordPhase, RunState, StopOrder
+from procclaw.planning import health, usage
 from procclaw.planning.actions import Relaunch, Signal
 from procclaw.planning.board import Board
 from procclaw.planning.draft import Draft, Going
@@ -63,7 +64,9 @@ def _settle(draft: Draft, going: Going, live: Observed) -> None:
     end = natural_end(attempt, live.sight, boot_id)
     if end is None:
         if live.sight.phase is RecordPhase.LOCKED:
-            _watch_timeout(draft, going, live)
+            for watch in (_watch_timeout, health.watch, usage.watch):
+                if _is_left_alone(going):
+                    watch(draft, going)
         return
     if attempt.boot_id == boot_id:
         # Without its shim nobody can tell the main process from what it left behind: all of it must go.
@@ -73,7 +76,7 @@ def _settle(draft: Draft, going: Going, live: Observed) -> None:
         if has_leftovers or _is_draining(live, exited_at, draft.now):
             going.live = live._replace(attempt=attempt._replace(exited_at=exited_at, exit_code=end.exit_code))
             if has_leftovers:
-                _order_stop(draft, going, Reason.LEFTOVERS)
+                draft.order_stop(going, Reason.LEFTOVERS)
             else:
                 draft.wake_within(SWEEP_SECONDS)
             return
@@ -88,24 +91,22 @@ def _is_draining(live: Observed, exited_at: datetime, now: datetime) -> bool:
     return live.sight.is_draining and not live.members and seconds_between(exited_at, now) < DRAINED_AFTER_SECONDS
 
 
-def _watch_timeout(draft: Draft, going: Going, live: Observed) -> None:
-    attempt = live.attempt
-    if attempt.terms.timeout_seconds is None or attempt.stop is not None:
+def _is_left_alone(going: Going) -> bool:
+    """Nobody has decided that it shall end, and it has not ended."""
+    live = going.live
+    return live is not None and live.attempt.stop is None and live.attempt.exited_at is None and going.is_wanted
+
+
+def _watch_timeout(draft: Draft, going: Going) -> None:
+    assert going.live is not None
+    attempt = going.live.attempt
+    if attempt.terms.timeout_seconds is None:
         return
     deadline_at = after(attempt.started_at or attempt.created_at, attempt.terms.timeout_seconds)
     if deadline_at <= draft.now:
-        _order_stop(draft, going, Reason.TIMED_OUT)
+        draft.order_stop(going, Reason.TIMED_OUT)
     else:
         draft.wake(deadline_at)
-
-
-def _order_stop(draft: Draft, going: Going, reason: Reason, *, force: bool = False) -> None:
-    """Put the run's attempt under orders to end; an order that stands is only made more urgent."""
-    live = going.live
-    assert live is not None
-    order = live.attempt.stop or StopOrder(reason, draft.now)
-    order = order._replace(force=order.force or force)
-    going.live = live._replace(attempt=live.attempt._replace(stop=order))
 
 
 def press_stops(draft: Draft) -> None:
@@ -114,7 +115,7 @@ def press_stops(draft: Draft) -> None:
         if going.live is None or going.is_over:
             continue
         if going.run.ending is not None:
-            _order_stop(draft, going, going.run.ending, force=going.run.ending_force)
+            draft.order_stop(going, going.run.ending, force=going.run.ending_force)
         order = going.live.attempt.stop
         if order is not None:
             _press(draft, going, going.live, order)

@@ -126,14 +126,15 @@ class Board:
     def is_up(self, job_id: str) -> Attempt | None:
         """The job's attempt whose process runs; None when none does."""
         attempts = (active.live.attempt for active in self.job(job_id).active if active.live is not None)
-        return next((each for each in attempts if _runs(each)), None)
+        return next((each for each in attempts if runs(each)), None)
 
     def is_active(self, job_id: str) -> bool:
         """Whether a run of the job is under way or waits for its turn."""
         return any(not active.run.is_ahead(self.now) for active in self.job(job_id).active)
 
 
-def _runs(attempt: Attempt) -> bool:
+def runs(attempt: Attempt) -> bool:
+    """Whether its process runs."""
     return attempt.pid is not None and attempt.exited_at is None and attempt.refusal is None
 
 

@@ -7,9 +7,9 @@ whoever waits for it nor counts twice. A manual job cannot come up by itself: it
 from collections.abc import Iterator
 from datetime import datetime
 
-from procclaw.model.spec import CheckType, Condition, Dependency, JobSpec, JobType
+from procclaw.model.spec import Condition, Dependency, JobSpec, JobType
 from procclaw.model.state import HoldKind, JobState, Reason, Run, RunState
-from procclaw.planning.board import Board
+from procclaw.planning.board import Board, runs
 from procclaw.planning.gates import Gate, hold_of
 
 GATE = "dependency"
@@ -71,16 +71,18 @@ def _ran(run: Run, *, since: datetime | None, board: Board) -> bool:
 
 
 def _why_not_healthy(spec: JobSpec, board: Board) -> str | None:
-    attempt = board.is_up(spec.id)
-    if attempt is None:
+    if board.is_up(spec.id) is None:
         return _present(spec, board, "does not run")
-    if spec.health_check.type in (CheckType.NONE, CheckType.PROCESS):
+    if not spec.health_check.is_probed:
         return None
-    seen = next(each.live.health for each in board.job(spec.id).active if each.live and each.live.attempt is attempt)
-    if seen is not None and seen.is_healthy:
+    lives = [active.live for active in board.job(spec.id).active if active.live is not None]
+    if any(live.health is not None and live.health.is_healthy and runs(live.attempt) for live in lives):
         return None
-    found = f": {seen.detail}" if seen is not None and seen.detail else ""
-    return f"runs, and is not healthy yet{found}"
+    seen = next((live.health for live in lives if live.health is not None), None)
+    if seen is None:
+        return "runs, and has not been checked yet"
+    how = "is not healthy yet" if seen.is_healthy is None else "is unhealthy"
+    return f"runs, and {how}: {seen.detail}"
 
 
 def _why_not_complete(spec: JobSpec, board: Board) -> str | None:

@@ -27,6 +27,7 @@ from procclaw.model.state import (
     SlotOutcome,
     Slots,
     State,
+    StopOrder,
     Trigger,
 )
 from procclaw.planning.actions import Effect, Plan, Wait, Write
@@ -81,11 +82,14 @@ class Draft:
     def result(self) -> Plan:
         runs = [going.run for going in self.going if going.run != going.recorded]
         failed = [run for run in runs if run.state is RunState.FAILED]
-        attempts = [going.live.attempt for going in self.going if going.live and going.live != going.seen]
+        looks = [(going.live, going.seen) for going in self.going if going.live is not None and going.seen is not None]
+        attempts = [live.attempt for live, seen in looks if live.attempt != seen.attempt]
+        health = [live.health for live, seen in looks if live.health is not None and live.health != seen.health]
+        usage = [live.usage for live, seen in looks if live.usage is not None and live.usage != seen.usage]
         intents = [intent for intent in self.intents.values() if intent not in self.job.intents]
         return Plan(
-            # Runs first: attempts refer to them.
-            writes=(*runs, *attempts, *self.writes, *map(self._dead_letter, failed), *intents),
+            # Runs first: attempts refer to them, and what was found of an attempt to that.
+            writes=(*runs, *attempts, *health, *usage, *self.writes, *map(self._dead_letter, failed), *intents),
             effects=tuple(self.effects),
             waits=tuple(self.waits),
             wake_at=min(self.wakes, default=None),
@@ -169,6 +173,17 @@ class Draft:
         """Decide that a run shall be no more; a first reason stays, urgency only grows."""
         run = going.run
         going.run = run._replace(ending=run.ending or reason, ending_force=run.ending_force or force)
+
+    def order_stop(self, going: Going, reason: Reason, detail: str = "", *, force: bool = False) -> None:
+        """Put the run's attempt under orders to end, and say why; an order that stands is only made more urgent."""
+        live = going.live
+        assert live is not None
+        attempt = live.attempt
+        if attempt.stop is None:
+            attempt = attempt._replace(stop=StopOrder(reason, self.now), detail=detail or attempt.detail)
+        assert attempt.stop is not None
+        order = attempt.stop._replace(force=attempt.stop.force or force)
+        going.live = live._replace(attempt=attempt._replace(stop=order))
 
     def finish(self, going: Going, state: RunState, reason: Reason, detail: str = "") -> None:
         going.run = run = finished(going.run, state, reason, self.now, detail)

@@ -12,6 +12,7 @@ from procclaw.model.state import (
     WORKFLOWS,
     Attempt,
     Event,
+    Health,
     Hold,
     HoldLifted,
     Intent,
@@ -20,6 +21,7 @@ from procclaw.model.state import (
     SlotOutcome,
     Slots,
     SlotsWithdrawn,
+    Usage,
     WorkflowRun,
 )
 from procclaw.planning.actions import Write
@@ -28,9 +30,13 @@ Fields = dict[str, object]
 
 
 def events(writes: Iterable[Write], now: datetime) -> tuple[Event, ...]:
-    # An attempt ends before its run does, whatever the order in which they are written.
-    told = (_tell(write, now) for write in sorted(writes, key=lambda write: not isinstance(write, Attempt)))
+    told = (_tell(write, now) for write in sorted(writes, key=_rank))
     return tuple(_event(now, *each) for each in told if each is not None)
+
+
+def _rank(write: Write) -> int:
+    """What is found of an attempt comes before its end, and that before its run's, in whatever order it is written."""
+    return (Health, Usage, Attempt).index(type(write)) if isinstance(write, Health | Usage | Attempt) else 3
 
 
 def _event(now: datetime, kind: str, job_id: str, fields: Fields) -> Event:
@@ -52,9 +58,15 @@ def _tell(write: Write, now: datetime) -> tuple[str, str, Fields] | None:
         case Attempt() if write.ended_at is not None:
             return "attempt ended", write.job_id, _of_ended(write)
         case Attempt() if write.stop is not None and write.stop.signalled_at is None and write.stop.killed_at is None:
-            return "stop ordered", write.job_id, {"run": write.run_id, "reason": write.stop.reason, "shim": write.pid}
+            fields: Fields = {"run": write.run_id, "reason": write.stop.reason, "detail": write.detail}
+            return "stop ordered", write.job_id, fields | {"shim": write.pid}
+        case Health() if write.is_healthy is not None and write.since == write.checked_at:
+            fields = {"health": "healthy" if write.is_healthy else "unhealthy", "detail": write.detail}
+            return "health changed", write.job_id, _named(write.attempt_id) | fields
+        case Usage() if write.over_since == write.measured_at:
+            return "limit passed", write.job_id, _named(write.attempt_id) | {"detail": write.detail}
         case Run() if write.finished_at is not None:
-            fields: Fields = {"run": write.id, "state": write.state, "code": write.exit_code, "reason": write.reason}
+            fields = {"run": write.id, "state": write.state, "code": write.exit_code, "reason": write.reason}
             return "run finished", write.job_id, fields | {"attempts": write.attempts, "detail": write.detail}
         case WorkflowRun() if write.finished_at is not None:
             fields = {"workflow": write.name or write.spec.type, "run": write.id, "state": write.state}
@@ -78,6 +90,11 @@ def _tell(write: Write, now: datetime) -> tuple[str, str, Fields] | None:
             return "request answered", write.job_id, fields
         case _:
             return None
+
+
+def _named(attempt_id: str) -> Fields:
+    run_id, _, number = attempt_id.rpartition(".")
+    return {"run": run_id, "attempt": number}
 
 
 def _of_ended(attempt: Attempt) -> Fields:

@@ -86,6 +86,8 @@ def ended(attempt: Attempt, end: End, now: datetime) -> Attempt:
         cpu_seconds=end.cpu_seconds,
         ended_at=now,
         reason=reason,
+        # Why it was to be stopped has nothing to do with a reboot.
+        detail="" if reason is Reason.REBOOT else attempt.detail,
     )
 
 
@@ -115,7 +117,9 @@ def after_attempt(run: Run, spec: JobSpec | None, attempt: Attempt, now: datetim
     if run.ending is not None or spec is None:
         if is_success(attempt) and not is_continuous:
             return finished(run, RunState.SUCCEEDED, Reason.FINISHED, now)
-        return finished(run, _STATE_OF_ENDING.get(run.ending, RunState.STOPPED), run.ending or Reason.REMOVED, now)
+        state = _STATE_OF_ENDING.get(run.ending, RunState.STOPPED)
+        detail = run.detail if state is RunState.FAILED else ""
+        return finished(run, state, run.ending or Reason.REMOVED, now, detail)
     if is_continuous:
         return _after_continuous(run, spec, attempt, now)
     if is_success(attempt):

@@ -37,7 +37,9 @@ def _actions(decided: Plan, spec: Spec | None) -> Iterator[View]:
         if told is not None:
             yield told
     for effect in decided.effects:
-        yield _of_effect(effect, spec)
+        told = _of_effect(effect, spec)
+        if told is not None:
+            yield told
 
 
 def _of_write(write: Write) -> View | None:
@@ -62,7 +64,8 @@ def _of_write(write: Write) -> View | None:
             return None
 
 
-def _of_effect(effect: Effect, spec: Spec | None) -> View:
+def _of_effect(effect: Effect, spec: Spec | None) -> View | None:
+    """What an effect means to a person; None for a look at what runs, which changes nothing."""
     match effect:
         case Start():
             return {"job_id": effect.job_id, "action": "start", "because": effect.reason}
@@ -72,7 +75,7 @@ def _of_effect(effect: Effect, spec: Spec | None) -> View:
             verb = "kill" if effect.is_kill else "stop"
             return {"job_id": effect.attempt.job_id, "action": verb, "because": _why_signalled(effect, spec)}
         case Check():
-            return {"job_id": effect.job_id, "action": "check health", "because": "its interval has passed"}
+            return None
         case DeleteFile():
             because = f"{effect.path} has triggered a run, which succeeded"
             return {"job_id": effect.job_id, "action": "delete file", "because": because}
@@ -81,7 +84,7 @@ def _of_effect(effect: Effect, spec: Spec | None) -> View:
 
 
 def _why_signalled(effect: Signal, spec: Spec | None) -> str:
-    reason = _words(effect.reason)
+    reason = effect.attempt.detail or _words(effect.reason)
     job = None if spec is None else spec.jobs.get(effect.attempt.job_id)
     if effect.reason is not Reason.CHANGED or job is None:
         return reason

@@ -102,11 +102,14 @@ def reason(spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lack: Lack
 
 def _of_living(spec: JobSpec, job: JobState) -> str | None:
     living = [active.live for active in job.active if active.live is not None]
-    order = next((live.attempt.stop for live in living if live.attempt.stop is not None), None)
-    if order is not None:
-        return str(order.reason).replace("_", " ")
+    for attempt in (live.attempt for live in living):
+        if attempt.stop is not None:
+            return attempt.detail or str(attempt.stop.reason).replace("_", " ")
     sick = next((live.health for live in living if live.health is not None and live.health.is_healthy is False), None)
-    return f"unhealthy: {sick.detail}" if sick is not None and spec.health_check.is_probed else None
+    if sick is not None and spec.health_check.is_probed:
+        return f"unhealthy: {sick.detail}"
+    passed = next((live.usage.detail for live in living if live.usage is not None and live.usage.detail), None)
+    return None if spec.resources is None else passed
 
 
 def _first_closed(spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lack: Lack | None) -> Gate | None:

@@ -18,7 +18,8 @@ LEVELS = ("debug", "info", "warning", "error")
 MAX_BYTES = 10 * 1024 * 1024
 KEPT = 5
 
-_WARNINGS = frozenset({"slot missed", "clock went back"})
+_WARNINGS = frozenset({"slot missed", "clock went back", "limit passed"})
+_BAD = {("state", "failed"), ("health", "unhealthy")}
 _AUDITED = frozenset({"request answered", "hold set", "hold lifted", "configuration loaded", "job removed"})
 
 
@@ -51,7 +52,7 @@ class DaemonLog:
         for event in events:
             fields: dict[str, object] = dict(event.fields)
             named = fields if event.job_id is None else {"job": event.job_id} | fields
-            is_bad = event.kind in _WARNINGS or fields.get("state") == "failed"
+            is_bad = event.kind in _WARNINGS or not _BAD.isdisjoint(event.fields)
             self.line("warning" if is_bad else "info", event.kind, **named)
             if event.kind in _AUDITED:
                 self.audit(event.kind, event.at, **named)

@@ -26,6 +26,10 @@ class UnderWay(Generic[Token, Result]):
         with self._changed:
             return key in self._tokens
 
+    def keys(self) -> frozenset[str]:
+        with self._changed:
+            return frozenset(self._tokens)
+
     def add(self, key: str, token: Token) -> Token | None:
         """Note what has begun; what is returned was under way for that key, and is replaced."""
         with self._changed:

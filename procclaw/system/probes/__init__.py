@@ -63,6 +63,10 @@ class Prober:
         """What has come of checks since the last question."""
         return self._under_way.drain()
 
+    def under_way(self) -> frozenset[str]:
+        """Ids of the attempts of which a check was begun and is not over."""
+        return self._under_way.keys()
+
     def pending(self) -> int:
         """How many checks are under way."""
         return self._under_way.pending()

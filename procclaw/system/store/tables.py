@@ -98,12 +98,13 @@ CREATE TABLE events (
 CREATE INDEX events_by_job ON events (job_id, id);
 CREATE TABLE health (
     attempt_id TEXT PRIMARY KEY REFERENCES attempts (id) ON DELETE CASCADE, job_id TEXT NOT NULL, is_healthy INTEGER,
-    since INTEGER NOT NULL, checked_at INTEGER, asked_at INTEGER, failures INTEGER NOT NULL, counted_at INTEGER,
+    since INTEGER NOT NULL, checked_at INTEGER NOT NULL, failures INTEGER NOT NULL, counted_at INTEGER,
     detail TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE usage (
     attempt_id TEXT PRIMARY KEY REFERENCES attempts (id) ON DELETE CASCADE, job_id TEXT NOT NULL,
-    measured_at INTEGER NOT NULL, cpu_seconds REAL NOT NULL, cpu_percent REAL, memory_mb REAL NOT NULL
+    measured_at INTEGER NOT NULL, cpu_seconds REAL NOT NULL, cpu_percent REAL, memory_mb REAL NOT NULL,
+    over_since INTEGER, detail TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE alerts (
     key TEXT PRIMARY KEY, job_id TEXT NOT NULL, kind TEXT NOT NULL, raised_at INTEGER NOT NULL, message TEXT NOT NULL,
@@ -323,9 +324,9 @@ HEALTH = Table(
     "health",
     Health,
     ("attempt_id",),
-    {"is_healthy": _FLAG, "since": _TIME, "checked_at": _TIME, "asked_at": _TIME, "counted_at": _TIME},
+    {"is_healthy": _FLAG, "since": _TIME, "checked_at": _TIME, "counted_at": _TIME},
 )
-USAGE = Table("usage", Usage, ("attempt_id",), {"measured_at": _TIME})
+USAGE = Table("usage", Usage, ("attempt_id",), {"measured_at": _TIME, "over_since": _TIME})
 ALERTS = Table(
     "alerts",
     Alert,
