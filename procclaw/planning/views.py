@@ -113,13 +113,24 @@ def _first_closed(spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lac
     job = board.job(spec.id)
     waiting = [active.run for active in job.active if active.live is None]
     run = min(waiting, key=lambda each: each.is_ahead(board.now), default=None)
-    gates: Iterable[Gate] = standing_gates(spec, job, home_holds)
-    if run is not None:
-        shared = shared_gates(run, spec, board, lack)
-        gates = chain(
-            (enabled_gate(spec, run),), gates, (time_gate(run, board.now),), dependency_gates(run, spec, board), shared
-        )
-    return next((gate for gate in gates if gate.reason is not None), None)
+    if run is None:
+        return next((gate for gate in standing_gates(spec, job, home_holds) if gate.reason is not None), None)
+    return first_closed_before(run, spec, board, home_holds, lack)
+
+
+def first_closed_before(
+    run: Run, spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lack: Lack | None
+) -> Gate | None:
+    """The first closed gate that a waiting run stands before, with since when; None: it can start."""
+    gates = chain(
+        (enabled_gate(spec, run),),
+        standing_gates(spec, board.job(spec.id), home_holds),
+        (time_gate(run, board.now),),
+        dependency_gates(run, spec, board),
+        shared_gates(run, spec, board, lack),
+    )
+    closed = next((gate for gate in gates if gate.reason is not None), None)
+    return None if closed is None else closed._replace(since=closed.since or run.waits_since(closed.key))
 
 
 def words(gate: Gate) -> str:
