@@ -51,6 +51,11 @@ def waiting_run(job: JobState, now: datetime) -> Run | None:
     return min(waiting, key=lambda run: run.is_ahead(now), default=None)
 
 
+def standing_or_imagined(spec: JobSpec, board: Board) -> Run:
+    """The run that waits for its start; if none does, one as it would be made now."""
+    return waiting_run(board.job(spec.id), board.now) or _imagined(spec, board.now)
+
+
 def _admissions(spec: JobSpec, board: Board, now: datetime) -> Iterator[Gate]:
     """What would keep another run from being made at all."""
     job = board.job(spec.id)
