@@ -292,7 +292,9 @@ class Operations:
             self.ask(IntentKind.LOOK, [HOME])
         return self.spec()
 
-    def wait_for_attempt(self, run_id: str, number: int | None, seconds: float | None = None) -> Run:
+    def wait_for_attempt(
+        self, run_id: str, number: int | None, seconds: float | None = None, on_wait: OnWait | None = None
+    ) -> Run:
         """Wait until the run's attempt `number` is over, or never comes (None: until the run itself is)."""
 
         def is_over() -> Run | None:
@@ -308,7 +310,7 @@ class Operations:
 
         run = self._store.run(run_id)
         scope = None if run is None else frozenset([run.job_id])
-        found = self._until(is_over, scope, seconds, None)
+        found = self._until(is_over, scope, seconds, on_wait)
         if found is None:
             raise Conflict(f'run "{run_id}" is not over after {seconds:g} s')
         return found

@@ -191,7 +191,8 @@ def _letters(draft: Draft, intent: Intent) -> list[DeadLetter]:
     """The entries that the request names, as earlier requests of this plan left them."""
     written = {write.id: write for write in draft.writes if isinstance(write, DeadLetter)}
     gone = {each for write in draft.writes if isinstance(write, DeadLettersPurged) for each in write.ids}
-    named = (letter for letter in draft.job.dead_letters if letter.id in intent.details.dead_letters)
+    own = (letter for letter in draft.job.dead_letters if letter.job_id == draft.job.id)
+    named = (letter for letter in own if letter.id in intent.details.dead_letters)
     return [written.get(letter.id, letter) for letter in named if letter.id not in gone]
 
 

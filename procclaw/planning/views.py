@@ -18,6 +18,7 @@ from procclaw.model.state import (
     Hold,
     HoldKind,
     Intent,
+    IntentState,
     JobState,
     Lack,
     Observed,
@@ -284,12 +285,17 @@ def event_view(event: Event) -> View:
 def intent_view(intent: Intent, pid: int | None) -> View:
     """The answer to a request, in the shape that `start` and its like give."""
     return {
-        "success": intent.state == "done",
+        "success": has_succeeded(intent),
         "message": intent.message,
         "job_id": intent.job_id,
         "run_id": intent.run_id,
         "pid": pid,
     }
+
+
+def has_succeeded(intent: Intent) -> bool:
+    """Whether what was asked for is done, or as good as done: its run waits for what is under way."""
+    return intent.state is IntentState.DONE or (intent.state is IntentState.ACCEPTED and bool(intent.message))
 
 
 def gate_view(gate: Gate) -> View:
