@@ -87,8 +87,17 @@ class Observer:
         steps |= {job_id for order in self._ordered(jobs) for job_id in order}
         if WORKFLOWS in jobs or jobs & steps:
             jobs = jobs | steps | {WORKFLOWS}
-        acts = near.around(jobs) if all_around else near.needs(jobs)
+        acts = near.around(jobs) if all_around else near.needs(jobs | self._busy(near.around(jobs) - jobs))
         return Scope(acts, near.around(acts) | {HOME, WORKFLOWS})
+
+    def _busy(self, jobs: frozenset[str]) -> frozenset[str]:
+        """Those of the jobs that have active runs. What is asked for may wait for these, be it for a place or for its
+        turn, and nobody else may be there to see them end.
+        """
+        if not jobs:
+            return jobs
+        active = (*self._store.live_attempts(), *self._store.waiting_runs())
+        return jobs & {each.job_id for each in active}
 
     def _ordered(self, jobs: frozenset[str]) -> list[tuple[str, ...]]:
         """The steps of workflows that are asked for and have not begun."""

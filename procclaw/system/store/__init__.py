@@ -175,6 +175,16 @@ class Store:
 
     def _is_empty(self) -> bool:
         """Whether the file has nothing in it yet. Raises StoreError, having changed nothing, if it is not for us."""
+        if self._db.in_transaction:
+            return self._has_nothing()
+        # As one moment saw it: another process may be making the tables.
+        self._db.execute("BEGIN")
+        try:
+            return self._has_nothing()
+        finally:
+            self._db.execute("COMMIT")
+
+    def _has_nothing(self) -> bool:
         version = self._pragma("user_version")
         if self._pragma("application_id") == APPLICATION_ID:
             if version > SCHEMA_VERSION:
