@@ -93,7 +93,11 @@ class Observer:
             self._neighbourhoods = (spec.hash, Neighbourhoods(spec))
         near = self._neighbourhoods[1]
         steps = {job_id for workflow in workflows for job_id in workflow.run.spec.steps}
-        around = near.around if all_around else near.needs
+
+        def around(these: frozenset[str]) -> frozenset[str]:
+            near_by = near.around(these)
+            return near_by if all_around else near.needs(these | self._busy(near_by - these))
+
         acts = around(jobs)
         if WORKFLOWS in jobs or not acts.isdisjoint(steps):
             # Whoever sees a step end must see what follows: nothing else would tell the workflow.
@@ -101,6 +105,15 @@ class Observer:
             steps |= {job_id for workflow in asked_for if workflow is not None for job_id in workflow.steps}
             acts = around(jobs | steps | {WORKFLOWS})
         return Scope(acts, near.around(acts) | {HOME, WORKFLOWS})
+
+    def _busy(self, jobs: frozenset[str]) -> frozenset[str]:
+        """Those of the jobs that have active runs. What is asked for may wait for these, be it for a place or for its
+        turn, and nobody else may be there to see them end.
+        """
+        if not jobs:
+            return jobs
+        alive = {attempt.job_id for attempt in self._store.live_attempts()}
+        return jobs & (alive | {run.job_id for run in self._store.waiting_runs()})
 
     def workflows(self) -> tuple[WorkflowState, ...]:
         """Those that are not over, and those about which somebody asks."""

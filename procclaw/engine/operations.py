@@ -5,18 +5,19 @@ if nobody does, the asker runs the cycles itself, for the jobs concerned and not
 them. So everything works with a daemon and without.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from procclaw.engine.home import Home
-from procclaw.model.clock import seconds_between
+from procclaw.model.clock import after, seconds_between
 from procclaw.model.errors import Conflict, NotFound, SpecError, UsageError
 from procclaw.model.spec import JobSpec, Spec, spec_from_document
 from procclaw.model.state import (
     HOME,
     NO_DETAILS,
     NO_JOBS,
+    WORKFLOWS,
     Attempt,
     Details,
     Event,
@@ -25,6 +26,7 @@ from procclaw.model.state import (
     Run,
     RunState,
     Slots,
+    WorkflowRun,
 )
 from procclaw.planning import views
 from procclaw.planning.board import Board
@@ -145,12 +147,12 @@ class Operations:
 
     def _views(self, spec: Spec, jobs: Iterable[JobSpec]) -> Iterator[views.View]:
         now = self._clock.now()
-        board = self._board(spec, now, {})
+        board = self.board(spec, now, {})
         lack, holds = self._store.lack(), board.job(HOME).holds
         for job in jobs:
             yield views.job_view(job, board, holds, lack, now)
 
-    def _board(self, spec: Spec, now: datetime, specs: dict[str, JobSpec]) -> Board:
+    def board(self, spec: Spec, now: datetime, specs: Mapping[str, JobSpec]) -> Board:
         """What is recorded of all jobs; `specs` are those of which more is asked than that."""
         # Only dependencies ask for it, and it takes modules that `list` can do without.
         is_asked = any(job.depends_on for job in spec.jobs.values())
@@ -162,7 +164,7 @@ class Operations:
 
         spec, now = self.spec(), self._clock.now()
         job = self._named(spec, job_id)
-        board = self._board(spec, now, {job_id: job})
+        board = self.board(spec, now, {job_id: job})
         return why.why_view(job, why.gates(job, board, board.job(HOME).holds, self._store.lack(), now))
 
     def check_known(self, job_id: str) -> None:
@@ -248,8 +250,9 @@ class Operations:
         So does one that waits for another job, with how far it got as its message, where somebody else reconciles.
         `key` makes asking again harmless. Raises Conflict where it was used for something else.
         """
-        if not NO_JOBS & set(jobs):
-            self._check_declared(jobs)
+        # What a removed job has left in the dead letter queue must go as well.
+        if kind is not IntentKind.PURGE and not NO_JOBS & set(jobs):
+            self.check_declared(jobs)
         now = self._clock.now()
         ids = [
             self._store.add_intent(Intent(0, job_id, kind, force, now, self._asker, key=key, details=details), payload)
@@ -271,17 +274,27 @@ class Operations:
         answered = self._until(answers, scope, seconds, on_wait, progress)
         return asked() if answered is None else answered
 
-    def _check_declared(self, jobs: Sequence[str]) -> None:
-        """Raises NotFound, after a look at files that nobody may have read since they were saved."""
-        spec = self.spec()
-        if any(job_id not in spec.jobs for job_id in jobs):
-            if self._pass(self._home.lock(), frozenset(jobs)) is None:
-                self.ask(IntentKind.LOOK, [HOME])
-            spec = self.spec()
+    def check_declared(self, jobs: Sequence[str]) -> Spec:
+        """The configuration, which has all of these. Raises NotFound."""
+        spec = self.spec_that(lambda spec: all(job_id in spec.jobs for job_id in jobs))
         for job_id in jobs:
             self._named(spec, job_id)
+        return spec
 
-    def wait_for_attempt(self, run_id: str, number: int | None, seconds: float | None = None) -> Run:
+    def spec_that(self, fits: Callable[[Spec], bool]) -> Spec:
+        """The configuration in force; if it does not fit, after a look at files that nobody may have read since they
+        were saved.
+        """
+        spec = self.spec()
+        if fits(spec):
+            return spec
+        if self._pass(self._home.lock(), frozenset()) is None:
+            self.ask(IntentKind.LOOK, [HOME])
+        return self.spec()
+
+    def wait_for_attempt(
+        self, run_id: str, number: int | None, seconds: float | None = None, on_wait: OnWait | None = None
+    ) -> Run:
         """Wait until the run's attempt `number` is over, or never comes (None: until the run itself is)."""
 
         def is_over() -> Run | None:
@@ -297,9 +310,25 @@ class Operations:
 
         run = self._store.run(run_id)
         scope = None if run is None else frozenset([run.job_id])
-        found = self._until(is_over, scope, seconds, None)
+        found = self._until(is_over, scope, seconds, on_wait)
         if found is None:
             raise Conflict(f'run "{run_id}" is not over after {seconds:g} s')
+        return found
+
+    def wait_for_workflow(
+        self, run_id: str, seconds: float | None = None, on_wait: OnWait | None = None
+    ) -> WorkflowRun:
+        """Wait until the workflow run is over."""
+
+        def is_over() -> WorkflowRun | None:
+            workflow = self._store.workflow_run(run_id)
+            if workflow is None:
+                raise NotFound(f'workflow run "{run_id}" is gone')
+            return None if workflow.is_active else workflow
+
+        found = self._until(is_over, frozenset([WORKFLOWS]), seconds, on_wait)
+        if found is None:
+            raise Conflict(f'workflow run "{run_id}" is not over after {seconds:g} s')
         return found
 
     def _until(
@@ -375,12 +404,20 @@ class Operations:
             lock.release()
         return True
 
-    def preview(self) -> views.View:
-        """What a pass over everything would do now. Changes nothing."""
+    def preview(self, foresees_seconds: float | None = None) -> views.View:
+        """What a pass over everything would do now, and what will fire within that span. Changes nothing."""
         from procclaw.planning.preview import plan_view
 
-        spec, _, decided = self._home.controller().preview()
-        return plan_view(spec, decided)
+        spec, state, decided = self._home.controller().preview()
+        view = plan_view(spec, decided)
+        if foresees_seconds is not None:
+            from procclaw.planning.forecast import Forecast, forecast, forecast_view
+
+            now = self._clock.now()
+            until = after(now, foresees_seconds)
+            found = Forecast((), ()) if spec is None else forecast(spec, state.jobs, state.home_holds, now, until)
+            view |= forecast_view(found)
+        return view
 
     def schedule_of(self, text: str, zone: str | None) -> Schedule:
         """A job's schedule, in another zone if one is given. Raises NotFound, Conflict."""

@@ -15,8 +15,10 @@ from procclaw.model.paths import chosen_home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from procclaw.engine.asking import Asking
     from procclaw.engine.home import Home
     from procclaw.engine.operations import Operations
+    from procclaw.engine.reports import Reports
 
 USAGE = 2
 BUG = 3
@@ -32,6 +34,8 @@ class Context:
         self.console = console
         self._home: Home | None = None
         self._operations: Operations | None = None
+        self._reports: Reports | None = None
+        self._asking: Asking | None = None
 
     @property
     def home(self) -> "Home":
@@ -48,6 +52,22 @@ class Context:
 
             self._operations = Operations(self.home, f"{_user()} (cli)")
         return self._operations
+
+    @property
+    def reports(self) -> "Reports":
+        if self._reports is None:
+            from procclaw.engine.reports import Reports
+
+            self._reports = Reports(self.home, self.operations)
+        return self._reports
+
+    @property
+    def asking(self) -> "Asking":
+        if self._asking is None:
+            from procclaw.engine.asking import Asking
+
+            self._asking = Asking(self.home, self.operations, self.reports)
+        return self._asking
 
     def complain_of_files(self) -> bool:
         """Say what is wrong with the configuration files, if anything is, and what holds instead."""

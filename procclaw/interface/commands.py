@@ -3,21 +3,39 @@
 Only the one that is called gets a parser and has its module imported, so `procclaw list` pays for `list` alone.
 """
 
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from typing import TYPE_CHECKING, NamedTuple
+
+from procclaw.interface import arguments
+from procclaw.interface.arguments import (
+    COMPOSED,
+    DEAD_LETTER,
+    FILTERS,
+    FOLLOW,
+    JOB,
+    JOBS,
+    KEY,
+    LIMIT,
+    LINES,
+    ONLY_JOB,
+    PARAMS,
+    RUN,
+    RUNS,
+    SIDE_BY_SIDE,
+    TIMEOUT,
+    TO_THE_END,
+    WORKFLOW_RUN,
+    Argument,
+    argument,
+)
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable
 
     from procclaw.interface.cli import Context
 
     Function = Callable[[Context, Namespace], int]
-
-
-class Argument(NamedTuple):
-    names: tuple[str, ...]
-    options: dict[str, Any]
 
 
 class Command(NamedTuple):
@@ -30,233 +48,458 @@ class Command(NamedTuple):
     example: str = ""
 
 
-def _argument(*names: str, **options: object) -> Argument:
-    return Argument(names, options)
-
-
-def _at_least(least: int) -> "Callable[[str], int]":
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise ArgumentTypeError(f'"{text}" is not a whole number from {least} on')
-        return int(text)
-
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise ArgumentTypeError(f'"{text}" is not a number of seconds')
-    return seconds
-
-
-_JOB = _argument("job", metavar="JOB", help="id of a job")
-_JOBS = _argument("jobs", metavar="JOB", nargs="+", help="ids of jobs")
-_FOLLOW = _argument("-f", "--follow", action="store_true", help="go on printing what comes")
-_LINES = _argument("-n", "--lines", type=_at_least(0), default=100, metavar="N", help="the last N lines (default 100)")
-_RUN = _argument("run", metavar="RUN", help="id of a run, or the beginning of one")
-_LIMIT = _argument("-n", "--limit", type=_at_least(1), default=50, metavar="N", help="at most this many (default 50)")
-_ONLY_JOB = _argument("job", metavar="JOB", nargs="?", help="only of this job")
-_RUNS = (_ONLY_JOB, _argument("--state", help="only runs in this state"), _LIMIT)
-_TYPES = ("manual", "continuous", "scheduled", "oneshot")
-_FILTERS = (
-    _argument("--status", help="only jobs in this status"),
-    _argument("--type", choices=_TYPES, help="only jobs of this type"),
-    _argument(
-        "--tag", action="append", default=[], metavar="TAG", help="only jobs with this tag; again: and with this one"
+GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
+    (
+        "set up",
+        (
+            Command("init", "create a home with a first configuration", "setup", "init", (), "procclaw init"),
+            Command(
+                "config",
+                "show where the configuration is; --validate checks it",
+                "setup",
+                "config",
+                (argument("--validate", action="store_true", help="check all files and say everything that is wrong"),),
+                "procclaw config --validate",
+            ),
+            Command(
+                "env",
+                "print the environment a job gets",
+                "setup",
+                "env",
+                (JOB, argument("--explain", action="store_true", help="say where each variable comes from")),
+                "procclaw env api --explain",
+            ),
+            Command("reload", "read the configuration again and apply it now", "loop", "reload", (), "procclaw reload"),
+            Command("version", "print the version", "setup", "version", (), "procclaw version"),
+        ),
     ),
-    _argument("--enabled", action="store_true", default=None, help="only enabled jobs"),
-    _argument("-q", "--query", metavar="TEXT", help="only jobs with this text in id, name, description or a tag"),
+    (
+        "the loop",
+        (
+            Command(
+                "reconcile",
+                "compare what is declared with what runs, once, and act on it",
+                "loop",
+                "reconcile",
+                (
+                    argument("--dry-run", action="store_true", help="print what would be done and change nothing"),
+                    argument("--release", action="store_true", help="let the jobs go that daemon stop --jobs stopped"),
+                ),
+                "* * * * *  procclaw reconcile     # in a crontab: everything works without a daemon",
+            ),
+            Command(
+                "plan",
+                "print what would be done now, and why; exit 10 if anything",
+                "loop",
+                "plan",
+                (
+                    argument(
+                        "--for",
+                        dest="span",
+                        type=arguments.span,
+                        metavar="SPAN",
+                        help="and what will fire within that time: 24h, 7d; days on which clocks change are marked",
+                    ),
+                ),
+                "procclaw plan --for 7d",
+            ),
+            Command(
+                "next",
+                "print the coming times of a cron expression or of a job",
+                "loop",
+                "coming",
+                (
+                    argument(
+                        "expression", metavar="EXPRESSION|JOB", help='such as "30 2 * * *", "@every 90s", or a job id'
+                    ),
+                    argument("--tz", metavar="ZONE", help="time zone, such as Europe/Berlin"),
+                    argument("--after", metavar="ISO", help="count from this moment (default: now)"),
+                    argument(
+                        "-n", "--count", type=arguments.at_least(1), default=5, metavar="N", help="how many (default 5)"
+                    ),
+                ),
+                'procclaw next "30 2 * * *" --tz America/New_York -n 3',
+            ),
+            Command(
+                "daemon start",
+                "start the daemon in the background",
+                "daemon",
+                "start",
+                (
+                    argument("-f", "--foreground", action="store_true", help="stay in the foreground"),
+                    argument("--keep-holds", action="store_true", help="leave stopped what daemon stop --jobs stopped"),
+                ),
+                "procclaw daemon start",
+            ),
+            Command(
+                "daemon stop",
+                "stop the daemon; jobs go on running",
+                "daemon",
+                "stop",
+                (argument("--jobs", action="store_true", help="stop all jobs as well, until daemon start"),),
+                "procclaw daemon stop",
+            ),
+            Command("daemon status", "say whether a daemon runs", "daemon", "status", (), "procclaw daemon status"),
+            Command(
+                "daemon logs",
+                "print what the daemon did",
+                "daemon",
+                "logs",
+                (FOLLOW, LINES),
+                "procclaw daemon logs -f",
+            ),
+        ),
+    ),
+    (
+        "look at jobs",
+        (
+            Command("list", "list the jobs", "jobs", "show_list", FILTERS, "procclaw list --type continuous --tag web"),
+            Command(
+                "search",
+                "list the jobs that a text matches",
+                "jobs",
+                "search",
+                (argument("text", metavar="TEXT", help="looked for in id, name, description and tags"), *FILTERS[:-1]),
+                "procclaw search report",
+            ),
+            Command("status", "show everything about a job", "details", "status", (JOB,), "procclaw status api"),
+            Command(
+                "why",
+                "show what keeps a job from starting, and what would free it",
+                "details",
+                "why",
+                (JOB,),
+                "procclaw why api",
+            ),
+            Command(
+                "queue",
+                "show the runs that wait, in their order, and what each waits for",
+                "details",
+                "queue",
+                (ONLY_JOB,),
+                "procclaw queue",
+            ),
+        ),
+    ),
+    (
+        "act on jobs",
+        (
+            Command("start", "start jobs", "asking", "start", (JOBS, PARAMS, TIMEOUT), "procclaw start api"),
+            Command(
+                "stop",
+                "stop jobs, and keep continuous ones stopped",
+                "asking",
+                "stop",
+                (JOBS, argument("--force", action="store_true", help="kill at once, without a grace period"), TIMEOUT),
+                "procclaw stop api --force",
+            ),
+            Command(
+                "restart",
+                "stop jobs and start them again",
+                "asking",
+                "restart",
+                (JOBS, TIMEOUT),
+                "procclaw restart api",
+            ),
+            Command(
+                "run",
+                "run a job once more, whatever runs already",
+                "asking",
+                "run",
+                (
+                    JOB,
+                    PARAMS,
+                    KEY,
+                    argument("--wait", action="store_true", help="wait for the first attempt; exit 1 if it failed"),
+                    argument("--until-final", action="store_true", help="wait until the run is over, retries included"),
+                    TIMEOUT,
+                ),
+                "procclaw run backup -p target=/srv --wait",
+            ),
+            Command(
+                "pause", "leave what runs alone and start nothing new", "asking", "pause", (JOBS,), "procclaw pause api"
+            ),
+            Command("resume", "let paused jobs go again", "asking", "resume", (JOBS,), "procclaw resume api"),
+            Command(
+                "revoke",
+                "start nothing of a job any more and cancel what waits or is planned",
+                "asking",
+                "revoke",
+                (
+                    JOB,
+                    argument(
+                        "--expires", type=arguments.span, metavar="SPAN", help="only for so long: 90s, 15m, 2h, 1d"
+                    ),
+                    argument("--until", metavar="ISO", help="only until then; without an offset in the job's zone"),
+                    argument("--terminate", action="store_true", help="stop what runs as well"),
+                    TIMEOUT,
+                ),
+                "procclaw revoke report --expires 2h",
+            ),
+            Command("unrevoke", "let revoked jobs go again", "asking", "unrevoke", (JOBS,), "procclaw unrevoke report"),
+            Command(
+                "schedule",
+                "plan a run for later, take that back, or list what is planned",
+                "asking",
+                "schedule",
+                (
+                    argument(
+                        "job",
+                        metavar="JOB",
+                        nargs="?",
+                        help="id of a job; without --at, --in or --cancel: only of this",
+                    ),
+                    argument("--at", metavar="ISO", help="when; without an offset in the job's zone"),
+                    argument(
+                        "--in", dest="delay", type=arguments.span, metavar="SPAN", help="in how long: 90s, 15m, 2h, 1d"
+                    ),
+                    argument("--cancel", action="store_true", help="cancel all that is planned for the job"),
+                    PARAMS,
+                ),
+                "procclaw schedule report --in 10m",
+            ),
+            Command(
+                "trigger",
+                "run a job as a webhook does, with JSON for it",
+                "asking",
+                "trigger",
+                (
+                    JOB,
+                    argument(
+                        "--payload",
+                        metavar="JSON|FILE|-",
+                        help="what the job finds in PROCCLAW_PAYLOAD_FILE; - is stdin",
+                    ),
+                    PARAMS,
+                    KEY,
+                    TIMEOUT,
+                ),
+                """procclaw trigger deploy --payload '{"ref": "main"}'""",
+            ),
+        ),
+    ),
+    (
+        "put jobs together",
+        (
+            Command(
+                "chain",
+                "run jobs one after the other",
+                "workflows",
+                "chain",
+                (JOBS, *COMPOSED),
+                "procclaw chain fetch build publish --wait",
+            ),
+            Command(
+                "group",
+                "run jobs side by side",
+                "workflows",
+                "group",
+                (JOBS, SIDE_BY_SIDE, *COMPOSED),
+                "procclaw group north south west --max-parallel 2",
+            ),
+            Command(
+                "chord",
+                "run jobs side by side, and one more once all have ended",
+                "workflows",
+                "chord",
+                (
+                    JOBS,
+                    argument("--callback", metavar="JOB", required=True, help="the job that comes last"),
+                    SIDE_BY_SIDE,
+                    *COMPOSED,
+                ),
+                "procclaw chord north south --callback report",
+            ),
+            Command(
+                "workflow",
+                "list the workflows that are declared",
+                "workflows",
+                "declared",
+                (),
+                "procclaw workflow",
+            ),
+            Command(
+                "workflow list",
+                "list the workflows that are declared",
+                "workflows",
+                "declared",
+                (),
+                "procclaw workflow list",
+            ),
+            Command(
+                "workflow run",
+                "run a workflow that is declared",
+                "workflows",
+                "run",
+                (argument("name", metavar="WORKFLOW", help="name of a workflow"), TO_THE_END),
+                "procclaw workflow run nightly --wait",
+            ),
+            Command(
+                "workflow show",
+                "show a run of a workflow and its steps",
+                "workflows",
+                "show",
+                (WORKFLOW_RUN,),
+                "procclaw workflow show k3v9",
+            ),
+            Command(
+                "workflow runs",
+                "list the newest runs of workflows",
+                "workflows",
+                "runs",
+                (argument("name", metavar="WORKFLOW", nargs="?", help="only of this workflow"), LIMIT),
+                "procclaw workflow runs nightly -n 5",
+            ),
+            Command(
+                "workflow cancel",
+                "start no further step, and stop what runs of it",
+                "workflows",
+                "cancel",
+                (WORKFLOW_RUN,),
+                "procclaw workflow cancel k3v9",
+            ),
+            Command(
+                "workflow retry",
+                "go on with a run of a workflow from what failed",
+                "workflows",
+                "retry",
+                (WORKFLOW_RUN, TO_THE_END),
+                "procclaw workflow retry k3v9 --wait",
+            ),
+        ),
+    ),
+    (
+        "what was",
+        (
+            Command(
+                "logs",
+                "print what a job wrote; lines of stderr are marked",
+                "history",
+                "logs",
+                (
+                    JOB,
+                    FOLLOW,
+                    LINES,
+                    argument("--run", metavar="RUN", help="only what this run wrote"),
+                    argument(
+                        "--since", metavar="TIME", help="only attempts alive since then: ISO 8601, or 90s, 15m, 2h, 1d"
+                    ),
+                    argument("--stderr", action="store_true", help="only stderr"),
+                ),
+                "procclaw logs api -f",
+            ),
+            Command(
+                "runs",
+                "list the newest runs",
+                "history",
+                "runs",
+                RUNS,
+                "procclaw runs backup -n 10",
+            ),
+            Command(
+                "runs list",
+                "list the newest runs",
+                "history",
+                "runs",
+                RUNS,
+                "procclaw runs list backup",
+            ),
+            Command(
+                "runs show",
+                "show a run and its attempts",
+                "history",
+                "run_show",
+                (RUN,),
+                "procclaw runs show k3v9",
+            ),
+            Command(
+                "runs logs",
+                "print what a run wrote",
+                "history",
+                "run_logs",
+                (RUN, FOLLOW),
+                "procclaw runs logs k3v9",
+            ),
+            Command(
+                "ledger",
+                "show what became of every due slot: ran, skipped or missed, and why",
+                "history",
+                "ledger",
+                (
+                    ONLY_JOB,
+                    argument(
+                        "--since", metavar="TIME", help="only slots due since then: ISO 8601, or 90s, 15m, 2h, 30d"
+                    ),
+                    LIMIT,
+                ),
+                "procclaw ledger backup --since 30d",
+            ),
+            Command(
+                "events",
+                "print what happened: starts, ends, holds, requests",
+                "history",
+                "events",
+                (ONLY_JOB, FOLLOW, LIMIT),
+                "procclaw events -f",
+            ),
+            Command(
+                "alerts",
+                "list what people were told of, or should have been",
+                "history",
+                "alerts",
+                (ONLY_JOB, LIMIT),
+                "procclaw alerts backup -n 10",
+            ),
+            Command(
+                "dlq",
+                "list the dead letter queue: runs that have failed for good",
+                "dead_letters",
+                "entries",
+                (ONLY_JOB, LIMIT),
+                "procclaw dlq backup",
+            ),
+            Command(
+                "dlq list",
+                "list the dead letter queue: runs that have failed for good",
+                "dead_letters",
+                "entries",
+                (ONLY_JOB, LIMIT),
+                "procclaw dlq list backup",
+            ),
+            Command(
+                "dlq show",
+                "show an entry and the run that failed",
+                "dead_letters",
+                "show",
+                (DEAD_LETTER,),
+                "procclaw dlq show 7",
+            ),
+            Command(
+                "dlq reinject",
+                "run it again, with the same params and payload",
+                "dead_letters",
+                "reinject",
+                (DEAD_LETTER, TIMEOUT),
+                "procclaw dlq reinject 7",
+            ),
+            Command(
+                "dlq purge",
+                "throw entries away",
+                "dead_letters",
+                "purge",
+                (
+                    argument("ids", type=arguments.at_least(1), metavar="ID", nargs="*", help="numbers of entries"),
+                    argument("--job", metavar="JOB", help="all of this job"),
+                    argument("--older-than", type=arguments.span, metavar="SPAN", help="all that are older: 12h, 7d"),
+                    argument("--all", action="store_true", help="all"),
+                ),
+                "procclaw dlq purge --job backup --older-than 7d",
+            ),
+        ),
+    ),
 )
-_WAIT = (
-    _argument(
-        "--timeout", type=_seconds, metavar="SECONDS", help="wait at most this long (default: as long as it takes)"
-    ),
-)
 
-COMMANDS = (
-    Command("init", "create a home with a first configuration", "setup", "init", (), "procclaw init"),
-    Command(
-        "config",
-        "show where the configuration is; --validate checks it",
-        "setup",
-        "config",
-        (_argument("--validate", action="store_true", help="check all files and say everything that is wrong"),),
-        "procclaw config --validate",
-    ),
-    Command("version", "print the version", "setup", "version", (), "procclaw version"),
-    Command(
-        "reconcile",
-        "compare what is declared with what runs, once, and act on it",
-        "loop",
-        "reconcile",
-        (
-            _argument("--dry-run", action="store_true", help="print what would be done and change nothing"),
-            _argument("--release", action="store_true", help="let the jobs go that daemon stop --jobs stopped"),
-        ),
-        "* * * * *  procclaw reconcile     # in a crontab: everything works without a daemon",
-    ),
-    Command("plan", "print what would be done now, and why; exit 10 if anything", "loop", "plan", (), "procclaw plan"),
-    Command(
-        "next",
-        "print the coming times of a cron expression or of a job",
-        "loop",
-        "coming",
-        (
-            _argument("expression", metavar="EXPRESSION|JOB", help='such as "30 2 * * *", "@every 90s", or a job id'),
-            _argument("--tz", metavar="ZONE", help="time zone, such as Europe/Berlin"),
-            _argument("--after", metavar="ISO", help="count from this moment (default: now)"),
-            _argument("-n", "--count", type=_at_least(1), default=5, metavar="N", help="how many (default 5)"),
-        ),
-        'procclaw next "30 2 * * *" --tz America/New_York -n 3',
-    ),
-    Command("list", "list the jobs", "jobs", "show_list", _FILTERS, "procclaw list --type continuous --tag web"),
-    Command(
-        "search",
-        "list the jobs that a text matches",
-        "jobs",
-        "search",
-        (_argument("text", metavar="TEXT", help="looked for in id, name, description and tags"), *_FILTERS[:-1]),
-        "procclaw search report",
-    ),
-    Command("status", "show everything about a job", "jobs", "status", (_JOB,), "procclaw status api"),
-    Command(
-        "why", "show what keeps a job from starting, and what would free it", "jobs", "why", (_JOB,), "procclaw why api"
-    ),
-    Command("start", "start jobs", "asking", "start", (_JOBS, *_WAIT), "procclaw start api"),
-    Command(
-        "stop",
-        "stop jobs, and keep continuous ones stopped",
-        "asking",
-        "stop",
-        (_JOBS, _argument("--force", action="store_true", help="kill at once, without a grace period"), *_WAIT),
-        "procclaw stop api --force",
-    ),
-    Command("restart", "stop jobs and start them again", "asking", "restart", (_JOBS, *_WAIT), "procclaw restart api"),
-    Command(
-        "run",
-        "run a job once more, whatever runs already",
-        "asking",
-        "run",
-        (
-            _JOB,
-            _argument("--wait", action="store_true", help="wait for the first attempt; exit 1 if it failed"),
-            _argument("--until-final", action="store_true", help="wait until the run is over, retries included"),
-            *_WAIT,
-        ),
-        "procclaw run backup --wait",
-    ),
-    Command("pause", "leave what runs alone and start nothing new", "asking", "pause", (_JOBS,), "procclaw pause api"),
-    Command("resume", "let paused jobs go again", "asking", "resume", (_JOBS,), "procclaw resume api"),
-    Command(
-        "logs",
-        "print what a job wrote; lines of stderr are marked",
-        "history",
-        "logs",
-        (
-            _JOB,
-            _FOLLOW,
-            _LINES,
-            _argument("--run", metavar="RUN", help="only what this run wrote"),
-            _argument("--since", metavar="TIME", help="only attempts alive since then: ISO 8601, or 90s, 15m, 2h, 1d"),
-            _argument("--stderr", action="store_true", help="only stderr"),
-        ),
-        "procclaw logs api -f",
-    ),
-    Command(
-        "runs",
-        "list the newest runs",
-        "history",
-        "runs",
-        _RUNS,
-        "procclaw runs backup -n 10",
-    ),
-    Command(
-        "runs list",
-        "list the newest runs",
-        "history",
-        "runs",
-        _RUNS,
-        "procclaw runs list backup",
-    ),
-    Command(
-        "runs show",
-        "show a run and its attempts",
-        "history",
-        "run_show",
-        (_RUN,),
-        "procclaw runs show k3v9",
-    ),
-    Command(
-        "runs logs",
-        "print what a run wrote",
-        "history",
-        "run_logs",
-        (_RUN, _FOLLOW),
-        "procclaw runs logs k3v9",
-    ),
-    Command(
-        "ledger",
-        "show what became of every due slot: ran, skipped or missed, and why",
-        "history",
-        "ledger",
-        (
-            _ONLY_JOB,
-            _argument("--since", metavar="TIME", help="only slots due since then: ISO 8601, or 90s, 15m, 2h, 30d"),
-            _LIMIT,
-        ),
-        "procclaw ledger backup --since 30d",
-    ),
-    Command("reload", "read the configuration again and apply it now", "loop", "reload", (), "procclaw reload"),
-    Command(
-        "events",
-        "print what happened: starts, ends, holds, requests",
-        "history",
-        "events",
-        (_ONLY_JOB, _FOLLOW, _LIMIT),
-        "procclaw events -f",
-    ),
-    Command(
-        "env",
-        "print the environment a job gets",
-        "setup",
-        "env",
-        (_JOB, _argument("--explain", action="store_true", help="say where each variable comes from")),
-        "procclaw env api --explain",
-    ),
-    Command(
-        "daemon start",
-        "start the daemon in the background",
-        "daemon",
-        "start",
-        (
-            _argument("-f", "--foreground", action="store_true", help="stay in the foreground"),
-            _argument("--keep-holds", action="store_true", help="leave stopped what daemon stop --jobs stopped"),
-        ),
-        "procclaw daemon start",
-    ),
-    Command(
-        "daemon stop",
-        "stop the daemon; jobs go on running",
-        "daemon",
-        "stop",
-        (_argument("--jobs", action="store_true", help="stop all jobs as well, until daemon start"),),
-        "procclaw daemon stop",
-    ),
-    Command("daemon status", "say whether a daemon runs", "daemon", "status", (), "procclaw daemon status"),
-    Command(
-        "daemon logs",
-        "print what the daemon did",
-        "daemon",
-        "logs",
-        (_FOLLOW, _LINES),
-        "procclaw daemon logs -f",
-    ),
-)
-
+COMMANDS = tuple(command for _, commands in GROUPS for command in commands)
 _BY_NAME = {command.name: command for command in COMMANDS}
 FAMILIES = frozenset(command.name.split()[0] for command in COMMANDS if " " in command.name)
 
@@ -282,8 +525,8 @@ def parser_of(command: Command) -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    for argument in command.arguments:
-        parser.add_argument(*argument.names, **argument.options)
+    for each in command.arguments:
+        parser.add_argument(*each.names, **each.options)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--home", metavar="DIR", help="the home (default: PROCCLAW_HOME, else ~/.procclaw)")
     return parser
@@ -292,14 +535,14 @@ def parser_of(command: Command) -> ArgumentParser:
 def overview() -> str:
     """What `procclaw` and `procclaw --help` print."""
     width = max(len(name) for name in _BY_NAME)
-    lines = [f"  {command.name.ljust(width)}  {command.summary}" for command in COMMANDS]
+    lines: list[str] = []
+    for title, commands in GROUPS:
+        lines += ["", f"{title}:", *(f"  {command.name.ljust(width)}  {command.summary}" for command in commands)]
     return "\n".join(
         (
             "usage: procclaw [--home DIR] [--json] COMMAND ...",
             "",
             "Declare jobs in jobs.yaml; ProcClaw compares what is declared with what runs, and acts on it.",
-            "",
-            "commands:",
             *lines,
             "",
             "procclaw COMMAND --help shows a command's options and an example.",

@@ -1,13 +1,12 @@
-"""What was: logs, runs, the ledger of slots, events."""
+"""What was: logs, runs, the ledger of slots, alerts, events."""
 
-import re
+import json
 from argparse import Namespace
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from procclaw.engine import logs as job_logs
-from procclaw.interface.console import brief, duration, local, printable, quoted
-from procclaw.model.clock import parse_iso
+from procclaw.interface.console import brief, duration, local, printable, quoted, with_local_times
+from procclaw.interface.times import since_when
 from procclaw.model.errors import ProcclawError, UsageError
 from procclaw.model.state import Event, Run, RunState
 from procclaw.planning.views import View, event_view, slots_view
@@ -17,21 +16,8 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.2
 _ERR_MARK = "err| "
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _WIDTHS = (12, 17)
 """Of the columns of job and event; events are printed as they come, so the widest is not known."""
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-def since_when(text: str, now: datetime) -> datetime:
-    """`90s`, `15m`, `2h`, `30d` before now, or an ISO 8601 moment (a naive one on the reader's wall clock)."""
-    span = _SPAN.fullmatch(text)
-    if span is not None:
-        return now - timedelta(seconds=float(span[1]) * _UNIT_SECONDS[span[2]])
-    try:
-        return parse_iso(text, now.astimezone().tzinfo)
-    except ValueError:
-        raise UsageError(f'"{text}" is neither a time (ISO 8601) nor a span (90s, 15m, 2h, 30d)') from None
 
 
 # --- logs ---
@@ -116,7 +102,7 @@ def print_runs(context: "Context", found: list[View]) -> None:
     )
 
 
-def _at(context: "Context", text: str | None) -> str | None:
+def moment_cell(context: "Context", text: str | None) -> str | None:
     """For a table: short on a terminal, whole in a pipe."""
     return brief(text, context.home.clock.now()) if context.console.is_terminal else local(text)
 
@@ -134,7 +120,7 @@ def _run_row(context: "Context", view: View) -> tuple[object, ...]:
         view["job_id"],
         view["state"],
         view["trigger"],
-        _at(context, view["started_at"]),
+        moment_cell(context, view["started_at"]),
         duration(view["duration_seconds"]),
         len(view["attempts"]),
         view["exit_code"],
@@ -164,23 +150,29 @@ def run_show(context: "Context", options: Namespace) -> int:
     if context.console.is_json:
         context.console.json(view)
         return 0
-    pairs = [(name.replace("_", " "), view[name]) for name in ("id", "job_id", "state", "trigger")]
+    pairs = [(name.replace("_", " "), view[name]) for name in ("id", "job_id", "state", "trigger", "priority")]
+    pairs += [("params", " ".join(f"{name}={value}" for name, value in view["params"].items()))]
     pairs += [("reason", _because(view))]
     pairs += [(name.replace("_", " "), local(view[name])) for name in ("scheduled_at", "queued_at", "started_at")]
     pairs += [("finished at", local(view["finished_at"])), ("took", duration(view["duration_seconds"]))]
+    pairs += [("result", None if view["result"] is None else json.dumps(view["result"], ensure_ascii=False))]
     context.console.fields(pairs)
-    header = ("ATTEMPT", "PID", "STARTED", "ENDED", "EXIT", "SIGNAL", "REASON", "CPU S", "PEAK MB")
-    context.console.table(header, (_attempt_row(context, attempt) for attempt in view["attempts"]))
+    print_attempts(context, view["attempts"])
     return 0
 
 
+def print_attempts(context: "Context", attempts: list[View]) -> None:
+    header = ("ATTEMPT", "PID", "STARTED", "ENDED", "EXIT", "SIGNAL", "REASON", "CPU S", "PEAK MB")
+    context.console.table(header, (_attempt_row(context, attempt) for attempt in attempts))
+
+
 def _attempt_row(context: "Context", view: View) -> tuple[object, ...]:
-    times = (_at(context, view["started_at"]), _at(context, view["finished_at"]))
+    times = (moment_cell(context, view["started_at"]), moment_cell(context, view["finished_at"]))
     ending = (view["exit_code"], view["signal"], _because(view))
     return (view["number"], view["pid"], *times, *ending, view["cpu_seconds"], view["max_rss_mb"])
 
 
-# --- ledger, events ---
+# --- ledger ---
 
 
 def ledger(context: "Context", options: Namespace) -> int:
@@ -189,16 +181,67 @@ def ledger(context: "Context", options: Namespace) -> int:
     if context.console.is_json:
         context.console.json({"slots": found})
         return 0
-    header = ("JOB", "FIRST DUE", "LAST DUE", "SLOTS", "OUTCOME", "REASON", "RUN")
-    context.console.table(header, (_slots_row(context, view) for view in found))
+    header = ("JOB", "FIRST DUE", "LAST DUE", "SLOTS", "OUTCOME", "RUN", "REASON")
+    context.console.table(header, (_slots_row(context, view) for view in found), cut="REASON")
     if not found and context.console.is_terminal:
         context.console.say("no slot was due yet" if since is None else "no slot was due since then")
     return 0
 
 
 def _slots_row(context: "Context", view: View) -> tuple[object, ...]:
-    span = (_at(context, view["first_due_at"]), _at(context, view["last_due_at"]))
-    return (view["job_id"], *span, view["count"], view["outcome"], _because({"detail": "", **view}), view["run_id"])
+    span = (moment_cell(context, view["first_due_at"]), moment_cell(context, view["last_due_at"]))
+    reason = None if view["reason"] is None else f"{str(view['reason']).replace('_', ' ')}{_said_of(view['reason'])}"
+    return (view["job_id"], *span, view["count"], view["outcome"], view["run_id"], reason)
+
+
+def _said_of(reason: str) -> str:
+    return f": {_OF_SLOTS[reason]}" if reason in _OF_SLOTS else ""
+
+
+_OF_SLOTS = {
+    "overlap": "as many runs as may be were active (on_overlap: skip)",
+    "queue_full": "as many runs as may be were active (queue_excess: false)",
+    "queue_timeout": "its turn had not come in time",
+    "dedup": "a run of a moment before stood for it",
+    "superseded": "a later time took its place",
+    "down": "nobody reconciled then, and catch_up does not make up for it",
+    "limit": "more were missed than catch_up.limit makes up for",
+    "restored": "the database was put back, so nobody knows what ran then",
+    "clock_jump": "the clock was far off",
+    "home_stopped": "all jobs were stopped",
+    "not_built": "the job uses a field that this version lacks",
+    "removed": "the job was no longer declared",
+    "changed": "the schedule was edited",
+}
+"""What reasons of the ledger mean that do not say it themselves."""
+
+
+# --- alerts ---
+
+
+def alerts(context: "Context", options: Namespace) -> int:
+    view = context.reports.alerts(options.job, options.limit)
+    if context.console.is_json:
+        context.console.json(view)
+        return 0
+    rows = [
+        (
+            moment_cell(context, each["raised_at"]),
+            each["job_id"],
+            each["kind"],
+            each["state"],
+            with_local_times(each["message"]),
+            each["detail"],
+        )
+        for each in view["alerts"]
+    ]
+    context.console.table(("RAISED", "JOB", "ALERT", "STATE", "MESSAGE", "DETAIL"), rows, cut="MESSAGE")
+    if not rows and context.console.is_terminal:
+        context.console.say("no alert was raised yet")
+    return 0
+
+
+# --- events ---
 
 
 def events(context: "Context", options: Namespace) -> int:

@@ -1,11 +1,11 @@
-"""Looking at jobs: list, search, status, why. Imports only what a listing can afford."""
+"""Looking at jobs: list, search. Imports only what a listing can afford."""
 
 from argparse import Namespace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from procclaw.engine.operations import Filter
-from procclaw.interface.console import coming, distance, duration, local, shown, with_local_times
+from procclaw.interface.console import distance, duration, local, with_local_times
 from procclaw.model.errors import UsageError
 from procclaw.planning.views import STATUSES, View
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from procclaw.interface.cli import Context
 
 _SPARE = ("RESTARTS", "TYPE", "EXIT")
-_RUNS_SHOWN = 5
 _HEADER = ("JOB", "TYPE", "STATUS", "PID", "UP", "RESTARTS", "EXIT", "NEXT", "REASON")
 
 
@@ -70,89 +69,12 @@ def _row(view: View, now: datetime | None) -> tuple[object, ...]:
         view["restart_count"] or None,
         view["last_exit_code"],
         local(view["next_run"]) if now is None else distance(view["next_run"], now),
-        _reason(view),
+        reason_of(view),
     )
 
 
-def _reason(view: View) -> str | None:
+def reason_of(view: View) -> str | None:
     """Without the moment of the next start, which is told beside it."""
     return with_local_times(
         None if view["reason"] is None else view["reason"].replace(f"; until {view['next_run']}", "")
     )
-
-
-def status(context: "Context", options: Namespace) -> int:
-    console = context.console
-    view = context.operations.job(options.job)
-    if console.is_json:
-        console.json(view)
-        return 0
-    now = context.home.clock.now()
-    console.say(console.paint(view["id"], "bold") + ("" if view["name"] == view["id"] else f"  {shown(view['name'])}"))
-    up = duration(view["uptime_seconds"])
-    console.fields(
-        (
-            ("status", view["status"]),
-            ("reason", _reason(view)),
-            ("health", view["health"] if view["pid"] else None),
-            ("description", view["description"]),
-            ("type", view["type"]),
-            ("enabled", "yes" if view["enabled"] else "no"),
-            ("tags", view["tags"]),
-            ("pid", view["pid"]),
-            ("started", None if up is None else f"{local(view['started_at'])} ({up} ago)"),
-            ("restarts", view["restart_count"] or None),
-            ("schedule", view["schedule"]),
-            ("last run", local(view["last_run"])),
-            ("last exit code", view["last_exit_code"]),
-            ("next run", coming(view["next_run"], now)),
-            ("depends on", view["depends_on"]),
-            ("declared at", context.operations.job_spec(view["id"]).source),
-        )
-    )
-    newest = context.operations.runs(view["id"], _RUNS_SHOWN)
-    if newest:
-        from procclaw.interface.history import print_runs
-
-        console.say()
-        print_runs(context, newest)
-    return 0
-
-
-def why(context: "Context", options: Namespace) -> int:
-    console = context.console
-    view = context.operations.why(options.job)
-    if console.is_json:
-        console.json(view)
-        return 0
-    job = context.operations.job(options.job)
-    console.say(_situation(context, job, view))
-    closed = [gate for gate in view["gates"] if not gate["open"]]
-    unblocks = [gate["unblock"] for gate in closed if gate["unblock"]]
-    # What runs and is wanted running needs nothing.
-    if unblocks and not (job["pid"] and job["type"] == "continuous"):
-        which = "another run" if job["pid"] else "it"
-        sooner = " sooner" if view["earliest_start"] else ""
-        console.say(shown(f"to let {which} start{sooner}: {', then '.join(dict.fromkeys(unblocks))}"))
-    console.say()
-    console.table(("GATE", "STATE", "WHY", "SINCE", "UNTIL", "TO OPEN IT"), (_gate_row(gate) for gate in view["gates"]))
-    return 0
-
-
-def _situation(context: "Context", job: View, view: View) -> str:
-    """What a job does now, why, and when it can start if that is known."""
-    told = f"{job['id']} is {context.console.status(job['status'])}"
-    if job["pid"] is not None:
-        return f"{told} (pid {job['pid']})"
-    reason = _reason(job)
-    told += f": {shown(reason)}" if reason else ""
-    if view["can_start"]:
-        return f"{told}; it can start now"
-    if view["earliest_start"]:
-        return f"{told}; it can start at {coming(view['earliest_start'], context.home.clock.now())} at the earliest"
-    return told
-
-
-def _gate_row(gate: View) -> tuple[object, ...]:
-    state = "open" if gate["open"] else "closed"
-    return (gate["gate"], state, gate["reason"], local(gate["since"]), local(gate["until"]), gate["unblock"])

@@ -1,12 +1,13 @@
 """The loop from outside: reconcile, plan, next, reload."""
 
 from argparse import Namespace
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from procclaw.model.clock import SystemClock, iso, parse_iso
-from procclaw.model.errors import UsageError
+from procclaw.interface.console import local
+from procclaw.interface.times import moment_in
+from procclaw.model.clock import SystemClock, iso
 from procclaw.model.state import HOME, IntentKind
+from procclaw.planning.views import View
 
 if TYPE_CHECKING:
     from procclaw.interface.cli import Context
@@ -47,7 +48,8 @@ def _told_of_problems(context: "Context") -> int:
 
 
 def plan(context: "Context", options: Namespace) -> int:
-    view = context.operations.preview()
+    span = getattr(options, "span", None)
+    view = context.operations.preview(span)
     actions, waits = view["actions"], view["waits"]
     if context.console.is_json:
         context.console.json(view)
@@ -57,7 +59,21 @@ def plan(context: "Context", options: Namespace) -> int:
         context.console.table(("JOB", "WOULD", "BECAUSE"), rows)
         if not rows:
             context.console.say("nothing to do")
+        if span is not None:
+            context.console.say()
+            _print_fires(context, view)
     return SOMETHING_TO_DO if actions else 0
+
+
+def _print_fires(context: "Context", view: View) -> None:
+    rows = [(each["local"], each["job_id"], each["at"], each["note"]) for each in view["fires"]]
+    for each in view["more"]:
+        rest = f"and {each['count']} more until {local(each['last_at'])}"
+        note = f"{rest}; {each['note']}" if each["note"] else rest
+        rows.append((f"from {local(each['first_at'])}", each["job_id"], each["first_at"], note))
+    context.console.table(("FIRES", "JOB", "UTC", "NOTE"), rows)
+    if not rows and context.console.is_terminal:
+        context.console.say("nothing fires within that time")
 
 
 def coming(context: "Context", options: Namespace) -> int:
@@ -70,7 +86,7 @@ def coming(context: "Context", options: Namespace) -> int:
         schedule = Schedule((text,), options.tz or local_timezone())
     else:
         schedule = context.operations.schedule_of(text, options.tz)
-    since = SystemClock().now() if options.after is None else _moment(options.after, schedule.timezone)
+    since = SystemClock().now() if options.after is None else moment_in(options.after, schedule.timezone)
     times = Operations.coming(schedule, since, options.count)
     if context.console.is_json:
         context.console.json({"times": [iso(each) for each in times]})
@@ -81,17 +97,3 @@ def coming(context: "Context", options: Namespace) -> int:
     rows = [(each.astimezone(zone).strftime("%a %Y-%m-%d %H:%M:%S %Z"), iso(each)) for each in times]
     context.console.table(("TIME", "UTC"), rows)
     return 0
-
-
-def _moment(text: str, timezone: str) -> datetime:
-    """A time without an offset is one of that zone."""
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-    try:
-        zone = ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        zone = None  # it is complained of with the schedule
-    try:
-        return parse_iso(text, zone)
-    except ValueError:
-        raise UsageError(f'"{text}" is not an ISO 8601 time') from None

@@ -5,11 +5,14 @@ survives the round trip exactly. Wall clock time decides what is due; monotonic 
 process.
 """
 
+import re
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_SPAN = r"(?a)(\d{1,9}(?:\.\d{1,6})?)([smhdw])"
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 class SystemClock:
@@ -58,3 +61,11 @@ def parse_iso(text: str, zone: tzinfo | None = None) -> datetime:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone or UTC)
     return moment.astimezone(UTC)
+
+
+def parse_span(text: str) -> float:
+    """The seconds of `90s`, `15m`, `2h`, `1d` or `1w`. Raises ValueError."""
+    found = re.fullmatch(_SPAN, text)
+    if found is None:
+        raise ValueError(f'"{text}" is not a span such as 90s, 15m, 2h, 30d')
+    return float(found[1]) * _UNIT_SECONDS[found[2]]

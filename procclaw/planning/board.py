@@ -86,9 +86,14 @@ class Board:
         """The runs that end by themselves and have a process."""
         return self._parallel
 
+    def waiting(self) -> list[Run]:
+        """The runs that wait for their start, in the order in which they go; those for a time to come do not yet."""
+        runs = (active.run for job in self._jobs.values() for active in job.active if active.live is None)
+        return sorted((run for run in runs if not run.is_ahead(self.now)), key=order_of)
+
     def ahead(self, run: Run) -> list[Run]:
         """The runs of its queue that wait and go before it."""
-        line = self._lines().get(_queue_of(self.spec, run) or "", [])
+        line = self._lines().get(self.queue_of(run) or "", [])
         before = line[: bisect_left(line, order_of(run), key=order_of)]
         return [other for other in before if other.id not in self._begun]
 
@@ -98,12 +103,17 @@ class Board:
             self._waiting = {}
             for job in self._jobs.values():
                 for active in job.active:
-                    queue = _queue_of(self.spec, active.run)
+                    queue = self.queue_of(active.run)
                     if active.live is None and queue is not None and active.run.not_before_at <= self.now:
                         self._waiting.setdefault(queue, []).append(active.run)
             for line in self._waiting.values():
                 line.sort(key=order_of)
         return self._waiting
+
+    def queue_of(self, run: Run) -> str | None:
+        """The queue that the run stands in; None: in none."""
+        job = self.spec_of(run.job_id)
+        return None if job is None or run.trigger is Trigger.CONTINUOUS else job.queue
 
     # --- locks ---
 
@@ -136,11 +146,6 @@ class Board:
 def runs(attempt: Attempt) -> bool:
     """Whether its process runs."""
     return attempt.pid is not None and attempt.exited_at is None and attempt.refusal is None
-
-
-def _queue_of(spec: Spec, run: Run) -> str | None:
-    job = spec.jobs.get(run.job_id)
-    return None if job is None or run.trigger is Trigger.CONTINUOUS else job.queue
 
 
 def _named(run: Run) -> str:

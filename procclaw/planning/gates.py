@@ -4,12 +4,12 @@ The planner starts a run when no gate is closed and otherwise waits for the firs
 list for both, so what people are told is what the loop does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from procclaw.model.clock import after
-from procclaw.model.spec import JobSpec, JobType
+from procclaw.model.clock import after, seconds_between
+from procclaw.model.spec import Dedup, JobSpec, JobType
 from procclaw.model.state import DESPITE_DISABLED, Hold, HoldKind, JobState, Lack, Reason, Run, RunState, Trigger
 from procclaw.planning.board import Board
 
@@ -179,6 +179,18 @@ def resource_gate(lack: Lack | None, now: datetime) -> Gate:
     if lack is None or not now < lack.retry_at <= after(now, LONGEST_LACK_SECONDS):
         return Gate("resources")
     return Gate("resources", lack.reason, lack.detail, None, lack.retry_at)
+
+
+def standing_for(
+    dedup: Dedup | None, runs: Iterable[Run], params: tuple[tuple[str, str], ...], now: datetime
+) -> Run | None:
+    """The newest of these runs that stands for another request with these params; None: none does."""
+    if dedup is None:
+        return None
+    recent = (run for run in runs if 0 <= seconds_between(run.queued_at, now) < dedup.window_seconds)
+    stands = (run for run in recent if run.is_active or run.state is RunState.SUCCEEDED)
+    same = [run for run in stands if run.params == params or not dedup.use_params]
+    return max((run for run in same if not run.is_ahead(now)), key=lambda run: run.queued_at, default=None)
 
 
 def expires_at(run: Run, spec: JobSpec) -> datetime | None:

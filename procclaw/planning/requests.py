@@ -10,6 +10,7 @@ from procclaw.model.clock import iso, seconds_between, to_microseconds
 from procclaw.model.spec import JobType
 from procclaw.model.state import (
     Attempt,
+    DeadLetter,
     DeadLettersPurged,
     HoldKind,
     Intent,
@@ -23,6 +24,7 @@ from procclaw.model.state import (
 )
 from procclaw.planning.attempts import SWEEP_SECONDS, is_unkillable, names
 from procclaw.planning.draft import Draft, Going
+from procclaw.planning.gates import standing_for
 from procclaw.planning.outcome import FAILED_TO_START, how_it_ended, is_success
 
 STARTS = frozenset({IntentKind.START, IntentKind.RUN, IntentKind.RESTART, IntentKind.TRIGGER, IntentKind.REINJECT})
@@ -51,7 +53,7 @@ def _take(draft: Draft, intent: Intent) -> Intent:
         case IntentKind.REINJECT:
             return _take_reinject(draft, intent)
         case IntentKind.PURGE:
-            gone = tuple(letter.id for letter in draft.job.dead_letters)
+            gone = tuple(letter.id for letter in _letters(draft, intent))
             draft.writes.append(DeadLettersPurged(gone))
             return draft.done(intent, f"purged {len(gone)} of the dead letter queue")
         case IntentKind.REVOKE:
@@ -133,14 +135,10 @@ def _stands_for_start(draft: Draft, going: Going, params: tuple[tuple[str, str],
 
 def duplicate_of(draft: Draft, params: tuple[tuple[str, str], ...]) -> Run | None:
     """The run that stands for another request for one within the job's dedup window; None: there is none."""
-    dedup = None if draft.spec is None else draft.spec.dedup
-    if dedup is None:
+    if draft.spec is None:
         return None
     known = {run.id: run for run in draft.job.recent} | {going.run.id: going.run for going in draft.going}
-    recent = [run for run in known.values() if 0 <= seconds_between(run.queued_at, draft.now) < dedup.window_seconds]
-    stands = (run for run in recent if run.is_active or run.state is RunState.SUCCEEDED)
-    same = [run for run in stands if run.params == params or not dedup.use_params]
-    return max((run for run in same if not run.is_ahead(draft.now)), key=lambda run: run.queued_at, default=None)
+    return standing_for(draft.spec.dedup, known.values(), params, draft.now)
 
 
 def _with_run(draft: Draft, intent: Intent) -> Intent:
@@ -177,7 +175,7 @@ def _cancel_planned(draft: Draft, intent: Intent) -> Intent:
 def _take_reinject(draft: Draft, intent: Intent) -> Intent:
     if intent.state is IntentState.ACCEPTED:
         return intent
-    letter = next(iter(draft.job.dead_letters), None)
+    letter = next(iter(_letters(draft, intent)), None)
     if letter is None:
         return draft.refused(intent, f'cannot reinject "{draft.job.id}": no such entry in the dead letter queue')
     if letter.reinjected_run_id is not None:
@@ -187,6 +185,15 @@ def _take_reinject(draft: Draft, intent: Intent) -> Intent:
     if taken.run_id is not None:
         draft.writes.append(letter._replace(reinjected_run_id=taken.run_id))
     return taken
+
+
+def _letters(draft: Draft, intent: Intent) -> list[DeadLetter]:
+    """The entries that the request names, as earlier requests of this plan left them."""
+    written = {write.id: write for write in draft.writes if isinstance(write, DeadLetter)}
+    gone = {each for write in draft.writes if isinstance(write, DeadLettersPurged) for each in write.ids}
+    own = (letter for letter in draft.job.dead_letters if letter.job_id == draft.job.id)
+    named = (letter for letter in own if letter.id in intent.details.dead_letters)
+    return [written.get(letter.id, letter) for letter in named if letter.id not in gone]
 
 
 def _take_revoke(draft: Draft, intent: Intent) -> Intent:

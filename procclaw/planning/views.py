@@ -18,6 +18,7 @@ from procclaw.model.state import (
     Hold,
     HoldKind,
     Intent,
+    IntentState,
     JobState,
     Lack,
     Observed,
@@ -116,13 +117,24 @@ def _first_closed(spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lac
     job = board.job(spec.id)
     waiting = [active.run for active in job.active if active.live is None]
     run = min(waiting, key=lambda each: each.is_ahead(board.now), default=None)
-    gates: Iterable[Gate] = standing_gates(spec, job, home_holds)
-    if run is not None:
-        shared = shared_gates(run, spec, board, lack)
-        gates = chain(
-            (enabled_gate(spec, run),), gates, (time_gate(run, board.now),), dependency_gates(run, spec, board), shared
-        )
-    return next((gate for gate in gates if gate.reason is not None), None)
+    if run is None:
+        return next((gate for gate in standing_gates(spec, job, home_holds) if gate.reason is not None), None)
+    return first_closed_before(run, spec, board, home_holds, lack)
+
+
+def first_closed_before(
+    run: Run, spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lack: Lack | None
+) -> Gate | None:
+    """The first closed gate that a waiting run stands before, with since when; None: it can start."""
+    gates = chain(
+        (enabled_gate(spec, run),),
+        standing_gates(spec, board.job(spec.id), home_holds),
+        (time_gate(run, board.now),),
+        dependency_gates(run, spec, board),
+        shared_gates(run, spec, board, lack),
+    )
+    closed = next((gate for gate in gates if gate.reason is not None), None)
+    return None if closed is None else closed._replace(since=closed.since or run.waits_since(closed.key))
 
 
 def words(gate: Gate) -> str:
@@ -276,12 +288,17 @@ def event_view(event: Event) -> View:
 def intent_view(intent: Intent, pid: int | None) -> View:
     """The answer to a request, in the shape that `start` and its like give."""
     return {
-        "success": intent.state == "done",
+        "success": has_succeeded(intent),
         "message": intent.message,
         "job_id": intent.job_id,
         "run_id": intent.run_id,
         "pid": pid,
     }
+
+
+def has_succeeded(intent: Intent) -> bool:
+    """Whether what was asked for is done, or as good as done: its run waits for what is under way."""
+    return intent.state is IntentState.DONE or (intent.state is IntentState.ACCEPTED and bool(intent.message))
 
 
 def gate_view(gate: Gate) -> View:

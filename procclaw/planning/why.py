@@ -12,7 +12,15 @@ from procclaw.model.spec import JobSpec, JobType, Overlap
 from procclaw.model.state import Hold, JobState, Lack, Reason, Run, RunState, Trigger
 from procclaw.planning.board import Board
 from procclaw.planning.dependencies import dependency_gates
-from procclaw.planning.gates import Gate, enabled_gate, rests, shared_gates, standing_gates, time_gate
+from procclaw.planning.gates import (
+    Gate,
+    enabled_gate,
+    rests,
+    shared_gates,
+    standing_for,
+    standing_gates,
+    time_gate,
+)
 from procclaw.planning.views import View, gate_view, moment
 
 
@@ -43,15 +51,24 @@ def waiting_run(job: JobState, now: datetime) -> Run | None:
     return min(waiting, key=lambda run: run.is_ahead(now), default=None)
 
 
+def standing_or_imagined(spec: JobSpec, board: Board) -> Run:
+    """The run that waits for its start; if none does, one as it would be made now."""
+    return waiting_run(board.job(spec.id), board.now) or _imagined(spec, board.now)
+
+
 def _admissions(spec: JobSpec, board: Board, now: datetime) -> Iterator[Gate]:
     """What would keep another run from being made at all."""
     job = board.job(spec.id)
     if spec.dedup is not None:
-        since = max((run.queued_at for run in job.recent), default=None)
-        if since is None:
+        known = {run.id: run for run in job.recent} | {active.run.id: active.run for active in job.active}
+        earlier = standing_for(spec.dedup, known.values(), _imagined(spec, now).params, now)
+        if earlier is None:
             yield Gate("dedup")
         else:
-            detail = f"a run was asked for {int(seconds_between(since, now))} s ago and stands for the same request"
+            since = earlier.queued_at
+            detail = (
+                f"run {earlier.id}, asked for {int(seconds_between(since, now))} s ago, stands for the same request"
+            )
             until = after(since, spec.dedup.window_seconds)
             yield Gate("dedup", Reason.DEDUP, detail, since, until)
     if spec.type is JobType.SCHEDULED:
@@ -102,7 +119,8 @@ def _resting(spec: JobSpec, last: Run | None) -> Gate:
 def _imagined(spec: JobSpec, now: datetime) -> Run:
     """The run that would stand at the gates if the job were asked to run now."""
     trigger = Trigger.CONTINUOUS if spec.type is JobType.CONTINUOUS else Trigger.MANUAL
-    return Run("", spec.id, "", trigger, RunState.QUEUED, now, now)
+    params = tuple(sorted((each.name, each.default) for each in spec.params if each.default is not None))
+    return Run("", spec.id, "", trigger, RunState.QUEUED, now, now, priority=spec.priority, params=params)
 
 
 def why_view(spec: JobSpec, found: tuple[Gate, ...]) -> View:

@@ -175,6 +175,16 @@ class Store:
 
     def _is_empty(self) -> bool:
         """Whether the file has nothing in it yet. Raises StoreError, having changed nothing, if it is not for us."""
+        if self._db.in_transaction:
+            return self._has_nothing()
+        # As one moment saw it: another process may be making the tables.
+        self._db.execute("BEGIN")
+        try:
+            return self._has_nothing()
+        finally:
+            self._db.execute("COMMIT")
+
+    def _has_nothing(self) -> bool:
         version = self._pragma("user_version")
         if self._pragma("application_id") == APPLICATION_ID:
             if version > SCHEMA_VERSION:
@@ -664,6 +674,10 @@ class Store:
         found: DeadLetter | None = DEAD_LETTERS.read(rows[0]) if rows else None
         return found
 
+    def dead_letter_count(self, job_id: str | None = None) -> int:
+        where, parameters = ("", []) if job_id is None else ("WHERE job_id = ?", [job_id])
+        return int(self._read(f"SELECT count(*) FROM dead_letters {where}", parameters)[0][0])
+
     def alerts(self, job_id: str | None = None, limit: int = 100) -> tuple[Alert, ...]:
         """The newest alerts, newest first, whatever became of them."""
         where, parameters = ("", []) if job_id is None else ("WHERE job_id = ?", [job_id])
@@ -691,6 +705,14 @@ class Store:
         rows = self._read(f"SELECT {WORKFLOW_RUNS.columns} FROM workflow_runs WHERE id = ?", (workflow_run_id,))
         found: WorkflowRun | None = WORKFLOW_RUNS.read(rows[0]) if rows else None
         return found
+
+    def workflow_runs_like(self, prefix: str) -> tuple[WorkflowRun, ...]:
+        """Those whose id begins so; at most two are looked for, to tell one from several."""
+        rows = self._read(
+            f"SELECT {WORKFLOW_RUNS.columns} FROM workflow_runs WHERE id >= ? AND id < ? LIMIT 2",
+            (prefix, prefix + "~"),
+        )
+        return tuple(WORKFLOW_RUNS.read(row) for row in rows)
 
     def workflow_runs(self, name: str | None = None, limit: int = 50) -> tuple[WorkflowRun, ...]:
         """The newest workflow runs, newest first."""
