@@ -3,6 +3,7 @@
 An implementation's test file subclasses `ProcessesContract` and gives it a `bench`.
 """
 
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,9 +27,8 @@ from procclaw.model.state import (
 )
 
 TERMS = Terms(signal.SIGTERM, 1.0, Leftovers.STOP, (0,), None, "")
-MARK = "0123456789abcdef0123456789abcdef"
-OTHER_MARK = "fedcba9876543210fedcba9876543210"
-THIRD_MARK = "3" * 32
+# Not constants: whoever tests at the same time on the same machine must not find our processes for theirs.
+MARK, OTHER_MARK, THIRD_MARK = (os.urandom(16).hex() for _ in range(3))
 
 
 @dataclass(frozen=True)
