@@ -687,7 +687,7 @@ sys.path.insert(0, sys.argv[1])
 from procclaw.system.processes import Processes
 from tests.contract_processes import an_attempt
 processes = Processes(sys.argv[2])
-attempt = an_attempt(processes)
+attempt = an_attempt(processes, mark=os.environ["PROCCLAW_ATTEMPT_MARK"])
 shim = processes.sight(attempt.record).pid
 attempt = attempt._replace(pid=shim, start_ticks=processes.start_ticks(shim))
 def members():
