@@ -15,10 +15,12 @@ from tests.declared import TEMPLATES, Files, draw_job, edited
 from tests.lives import SECOND, Child, Clock, Crash, Script, Trace, Violation
 from tests.managers import Daemon, Manager, hurry
 from tests.oracle import Accounts, Oracle
+from tests.outside import Outside
 from tests.world import Machine
 
 T = TypeVar("T")
 
+OLD = (IntentKind.START, IntentKind.RUN, IntentKind.STOP, IntentKind.RESTART, IntentKind.PAUSE, IntentKind.RESUME)
 STEPS = 36
 CALM = 300 * SECOND
 _MILLISECOND = SECOND // 1000
@@ -56,6 +58,8 @@ class Scene:
         self.machine = Machine(self.clock, self.rng, self.trace)
         self.machine.reach = self.reach
         self.machine.script_for = self._script
+        self.machine.on_news = self._on_news
+        self.outside = Outside(self.machine)
         self.files = Files(self.machine)
         self.database = os.path.join(directory, f"{seed}.db")
         self._looking: sqlite3.Connection | None = None
@@ -249,6 +253,10 @@ class Scene:
             finally:
                 self._is_in_cycle = True
 
+    def _on_news(self) -> None:
+        if self._daemon is not None:
+            self._daemon.is_woken = True
+
     def _interfere(self) -> None:
         """Something happens while a cycle is under way."""
         match self.rng.randrange(30 if not self._is_calm else 20):
@@ -295,8 +303,7 @@ class Scene:
         if self.rng.random() < 0.08:
             self._ask(self.rng.choice((IntentKind.HOLD_HOME, IntentKind.RELEASE_HOME, IntentKind.LOOK)), HOME)
         elif jobs:
-            kinds = set(IntentKind) - {IntentKind.HOLD_HOME, IntentKind.RELEASE_HOME, IntentKind.LOOK}
-            self._ask(self.rng.choice(sorted(kinds)), self.rng.choice(jobs))
+            self._ask(self.rng.choice(OLD), self.rng.choice(jobs))
 
     def _ask(self, kind: IntentKind, job_id: str) -> None:
         force = kind in (IntentKind.STOP, IntentKind.RESTART) and self.rng.random() < 0.3
