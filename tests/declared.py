@@ -119,7 +119,23 @@ SPOOL = "/spool"
 def draw_more(rng: Random) -> dict[str, Any]:
     """What is declared beside jobs."""
     limits = {name: {"limit": rng.choice((1, 2))} for name in QUEUES if rng.random() < 0.5}
-    return {"queues": limits, "max_parallel": rng.choice((None, None, 2, 3))}
+    flows = {name: draw_workflow(rng) for name in ("flow", "stream") if rng.random() < 0.4}
+    return {"queues": limits, "max_parallel": rng.choice((None, None, 2, 3)), "workflows": flows}
+
+
+def draw_workflow(rng: Random) -> dict[str, Any]:
+    """A workflow's document; now and then one of its jobs is not declared, or never ends."""
+    names = sorted(TEMPLATES) if rng.random() < 0.2 else sorted({*TEMPLATES} - {"web", "db"})
+    kind = rng.choice(("chain", "group", "chord"))
+    return {
+        "type": kind,
+        "jobs": rng.choices(names, k=rng.choice((1, 2, 2, 3))),
+        "callback": rng.choice(names) if kind == "chord" else None,
+        "on_failure": rng.choice(("stop", "continue", "retry")),
+        "max_parallel": rng.choice((None, None, 1)),
+        "timeout": rng.choice((None, None, 20)),
+        "pass_results": rng.random() < 0.7,
+    }
 
 
 def draw_job(template: str, rng: Random, now: datetime, name: str | None = None) -> Document:
@@ -186,6 +202,23 @@ def _drawn_gates(name: str, rng: Random, *, ends_by_itself: bool) -> dict[str, A
             "provider": rng.choice(("file", "sqlite")),
             "path": path,
             "timeout_seconds": rng.choice((300, 300, 8)),
+        }
+    if rng.random() < 0.3:
+        given["health_check"] = _completed()["jobs"]["one"]["health_check"] | {
+            "type": "tcp",
+            "port": 1,
+            "interval": rng.choice((5, 60)),
+            "timeout": 2,
+            "start_period": rng.choice((0, 20)),
+            "failures": rng.choice((1, 3)),
+            "on_unhealthy": rng.choice(("restart", "restart", "alert")),
+        }
+    if rng.random() < 0.15:
+        given["resources"] = {
+            "max_memory_mb": rng.choice((None, 10, 100)),
+            "max_cpu_percent": rng.choice((None, 15, 90)),
+            "action": rng.choice(("warn", "kill", "restart")),
+            "check_interval": 5,
         }
     if not ends_by_itself:
         return given

@@ -78,13 +78,14 @@ class Manager:
         self._scene = scene
         self.store = WatchedStore(scene.database, scene)
         self.locks = SimulatedLocks(scene.outside)
+        self.probes = SimulatedProbes(scene.outside)
         self.controller = Controller(
             home="/simulated",
             store=self.store,
             world=World(
                 processes=scene.machine,
                 output=Logs(scene.machine),
-                probes=SimulatedProbes(scene.outside),
+                probes=self.probes,
                 locks=self.locks,
                 work=SimulatedWork(scene.outside),
                 spool=SimulatedSpool(scene.outside),

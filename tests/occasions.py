@@ -3,12 +3,14 @@
 Belongs to the oracle, which tells it of every commit; its accounts go back with an older database.
 """
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from procclaw.model.clock import seconds_between
-from procclaw.model.spec import Document
+from procclaw.model.spec import Document, WorkflowSpec
 from procclaw.model.state import (
     DeadLetter,
     DeadLettersPurged,
@@ -40,6 +42,10 @@ class Known:
         self.payloads: dict[int, bytes] = {}
         self.purged: set[int] = set()
         self.answered: dict[int, Intent] = {}
+        self.steps: dict[tuple[str, int], list[str]] = {}
+        """By workflow run and step, the runs of it that were let start, in their order."""
+        self.retries: Counter[str] = Counter()
+        """By workflow run, how often somebody asked to go on with it."""
 
 
 class Occasions:
@@ -52,6 +58,7 @@ class Occasions:
     def go_back(self, known: Known) -> None:
         self.known = known
         self.known.of_file.clear()
+        self.known.steps.clear()
         self._outside.shown.clear()
 
     def forget(self, job_id: str) -> None:
@@ -131,10 +138,60 @@ class Occasions:
             run = self.known.runs.get(intent.run_id)
             if run is not None and run.trigger is Trigger.ETA:
                 self.known.etas[intent.run_id] = at
+        if intent.kind is IntentKind.RETRY_WORKFLOW:
+            self.known.retries[intent.details.workflow_run] += 1
         if intent.kind is IntentKind.CANCEL_ETA:
             for run in self.known.runs.values():
                 if run.job_id == intent.job_id and run.is_ahead(latest) and not self._was_purged(run):
                     raise Violation(9, f"request {intent.id}: {intent.message}, and run {run.id} is still planned")
+
+    # --- workflows ---
+
+    def check_step(self, run_id: str) -> None:
+        """A step is let start: what comes before it is done, and the step itself is not."""
+        found = self._looked(
+            "SELECT r.workflow_run, r.step, w.spec FROM runs r JOIN workflow_runs w ON w.id = r.workflow_run "
+            f"WHERE r.id = '{run_id}'"
+        )
+        if not found:
+            return
+        workflow, step, text = found[0]
+        spec = WorkflowSpec(*json.loads(text))
+        self._machine.trace.met[f"step of a {spec.type}"] += 1
+        runs = self.known.steps.setdefault((workflow, step), [])
+        if run_id not in runs:
+            runs.append(run_id)
+        if any(self._went_well(earlier) for earlier in runs[:-1]):
+            raise Violation(11, f"step {step} of workflow run {workflow} succeeded, and it is started again: {runs}")
+        most = (1 + self.known.retries[workflow]) * (3 if spec.on_failure == "retry" else 1)
+        if len(runs) > most:
+            raise Violation(11, f"step {step} of workflow run {workflow} is started more than {most} times: {runs}")
+        is_callback = step == len(spec.jobs)
+        for before in range(step) if spec.type == "chain" or is_callback else ():
+            self._check_before(workflow, before, step, spec)
+
+    def _check_before(self, workflow: str, before: int, step: int, spec: WorkflowSpec) -> None:
+        runs = self.known.steps.get((workflow, before), [])
+        alive = [run for run in runs if any(life.is_alive for life in self._lives_of(run))]
+        if alive:
+            raise Violation(11, f"step {step} of {workflow} is started, and step {before} is alive: {alive}")
+        if spec.on_failure != "continue" and not any(map(self._went_well, runs)):
+            raise Violation(11, f"step {step} of {workflow} is started, and step {before} has not succeeded: {runs}")
+
+    def _lives_of(self, run_id: str) -> list[Life]:
+        return [life for life in self._machine.lives.values() if life.run_id == run_id]
+
+    def _went_well(self, run_id: str) -> bool:
+        return any(life.code in life.facts["job"]["success_exit_codes"] for life in self._lives_of(run_id))
+
+    def check_settled(self) -> None:
+        """A workflow that is not over has a step that is under way or waits."""
+        idle = self._looked(
+            "SELECT w.id, w.spec, w.tries FROM workflow_runs w WHERE w.finished_at IS NULL AND NOT EXISTS "
+            "(SELECT 1 FROM runs r WHERE r.workflow_run = w.id AND r.finished_at IS NULL)"
+        )
+        if idle:
+            raise Violation(10, f"workflow runs that wait for nothing: {idle}")
 
     def _check_stopped_early(self, run: Run, latest: datetime) -> None:
         """A stop leaves alone what is planned for later."""
@@ -175,6 +232,14 @@ class Occasions:
         given = self._outside.work.get(attempt, {}).get("payload.json")
         if given != wanted or ("PROCCLAW_PAYLOAD_FILE" in life.env) != (wanted is not None):
             raise Violation(6, f"{life} was given the payload {given!r}, asked with was {wanted!r}")
+
+    def check_before(self, life: Life) -> None:
+        """A step is told how the one before it ended."""
+        previous = life.env.get("PROCCLAW_PREV_RUN_ID")
+        lives = self._lives_of(previous) if previous else []
+        code = life.env.get("PROCCLAW_PREV_EXIT_CODE")
+        if lives and not any(code == ("" if each.code is None else str(each.code)) for each in lives):
+            raise Violation(6, f"{life} was told that {previous} ended with {code}, it was {lives[-1].code}")
 
     def check_deletion(self, path: str, jobs: Document) -> None:
         """A file may go only when a run for it has succeeded, or nobody ever gets to see what was in it."""

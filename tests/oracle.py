@@ -180,6 +180,7 @@ class Oracle:
         self._check_holds(life, job)
         self._check_places(life, job)
         self.occasions.check_given(life)
+        self.occasions.check_before(life)
 
     def _check_places(self, life: Life, job: Document) -> None:
         truth, job_id = self.truth, life.job_id
@@ -290,6 +291,7 @@ class Oracle:
                     if row.job_id in self.in_force:
                         raise Violation(7, f"{row.job_id} was forgotten, and it is in force")
                     self.accounts.holds = {hold for hold in self.accounts.holds if hold[0] != row.job_id}
+                    self.accounts.until.pop((row.job_id, HoldKind.REVOKE), None)
                     self.accounts.epochs.pop(row.job_id, None)
                     self.occasions.forget(row.job_id)
         for answer in answers:
@@ -349,6 +351,7 @@ class Oracle:
         if attempt.mark in self._machine.lives:
             return  # found again by its record
         self.occasions.check_not_early(attempt.run_id, self._latest())
+        self.occasions.check_step(attempt.run_id)
         created = self.accounts.known.created.get(attempt.run_id, 0)
         for needed in self.truth.needs(attempt.job_id):
             self._machine.trace.met[f"waited for: {needed.condition}"] += 1
@@ -540,6 +543,7 @@ class Oracle:
         over = {hold for hold, until in self.accounts.until.items() if until <= now}
         if over:
             raise Violation(10, f"these holds have run out: {over}")
+        self.occasions.check_settled()
         records = {name.rpartition(".")[2] for name in machine.directory}
         missing = {mark for mark in known if not alive[mark].facts.get("is_record_deleted")}
         if not missing <= records <= known.keys() | blank:

@@ -16,8 +16,9 @@ from tests.world import Machine
 
 _FIRST_FD = 1_000
 _SETTLED = 2 * SECOND
-_CHECK_DELAYS = (0, SECOND // 20, SECOND // 20, SECOND, 8 * SECOND, None)
+_CHECK_DELAYS = (0, SECOND // 20, SECOND // 20, SECOND, 6 * SECOND, None)
 """How long a check takes; None: nothing ever comes of it."""
+_LOST_AFTER = 13 * SECOND // 2
 
 
 class Dropped:
@@ -122,8 +123,13 @@ class SimulatedProbes:
         token = self._under_way[probe.attempt_id] = object()
         if delay is None:
             self._machine.trace.meet("check without an answer", probe.attempt_id)
+            self._machine.later(_LOST_AFTER, lambda: self._lose(probe, token))
         else:
             self._machine.later(delay, lambda: self._answer(probe, token))
+
+    def _lose(self, probe: Probe, token: object) -> None:
+        if self._under_way.get(probe.attempt_id) is token:
+            del self._under_way[probe.attempt_id]
 
     def _answer(self, probe: Probe, token: object) -> None:
         if not self._is_open or self._under_way.get(probe.attempt_id) is not token:
@@ -153,6 +159,9 @@ class SimulatedProbes:
     def results(self) -> tuple[ProbeResult, ...]:
         results, self._results = tuple(self._results), []
         return results
+
+    def under_way(self) -> frozenset[str]:
+        return frozenset(self._under_way)
 
     def wait(self, seconds: float) -> None:
         pass

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from procclaw.engine.controller import Cycle
 from procclaw.model.errors import Conflict, DiskFull, ProcclawError, StoreError
-from procclaw.model.state import HOME, NO_DETAILS, Details, Intent, IntentKind, Launch, Run
-from procclaw.planning.actions import Start
+from procclaw.model.spec import workflow_from_document
+from procclaw.model.state import HOME, NO_DETAILS, WORKFLOWS, Details, Intent, IntentKind, Launch, Run
+from procclaw.planning.actions import Check, Start
 from procclaw.system.store import Store
-from tests.declared import SPOOL, TEMPLATES, Files, draw_job, draw_more, edited
+from tests.declared import SPOOL, TEMPLATES, Files, draw_job, draw_more, draw_workflow, edited
 from tests.lives import SECOND, Child, Clock, Crash, Script, Trace, Violation
 from tests.managers import Daemon, Manager, hurry
 from tests.oracle import CANARY, Accounts, Oracle
@@ -174,7 +175,11 @@ class Scene:
             return
         self.trace.meet("pass of a request")
         job_id = self.rng.choice(jobs)
-        self._ask(self.rng.choice(OF_A_PASS), job_id)
+        if self.rng.random() < 0.2:
+            job_id = WORKFLOWS
+            self._ask(self.rng.choice(OF_A_WORKFLOW), WORKFLOWS)
+        else:
+            self._ask(self.rng.choice(OF_A_PASS), job_id)
         manager = Manager(self, "pass")
         self._managers.append(manager)
         for _ in range(5):
@@ -326,6 +331,8 @@ class Scene:
         jobs = sorted({*self.files.jobs, *self.oracle.in_force})
         if self.rng.random() < 0.08:
             self._ask(self.rng.choice((IntentKind.HOLD_HOME, IntentKind.RELEASE_HOME, IntentKind.LOOK)), HOME)
+        elif self.rng.random() < 0.12:
+            self._ask(self.rng.choice(OF_A_WORKFLOW), WORKFLOWS)
         elif jobs:
             self._ask(self.rng.choice(OF_A_JOB), self.rng.choice(jobs))
 
@@ -380,6 +387,14 @@ class Scene:
                 count = 1 if kind is IntentKind.REINJECT else rng.randrange(3)
                 chosen = rng.sample(letters, min(count, len(letters))) or [rng.randrange(1, 50)]
                 return Details(dead_letters=tuple(chosen)), None
+            case IntentKind.WORKFLOW:
+                declared = self.files.more.get("workflows", {})
+                name = rng.choice(("", *declared))
+                document = declared[name] if name else draw_workflow(rng)
+                return Details(workflow=workflow_from_document(document), workflow_name=name), None
+            case IntentKind.CANCEL_WORKFLOW | IntentKind.RETRY_WORKFLOW:
+                runs = [each for (each,) in self._look("SELECT id FROM workflow_runs ORDER BY rowid DESC LIMIT 3")]
+                return Details(workflow_run=rng.choice(runs or ["unknown"])), None
             case _:
                 return NO_DETAILS, None
 
@@ -633,6 +648,9 @@ class Scene:
         _, _, left = self._daemon.controller.preview()
         writes = [each for each in left.writes if not (isinstance(each, Run) and self._waits_for_lock(each))]
         effects = [each for each in left.effects if not (isinstance(each, Start) and self._waits_for_lock(each))]
+        # Who only looks does not know which checks the daemon has begun.
+        begun = self._daemon.probes.under_way()
+        effects = [each for each in effects if not (isinstance(each, Check) and each.attempt_id in begun)]
         if writes or effects:
             raise Violation(10, f"nobody woke up for {writes} {effects}")
 
@@ -672,6 +690,13 @@ OF_A_JOB = (
     IntentKind.REINJECT,
     IntentKind.PURGE,
 )
+OF_A_WORKFLOW = (
+    IntentKind.WORKFLOW,
+    IntentKind.WORKFLOW,
+    IntentKind.CANCEL_WORKFLOW,
+    IntentKind.RETRY_WORKFLOW,
+    IntentKind.RETRY_WORKFLOW,
+)
 OF_A_PASS = (
     IntentKind.START,
     IntentKind.RUN,
@@ -681,7 +706,7 @@ OF_A_PASS = (
     IntentKind.TRIGGER,
     IntentKind.REINJECT,
 )
-FORCEFUL = (IntentKind.STOP, IntentKind.RESTART, IntentKind.REVOKE)
+FORCEFUL = (IntentKind.STOP, IntentKind.RESTART, IntentKind.REVOKE, IntentKind.CANCEL_WORKFLOW)
 
 FATES = {
     "dies before its pid is written": Script(fate="blank"),
@@ -723,13 +748,14 @@ ACTS: dict[str, Callable[[Scene], None]] = {
     "file deleted": lambda scene: scene.outside.clear_away(),
     "directory hidden": Scene.hide_files,
     "lock elsewhere": Scene.take_lock_elsewhere,
+    "workflow": lambda scene: scene._ask(IntentKind.WORKFLOW, WORKFLOWS),
 }
 
 THEMES = (*ACTS, *(f"fate {name}" for name in FATES), *(f"crash {point}" for point in _POINTS))
 
 KINDS = (
     *(f"crash {point}" for point in _POINTS),
-    *(f"asked {kind}" for kind in {*OF_A_JOB, IntentKind.HOLD_HOME, IntentKind.RELEASE_HOME, IntentKind.LOOK}),
+    *(f"asked {kind}" for kind in IntentKind),
     "backup",
     "child in a session of its own",
     "clock back",
