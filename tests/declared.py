@@ -24,7 +24,10 @@ TEMPLATES: dict[str, Document] = {
     "report": {"type": "scheduled"},
     "once": {"type": "oneshot"},
     "hand": {"type": "manual"},
+    "chore": {"type": "manual"},
+    "prep": {"type": "manual"},
 }
+"""In the order of names, each may depend on those before it, so nothing ever depends on itself."""
 SCHEDULES = (
     ["@every 90s"],
     ["*/2 * * * *"],
@@ -42,14 +45,19 @@ class Files:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self.jobs: dict[str, Document] = {}
+        self.more: dict[str, Any] = {}
+        """Other sections of the document."""
         self.is_broken = False
         self.written_at = machine.clock.now()
         self.elapsed_at = machine.clock.elapsed
         self.has_jumped = False
         """The wall clock was turned since it was written, so its age is anybody's guess."""
 
-    def write(self, jobs: Mapping[str, Document], *, is_broken: bool = False) -> None:
+    def write(
+        self, jobs: Mapping[str, Document], *, is_broken: bool = False, more: Mapping[str, Any] | None = None
+    ) -> None:
         self.jobs = dict(jobs)
+        self.more = dict(self.more if more is None else more)
         self.is_broken = is_broken
         self.written_at = self._machine.clock.now().replace(microsecond=0)
         self.elapsed_at = self._machine.clock.elapsed
@@ -62,13 +70,16 @@ class Files:
         return Fingerprint(f"{self.written_at:%s} {size}", self.written_at)
 
     def content_hash(self) -> str:
-        return "broken" if self.is_broken else document_hash(document_of(self.jobs, keep_runs=5))
+        return "broken" if self.is_broken else document_hash(self._document())
+
+    def _document(self) -> dict[str, Any]:
+        return document_of(self.jobs, self.more, keep_runs=5)
 
     def load(self) -> Loaded:
         self._machine.reach("look")
         if self.is_broken:
             raise SpecError(("jobs.yaml:3 the simulated editor is not finished",))
-        return Loaded(document_of(self.jobs, keep_runs=5), (), self.content_hash())
+        return Loaded(self._document(), (), self.content_hash())
 
 
 @cache
@@ -82,10 +93,15 @@ def _completed() -> dict[str, Any]:
         return ConfigurationFiles(home).load().document
 
 
-def document_of(jobs: Mapping[str, Document], **history: int) -> dict[str, Any]:
-    """What a home's files come to that declare these jobs."""
+def document_of(
+    jobs: Mapping[str, Document], more: Mapping[str, Any] | None = None, **history: int
+) -> dict[str, Any]:
+    """What a home's files come to that declare these jobs; `more`: queues, workflows, and `max_parallel`."""
+    rest = dict(more or {})
     config = _completed()["config"]
-    whole = {**_completed(), "jobs": jobs, "config": {**config, "history": {**config["history"], **history}}}
+    daemon = {**config["daemon"], "max_parallel": rest.pop("max_parallel", None)}
+    config = {**config, "daemon": daemon, "history": {**config["history"], **history}}
+    whole = {**_completed(), **rest, "jobs": jobs, "config": config}
     copied: dict[str, Any] = json.loads(json.dumps(whole))
     return copied
 
@@ -96,9 +112,37 @@ def a_job(**given: Any) -> Document:
     return {**job, "process_hash": process_hash(job)}
 
 
-def draw_job(name: str, rng: Random, now: datetime) -> Document:
-    """One of the `TEMPLATES`, its other fields drawn by lot."""
-    given: dict[str, Any] = dict(TEMPLATES[name])
+QUEUES = ("lane", "lanes")
+SPOOL = "/spool"
+
+
+def draw_more(rng: Random) -> dict[str, Any]:
+    """What is declared beside jobs."""
+    limits = {name: {"limit": rng.choice((1, 2))} for name in QUEUES if rng.random() < 0.5}
+    flows = {name: draw_workflow(rng) for name in ("flow", "stream") if rng.random() < 0.4}
+    return {"queues": limits, "max_parallel": rng.choice((None, None, 2, 3)), "workflows": flows}
+
+
+def draw_workflow(rng: Random) -> dict[str, Any]:
+    """A workflow's document; now and then one of its jobs is not declared, or never ends."""
+    names = sorted(TEMPLATES) if rng.random() < 0.2 else sorted({*TEMPLATES} - {"web", "db"})
+    kind = rng.choice(("chain", "group", "chord"))
+    return {
+        "type": kind,
+        "jobs": rng.choices(names, k=rng.choice((1, 2, 2, 3))),
+        "callback": rng.choice(names) if kind == "chord" else None,
+        "on_failure": rng.choice(("stop", "continue", "retry")),
+        "max_parallel": rng.choice((None, None, 1)),
+        "timeout": rng.choice((None, None, 20)),
+        "pass_results": rng.random() < 0.7,
+    }
+
+
+def draw_job(template: str, rng: Random, now: datetime, name: str | None = None) -> Document:
+    """One of the `TEMPLATES`, its other fields drawn by lot; `name`: as which it is declared."""
+    name = name or template
+    given: dict[str, Any] = dict(TEMPLATES[template])
+    given |= _drawn_gates(name, rng, ends_by_itself=given["type"] != "continuous")
     given["retry"] = {
         "enabled": rng.random() < 0.85,
         "delays": rng.choice(([0], [1, 5], [2], [0, 30])),
@@ -135,6 +179,76 @@ def draw_job(name: str, rng: Random, now: datetime) -> Document:
     return a_job(**given)
 
 
+def _drawn_gates(name: str, rng: Random, *, ends_by_itself: bool) -> dict[str, Any]:
+    """What may keep the job from starting, or make it start."""
+    given: dict[str, Any] = {"priority": rng.choice(("critical", "high", "normal", "normal", "low"))}
+    names = sorted(TEMPLATES)
+    before, after = names[: names.index(name)], names[names.index(name) + 1 :]
+    depends = []
+    for _ in range(rng.choice((0, 0, 0, 1, 1, 2))):
+        condition = rng.choice(("after_start", "after_healthy", "after_complete", "before_complete"))
+        others = after if condition == "before_complete" else before
+        if others:
+            timeout = rng.choice((None, None, 3, 30))
+            depends.append({"job": rng.choice(others), "condition": condition, "timeout": timeout})
+    given["depends_on"] = depends
+    if rng.random() < 0.3:
+        given["queue"] = rng.choice(QUEUES)
+    if rng.random() < 0.25:
+        path = rng.choice((None, "/shared/locks"))
+        given["lock"] = {
+            "enabled": True,
+            "name": rng.choice((name, "common")),
+            "provider": rng.choice(("file", "sqlite")),
+            "path": path,
+            "timeout_seconds": rng.choice((300, 300, 8)),
+        }
+    if rng.random() < 0.3:
+        given["health_check"] = _completed()["jobs"]["one"]["health_check"] | {
+            "type": "tcp",
+            "port": 1,
+            "interval": rng.choice((5, 60)),
+            "timeout": 2,
+            "start_period": rng.choice((0, 20)),
+            "failures": rng.choice((1, 3)),
+            "on_unhealthy": rng.choice(("restart", "restart", "alert")),
+        }
+    if rng.random() < 0.15:
+        given["resources"] = {
+            "max_memory_mb": rng.choice((None, 10, 100)),
+            "max_cpu_percent": rng.choice((None, 15, 90)),
+            "action": rng.choice(("warn", "kill", "restart")),
+            "check_interval": 5,
+        }
+    if not ends_by_itself:
+        return given
+    if rng.random() < 0.2:
+        window = rng.choice((10, 60, 600))
+        given["dedup"] = {"enabled": True, "window_seconds": window, "use_params": rng.random() < 0.6}
+    triggers = []
+    if rng.random() < 0.3:
+        triggers.append(_trigger("webhook", None))
+    if rng.random() < 0.2:
+        triggers.append(_trigger("file", f"{SPOOL}/{name}") | {"delete_after": rng.random() < 0.5})
+    given["trigger"] = triggers
+    if rng.random() < 0.3:
+        who = {"default": rng.choice((None, "me")), "description": "", "required": rng.random() < 0.2, "pattern": None}
+        given["params"] = {"WHO": who}
+    return given
+
+
+def _trigger(kind: str, watch_path: str | None) -> dict[str, Any]:
+    return {
+        "enabled": True,
+        "type": kind,
+        "auth_token": None,
+        "hmac_secret": None,
+        "watch_path": watch_path,
+        "pattern": "*.csv",
+        "delete_after": False,
+    }
+
+
 def edited(jobs: Mapping[str, Document], rng: Random, now: datetime) -> dict[str, Document]:
     """The jobs after one edit, such as a person makes."""
     changed: dict[str, Any] = dict(jobs)
@@ -142,7 +256,7 @@ def edited(jobs: Mapping[str, Document], rng: Random, now: datetime) -> dict[str
     if name not in changed:
         changed[name] = draw_job(name, rng, now)
     else:
-        match rng.randrange(8):
+        match rng.randrange(9):
             case 0:
                 changed[name] = draw_job(name, rng, now)
             case 1:
@@ -156,7 +270,10 @@ def edited(jobs: Mapping[str, Document], rng: Random, now: datetime) -> dict[str
             case 5 if changed[name]["type"] == "scheduled":
                 changed[name] = changed[name] | {"schedule": rng.choice(SCHEDULES)}
             case 6:
-                changed[name] = draw_job(rng.choice(sorted(TEMPLATES)), rng, now)
+                changed[name] = draw_job(rng.choice(sorted(TEMPLATES)), rng, now, name)
+            case 7:
+                ends_by_itself = changed[name]["type"] != "continuous"
+                changed[name] = changed[name] | _drawn_gates(name, rng, ends_by_itself=ends_by_itself)
             case _:
                 retry = {"enabled": True, "delays": [1], "max_attempts": None, "reset_after": 5}
                 changed[name] = changed[name] | {"retry": retry}

@@ -87,6 +87,10 @@ class Script(NamedTuple):
     """How long the record stays locked after the code was written."""
     memory_mb: float = 8.0
     """What each of its processes holds."""
+    result: str | None = None
+    """What it leaves in its result file when it ends by itself."""
+    health: str = "good"
+    """What checks of it find: `good`, `bad`, or `fickle`."""
     cpu_share: float = 0.125
     """How much of a processor each uses for as long as it lives."""
 
@@ -166,6 +170,18 @@ class Life:
         """What the shim wrote down; None: nothing, or it was lost with the file."""
         self.is_kept = False
         """It ended by itself under `leftovers: keep`: what remains of it may remain."""
+        self.boot = 1
+        """In which it was launched first."""
+        self.trigger = env.get("PROCCLAW_TRIGGER", "")
+        self.file = env.get("PROCCLAW_TRIGGER_FILE")
+        self.env = env
+        self.lock: str | None = None
+        """The lock that its processes have inherited."""
+        self.result: str | None = None
+        self.answers: list[tuple[int, bool]] = []
+        """What checks have found, and when they said so."""
+        self.changed_at = elapsed
+        """When a process of it ended last."""
         self.facts: dict[str, Any] = {}
         """What the observers note down when it is launched."""
 
@@ -175,6 +191,10 @@ class Life:
         has_told = self.record.code is not None or self.record.no_cwd
         is_led = self.shim is not None and not has_told
         return is_led or self.main is not None or (bool(self.others) and not self.is_kept)
+
+    @property
+    def has_processes(self) -> bool:
+        return self.shim is not None or self.main is not None or bool(self.others)
 
     def __str__(self) -> str:
         return f"{self.job_id}/{self.run_id}.{self.number}"

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from procclaw.engine.configuration import Configuration
 from procclaw.engine.controller import Controller, Cycle, LiveShim
+from procclaw.engine.world import World
 from procclaw.model.state import HOME, Event
 from procclaw.system.store import Row, Store
 from tests.lives import Trace
+from tests.outside import SimulatedLocks, SimulatedProbes, SimulatedSpool, SimulatedWork
 from tests.world import Logs
 
 if TYPE_CHECKING:
@@ -75,11 +77,19 @@ class Manager:
         self.name = name
         self._scene = scene
         self.store = WatchedStore(scene.database, scene)
+        self.locks = SimulatedLocks(scene.outside)
+        self.probes = SimulatedProbes(scene.outside)
         self.controller = Controller(
             home="/simulated",
             store=self.store,
-            processes=scene.machine,
-            output=Logs(scene.machine),
+            world=World(
+                processes=scene.machine,
+                output=Logs(scene.machine),
+                probes=self.probes,
+                locks=self.locks,
+                work=SimulatedWork(scene.outside),
+                spool=SimulatedSpool(scene.outside),
+            ),
             configuration=Configuration(scene.files, self.store),
             clock=scene.clock,
             log=TracedLog(scene.trace),
@@ -87,6 +97,9 @@ class Manager:
         )
 
     def close(self) -> None:
+        """The process is gone, whatever it was doing."""
+        self.controller.close()
+        self.locks.let_go()
         self.store.close()
 
 
@@ -117,7 +130,9 @@ class Daemon(Manager):
             self._next_full_at = now + rest
         done = self._scene.cycle(self, scope)
         if done is None:
-            self._wakes[HOME] = self._scene.clock.now() + timedelta(seconds=1)
+            # What is overdue stays overdue; without this the loop would try again at once.
+            again_at = self._scene.clock.now() + timedelta(seconds=1)
+            self._wakes = {job_id: max(at, again_at) for job_id, at in self._wakes.items()} | {HOME: again_at}
         else:
             self._take_note(done)
             if scope is None and self.resyncs:
@@ -147,5 +162,5 @@ class Daemon(Manager):
         if not (jobs or must_see_all or self.is_woken):
             return frozenset()
         self.is_woken = False
-        jobs |= set(self.store.jobs_with_intents())
+        jobs |= set(self.store.jobs_with_intents()) | self.controller.news()
         return None if HOME in jobs or must_see_all else frozenset(jobs)

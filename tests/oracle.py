@@ -14,9 +14,12 @@ from procclaw.model.clock import from_microseconds, iso, parse_iso, to_microseco
 from procclaw.model.spec import Document
 from procclaw.model.state import (
     HOME,
+    Alert,
     Attempt,
     Cursor,
+    Event,
     HoldKind,
+    HoldLifted,
     Intent,
     IntentKind,
     IntentState,
@@ -30,10 +33,15 @@ from procclaw.model.state import (
 )
 from procclaw.system.store import Row
 from tests.lives import Life, Proc, Violation
-from tests.world import Machine
+from tests.occasions import Known, Occasions
+from tests.outside import Outside
+from tests.truth import Truth
 
 _OFFSETS = {"UTC": 0, "Asia/Kolkata": 19_800}
 """Zones that never change their clocks, so that a schedule is plain arithmetic; DST has tables of its own."""
+
+CANARY = "canary-5d1f"
+"""Stands in every payload, and must not be told anywhere."""
 
 _MOST_COUNTED = 5_000
 _NEXT_STATES = {
@@ -43,6 +51,9 @@ _NEXT_STATES = {
         RunState.REVOKED,
         RunState.SKIPPED,
         RunState.EXPIRED,
+        # It waited too long for what it depends upon, or for its lock.
+        RunState.FAILED,
+        RunState.RETRYING,
     },
     # Within one cycle an attempt may fail and the run be overtaken before it waits.
     RunState.RUNNING: {
@@ -112,6 +123,9 @@ class Accounts:
 
     def __init__(self) -> None:
         self.holds: set[tuple[str, HoldKind]] = set()
+        self.until: dict[tuple[str, HoldKind], datetime] = {}
+        """When a hold ends by itself."""
+        self.known = Known()
         self.intents: dict[int, Intent] = {}
         self.epochs: dict[str, list[tuple[Timetable, datetime]]] = {}
         """By job, the schedules in force since the last pass over everything, each with when it came in force."""
@@ -121,20 +135,39 @@ class Accounts:
 
 
 class Oracle:
-    def __init__(self, machine: Machine, look: Callable[[str], list[Any]]) -> None:
+    def __init__(self, outside: Outside, look: Callable[[str], list[Any]]) -> None:
         """`look` asks the database, in SQL."""
-        self._machine = machine
+        self._machine = machine = outside.machine
+        self._outside = outside
         self._looked = look
         self.accounts = Accounts()
-        self.in_force: Document = {}
-        """Jobs of the configuration in force."""
+        self.truth = Truth(outside, look)
+        self.occasions = Occasions(outside, look)
+        self.occasions.known = self.accounts.known
+        self._began_at = machine.clock.now()
         self._starts: dict[tuple[str, int], str] = {}
         self._slot_runs: dict[tuple[str, str], str] = {}
         self._forgiven: set[str] = set()
         """Runs that an older database still took for unfinished: it may start them again."""
+        self._decided: set[str] = set()
+        """Marks of attempts whose start was judged already."""
         self._went_back_at: datetime | None = None
         machine.on_launch = self.on_launch
         machine.on_signal = self.on_signal
+        machine.on_delete = lambda path: self.occasions.check_deletion(path, self.in_force)
+
+    @property
+    def in_force(self) -> Document:
+        """Jobs of the configuration in force."""
+        return self.truth.jobs
+
+    def on_cycle(self) -> None:
+        """A cycle begins: what it decides may be true of any moment from now on."""
+        self._began_at = self._machine.clock.now()
+        self.truth.since = self._machine.clock.elapsed
+
+    def _latest(self) -> datetime:
+        return max(self._began_at, self._machine.clock.now())
 
     # --- told by the machine ---
 
@@ -145,11 +178,35 @@ class Oracle:
         life.facts |= {"job": job, "config": self.in_force}
         self._check_double_start(life)
         self._check_holds(life, job)
-        limit = 1 if job["type"] == "continuous" else job["concurrency"]["max_instances"]
-        others = [each for each in self._machine.lives.values() if each.job_id == life.job_id and each.is_alive]
+        self._check_places(life, job)
+        self.occasions.check_given(life)
+        self.occasions.check_before(life)
+
+    def _check_places(self, life: Life, job: Document) -> None:
+        truth, job_id = self.truth, life.job_id
+        self._check_limit(life, [each for each in truth.lives_of(job_id) if each.is_alive], truth.limit_of(job_id))
+        if life.trigger != "continuous":
+            if job["queue"] is not None:
+                self._check_limit(life, truth.in_queue(job["queue"]), truth.queue_limit(job["queue"]))
+            if truth.most_parallel is not None:
+                self._check_limit(life, truth.that_end(), truth.most_parallel)
+        lock = truth.lock_of(job_id)
+        if life.lock != lock:
+            raise Violation(2, f"{life} was started with the lock {life.lock}, and needs {lock}")
+        if lock is not None:
+            self._check_limit(life, self._outside.has_lock(lock), 1)
+            if self._outside.is_elsewhere(lock):
+                raise Violation(2, f"{life} was started with {lock}, which another home holds")
+
+    def _check_limit(self, life: Life, lives: list[Life], limit: int) -> None:
+        others = [each for each in lives if each is not life and not self._is_out_of_sight(each)]
         if len(others) >= limit:
             names = ", ".join(map(str, others))
             raise Violation(2, f"{life} was started beside {names}; at most {limit} are allowed")
+
+    def _is_out_of_sight(self, life: Life) -> bool:
+        """What a run was, before an older database forgot it, is a guess."""
+        return False
 
     def _check_double_start(self, life: Life) -> None:
         if life.has_begun:
@@ -189,12 +246,15 @@ class Oracle:
 
     # --- told by the store ---
 
-    def on_request(self, intent: Intent) -> None:
+    def on_request(self, intent: Intent, payload: bytes | None = None) -> None:
         self.accounts.intents[intent.id] = intent
+        self.accounts.known.payloads.pop(intent.id, None)
+        if payload is not None:
+            self.accounts.known.payloads[intent.id] = payload
 
     def on_spec(self, document: Document, now: datetime) -> None:
         """Another configuration was put in force."""
-        self.in_force = document["jobs"]
+        self.truth.document = document
         epochs = self.accounts.epochs
         for job_id in {*self.in_force, *epochs}:
             table = timetable(self.in_force.get(job_id))
@@ -204,9 +264,15 @@ class Oracle:
 
     def on_commit(self, rows: Iterable[Row]) -> None:
         rows = tuple(rows)
+        for row in rows:
+            if isinstance(row, HoldLifted):
+                self._take_in_lifted(row)
+            if isinstance(row, (Event, Alert)) and CANARY in repr(row):
+                raise Violation(12, f"what a request carried is told: {row}")
         answers = sorted((row for row in rows if isinstance(row, Intent)), key=lambda intent: intent.id)
         for answer in answers:
             self._take_in(answer)
+        self.occasions.on_commit(rows, self.in_force, self._latest())
         back = {row.job_id: row.after for row in rows if isinstance(row, SlotsWithdrawn)}
         for row in rows:
             match row:
@@ -225,13 +291,25 @@ class Oracle:
                     if row.job_id in self.in_force:
                         raise Violation(7, f"{row.job_id} was forgotten, and it is in force")
                     self.accounts.holds = {hold for hold in self.accounts.holds if hold[0] != row.job_id}
+                    self.accounts.until.pop((row.job_id, HoldKind.REVOKE), None)
                     self.accounts.epochs.pop(row.job_id, None)
+                    self.occasions.forget(row.job_id)
         for answer in answers:
-            if answer.state is IntentState.DONE and answer.kind in (IntentKind.STOP, IntentKind.HOLD_HOME):
+            is_stop = answer.kind in (IntentKind.STOP, IntentKind.HOLD_HOME)
+            if answer.state is IntentState.DONE and (is_stop or answer.kind is IntentKind.REVOKE and answer.force):
                 self._check_stopped(answer)
         recorded = {(job_id, HoldKind(kind)) for job_id, kind in self._looked("SELECT job_id, kind FROM holds")}
         if recorded != self.accounts.holds:
             raise Violation(9, f"the answers given amount to the holds {self.accounts.holds}, recorded are {recorded}")
+
+    def _take_in_lifted(self, row: HoldLifted) -> None:
+        """A hold whose time has come goes without anybody asking."""
+        hold = (row.job_id, row.kind)
+        until = self.accounts.until.get(hold)
+        if until is not None and until <= self._latest():
+            self._machine.trace.met["revocation ran out"] += 1
+            self.accounts.holds.discard(hold)
+            del self.accounts.until[hold]
 
     def _check_run(self, run: Run) -> None:
         before = self.accounts.runs.get(run.id)
@@ -248,6 +326,9 @@ class Oracle:
         if attempt.stop is not None and life is not None and life.facts.get("stop") is None:
             life.facts["stop"] = attempt.stop.reason
             self._check_stop_reason(attempt, life, attempt.stop.reason)
+        if attempt.number == 1 and attempt.mark not in self._decided:
+            self._decided.add(attempt.mark)
+            self._check_opened(attempt)
         if attempt.ended_at is None:
             return
         keeps = attempt.terms.leftovers == "keep" and attempt.stop is None
@@ -264,6 +345,18 @@ class Oracle:
         is_unreadable = life.facts.get("is_record_deleted") or attempt.reason is Reason.RESTORED
         if attempt.exit_code != life.code and not (is_unreadable and attempt.exit_code is None):
             raise Violation(6, f"{life} ended with {life.code}, recorded is {attempt.exit_code} ({attempt.reason})")
+
+    def _check_opened(self, attempt: Attempt) -> None:
+        """A run has got its first attempt: its time has come, and what it depends upon is there."""
+        if attempt.mark in self._machine.lives:
+            return  # found again by its record
+        self.occasions.check_not_early(attempt.run_id, self._latest())
+        self.occasions.check_step(attempt.run_id)
+        created = self.accounts.known.created.get(attempt.run_id, 0)
+        for needed in self.truth.needs(attempt.job_id):
+            self._machine.trace.met[f"waited for: {needed.condition}"] += 1
+            if not self.truth.can_hold(needed, created):
+                raise Violation(9, f"{attempt.job_id}/{attempt.id} was let start, and not so is {needed}")
 
     def _check_stop_reason(self, attempt: Attempt, life: Life, reason: Reason) -> None:
         """A process may only be told to end for something that is so."""
@@ -288,6 +381,21 @@ class Oracle:
                 is_so = attempt.terms.timeout_seconds is not None
             case Reason.OVERLAP:
                 is_so = job is not None and job["on_overlap"] == "kill_restart"
+            case Reason.REVOKED:
+                is_so = any(
+                    each.kind is IntentKind.REVOKE and each.force and each.job_id == life.job_id
+                    for each in self.accounts.intents.values()
+                )
+            case Reason.UNHEALTHY:
+                is_so = self._was_unhealthy(life, then)
+            case Reason.MEMORY_LIMIT:
+                limit = then["resources"]["max_memory_mb"] if job is None else job["resources"]["max_memory_mb"]
+                is_so = limit is not None
+            case Reason.CPU_LIMIT:
+                limit = then["resources"]["max_cpu_percent"] if job is None else job["resources"]["max_cpu_percent"]
+                is_so = limit is not None
+            case Reason.CANCELLED | Reason.WORKFLOW_TIMEOUT | Reason.STEP_FAILED:
+                is_so = life.trigger == "workflow"
             case Reason.LEFTOVERS:
                 # Without record and pid nobody can tell the main process from what it left behind.
                 is_so = life.main is None or life.shim is None or attempt.start_ticks is None
@@ -295,6 +403,11 @@ class Oracle:
                 is_so = False
         if not is_so:
             raise Violation(7, f"{life} was told to end because of {reason}, and that is not so")
+
+    def _was_unhealthy(self, life: Life, job: Document) -> bool:
+        """Whether enough checks in a row have failed, as they really were answered."""
+        found = [is_ok for _, is_ok in life.answers]
+        return len(found) >= 1 and not found[-1]
 
     def _check_slots(self, row: Slots) -> None:
         if row.outcome is SlotOutcome.RAN and not self._looked(f"SELECT 1 FROM runs WHERE id = '{row.run_id}'"):
@@ -333,8 +446,18 @@ class Oracle:
                 holds.add((job_id, HoldKind.STOP))
             case IntentKind.RESTART:
                 holds.discard((job_id, HoldKind.STOP))
-            case IntentKind.START | IntentKind.RUN if is_continuous:
+            case IntentKind.RUN if intent.message.startswith("planned for"):
+                pass
+            case IntentKind.START | IntentKind.RUN | IntentKind.TRIGGER | IntentKind.REINJECT if is_continuous:
                 holds.discard((job_id, HoldKind.STOP))
+            case IntentKind.REVOKE:
+                holds.add((job_id, HoldKind.REVOKE))
+                self.accounts.until.pop((job_id, HoldKind.REVOKE), None)
+                if intent.details.until is not None:
+                    self.accounts.until[job_id, HoldKind.REVOKE] = intent.details.until
+            case IntentKind.UNREVOKE:
+                holds.discard((job_id, HoldKind.REVOKE))
+                self.accounts.until.pop((job_id, HoldKind.REVOKE), None)
             case IntentKind.PAUSE:
                 holds.add((job_id, HoldKind.PAUSE))
             case IntentKind.RESUME:
@@ -389,6 +512,7 @@ class Oracle:
 
     def go_back(self, accounts: Accounts) -> None:
         self.accounts = copy.deepcopy(accounts)
+        self.occasions.go_back(self.accounts.known)
         self._went_back_at = self._machine.clock.now()
         self._forgiven |= {run_id for run_id, state in accounts.runs.items() if state in _NEXT_STATES}
         for life in self._machine.lives.values():
@@ -401,25 +525,38 @@ class Oracle:
     def check_settled(self, now: datetime) -> None:
         """Invariant 10: what runs equals what is wanted, and everything that was asked is answered."""
         machine = self._machine
-        unanswered = [each for each in self.accounts.intents.values() if each.resolved_at is None]
+        unanswered = [
+            each for each in self.accounts.intents.values() if each.resolved_at is None and not self._may_wait(each)
+        ]
         if unanswered:
             raise Violation(10, f"never answered: {unanswered}")
         alive = {life.mark: life for life in machine.lives.values() if life.is_alive}
         known = dict(self._looked("SELECT mark, job_id FROM attempts WHERE ended_at IS NULL"))
         # What was about to be launched when its manager died waits like any other start.
-        held_back = {job_id for job_id, kind in self.accounts.holds if kind is HoldKind.PAUSE}
+        held_back = {job_id for job_id, kind in self.accounts.holds if kind in (HoldKind.PAUSE, HoldKind.REVOKE)}
         held_back |= {job_id for job_id, job in self.in_force.items() if not job["enabled"]}
         blank = {mark for mark, job_id in known.items() if job_id in held_back and self._is_blank(mark)}
         known = {mark: job_id for mark, job_id in known.items() if mark not in blank}
         if alive.keys() != known.keys():
             names = sorted(map(str, alive.values()))
             raise Violation(10, f"alive are {names}, recorded as live {sorted(known.items())}")
+        over = {hold for hold, until in self.accounts.until.items() if until <= now}
+        if over:
+            raise Violation(10, f"these holds have run out: {over}")
+        self.occasions.check_settled()
         records = {name.rpartition(".")[2] for name in machine.directory}
         missing = {mark for mark in known if not alive[mark].facts.get("is_record_deleted")}
         if not missing <= records <= known.keys() | blank:
             raise Violation(10, f"records {sorted(machine.directory)} remain, live are {sorted(known.items())}")
         for job_id in sorted({*self.in_force, *(life.job_id for life in alive.values())}):
             self._check_job_settled(job_id, [life for life in alive.values() if life.job_id == job_id], now)
+
+    def _may_wait(self, intent: Intent) -> bool:
+        """Whether it has told how far it got, and what its run waits for may end by itself."""
+        waiting = self._looked(f"SELECT job_id FROM runs WHERE id = '{intent.run_id}' AND state = 'queued'")
+        if not waiting or not intent.message.startswith("waits:"):
+            return False
+        return any(self.truth.is_active(needed.job_id) for needed in self.truth.needs(intent.job_id))
 
     def _is_blank(self, mark: str) -> bool:
         return any(record.is_blank for name, record in self._machine.directory.items() if name.endswith(mark))
@@ -429,28 +566,43 @@ class Oracle:
         names = ", ".join(map(str, alive))
         held = {kind for name, kind in self.accounts.holds if name == job_id}
         is_home_held = any(name == HOME for name, _ in self.accounts.holds)
-        columns = "state, not_before_at, trigger, ending, id"
-        active = self._looked(f"SELECT {columns} FROM runs WHERE job_id = '{job_id}' AND finished_at IS NULL")
+        columns = "state, not_before_at, trigger, ending, id, attempts, pulled"
+        ahead = self.truth.ahead()
+        active = self._looked(
+            f"SELECT {columns} FROM runs WHERE job_id = '{job_id}' AND finished_at IS NULL AND NOT {ahead}"
+        )
         if job is None or is_home_held:
             if alive or active:
                 raise Violation(10, f"{job_id} is not wanted, and there are {names} {active}")
             return
-        limit = 1 if job["type"] == "continuous" else job["concurrency"]["max_instances"]
         ending = [run for run in active if run[3] is not None]
         if ending:
             raise Violation(10, f"{job_id}: runs never ended: {ending}")
-        may_wait = HoldKind.PAUSE in held or len(alive) >= limit or not job["enabled"]
-        for state, not_before_at, *rest in active:
-            is_later = from_microseconds(not_before_at) > now
-            if state == "queued" and not (is_later or may_wait):
-                raise Violation(10, f"{job_id}: a run waits for nothing: {rest}")
-            if state == "retrying" and not (is_later or may_wait):
-                raise Violation(10, f"{job_id}: a retry is overdue since {not_before_at}: {rest}")
-        may_be_blank = HoldKind.PAUSE in held or not job["enabled"]
+        is_held = HoldKind.PAUSE in held or HoldKind.REVOKE in held
+        for state, not_before_at, trigger, _, run_id, attempts, _ in active:
+            if state == "running" or from_microseconds(not_before_at) > now or is_held or not job["enabled"]:
+                continue
+            reasons = self.truth.why_waiting(run_id, job_id, attempts, trigger)
+            if not reasons:
+                raise Violation(10, f"{job_id}/{run_id} ({state}, {trigger}) waits for nothing")
+            if attempts == 0:
+                self._check_pulled(run_id, job_id)
+        may_be_blank = is_held or not job["enabled"]
         if sum(1 for run in active if run[0] == "running") != len(alive) and not may_be_blank:
             raise Violation(10, f"{job_id}: alive are {names or 'none'}, runs are {active}")
         if job["type"] == "continuous":
             self._check_continuous(job_id, job, alive, active, held)
+
+    def _check_pulled(self, run_id: str, job_id: str) -> None:
+        """A manual job that somebody waits for is started for that, once."""
+        for needed in self.truth.needs(job_id):
+            job = self.in_force.get(needed.job_id)
+            if job is None or job["type"] != "manual" or self.truth.certainly_holds(needed, run_id):
+                continue
+            if self.truth.is_active(needed.job_id) or self.truth.is_held(needed.job_id, self.accounts.holds):
+                continue
+            if f"dependency:{run_id}" not in self.accounts.known.occasions:
+                raise Violation(10, f"{job_id}/{run_id} waits for {needed}, and nobody has started that")
 
     def _check_continuous(
         self, job_id: str, job: Document, alive: list[Life], active: list[Any], held: set[HoldKind]

@@ -3,18 +3,22 @@
 import os
 import sqlite3
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from procclaw.engine.controller import Cycle
-from procclaw.model.errors import DiskFull, ProcclawError, StoreError
-from procclaw.model.state import HOME, Intent, IntentKind, Launch
+from procclaw.model.errors import Conflict, DiskFull, ProcclawError, StoreError
+from procclaw.model.spec import workflow_from_document
+from procclaw.model.state import HOME, NO_DETAILS, WORKFLOWS, Details, Intent, IntentKind, Launch, Run
+from procclaw.planning.actions import Check, Start
 from procclaw.system.store import Store
-from tests.declared import TEMPLATES, Files, draw_job, edited
+from tests.declared import SPOOL, TEMPLATES, Files, draw_job, draw_more, draw_workflow, edited
 from tests.lives import SECOND, Child, Clock, Crash, Script, Trace, Violation
 from tests.managers import Daemon, Manager, hurry
-from tests.oracle import Accounts, Oracle
+from tests.oracle import CANARY, Accounts, Oracle
+from tests.outside import Outside
+from tests.truth import ONE_JOB
 from tests.world import Machine
 
 T = TypeVar("T")
@@ -45,6 +49,21 @@ _POINTS = (
 )
 
 
+class Key(NamedTuple):
+    """An idempotency key, and the request that it stands for."""
+
+    intent_id: int
+    intent: Intent
+    payload: bytes | None
+
+    def is_same(self, intent: Intent, payload: bytes | None) -> bool:
+        mine = (self.intent.job_id, self.intent.kind, self.intent.details, self.payload)
+        return mine == (intent.job_id, intent.kind, intent.details, payload)
+
+    def stands_at(self, now: datetime) -> bool:
+        return self.intent.requested_at > now - timedelta(hours=24)
+
+
 class Scene:
     """One history."""
 
@@ -56,16 +75,19 @@ class Scene:
         self.machine = Machine(self.clock, self.rng, self.trace)
         self.machine.reach = self.reach
         self.machine.script_for = self._script
+        self.machine.on_news = self._on_news
+        self.outside = Outside(self.machine)
         self.files = Files(self.machine)
         self.database = os.path.join(directory, f"{seed}.db")
         self._looking: sqlite3.Connection | None = None
-        self.oracle = Oracle(self.machine, self._look)
+        self.oracle = Oracle(self.outside, self._look)
         self._steps = steps
         self._managers: list[Manager] = []
         self._daemon: Daemon | None = None
         self._crash: tuple[str, int] | None = None
         self._fates: list[Script] = []
         self._backup: tuple[str, Any, Any] | None = None
+        self._keys: dict[str, Key] = {}
         self._is_db_full = self._is_db_locked = False
         self._is_in_cycle = self._is_calm = False
         self._had_no_disk = False
@@ -153,7 +175,11 @@ class Scene:
             return
         self.trace.meet("pass of a request")
         job_id = self.rng.choice(jobs)
-        self._ask(self.rng.choice((IntentKind.START, IntentKind.STOP, IntentKind.RESTART)), job_id)
+        if self.rng.random() < 0.2:
+            job_id = WORKFLOWS
+            self._ask(self.rng.choice(OF_A_WORKFLOW), WORKFLOWS)
+        else:
+            self._ask(self.rng.choice(OF_A_PASS), job_id)
         manager = Manager(self, "pass")
         self._managers.append(manager)
         for _ in range(5):
@@ -207,6 +233,7 @@ class Scene:
         if not self._is_calm and self._crash is None and self.rng.random() < 0.05:
             self._crash = ("", self.rng.randrange(1, 12))
         self._is_in_cycle, self._had_no_disk = True, self.machine.is_disk_full
+        self.oracle.on_cycle()
         names = "all" if scope is None else " ".join(sorted(scope))
         try:
             done = manager.controller.cycle(scope, judges_slots=judges_slots)
@@ -249,6 +276,10 @@ class Scene:
             finally:
                 self._is_in_cycle = True
 
+    def _on_news(self) -> None:
+        if self._daemon is not None:
+            self._daemon.is_woken = True
+
     def _interfere(self) -> None:
         """Something happens while a cycle is under way."""
         match self.rng.randrange(30 if not self._is_calm else 20):
@@ -260,6 +291,12 @@ class Scene:
                 self._preview()
             case 26:
                 self.machine.spawn_stranger()
+            case 25:
+                self.drop_file()
+            case 24:
+                self.take_lock_elsewhere()
+            case 23:
+                self.outside.clear_away()
             case few if few < 15:
                 self.machine.advance(self.rng.randrange(1, 30 * _MILLISECOND))
             case _:
@@ -294,19 +331,72 @@ class Scene:
         jobs = sorted({*self.files.jobs, *self.oracle.in_force})
         if self.rng.random() < 0.08:
             self._ask(self.rng.choice((IntentKind.HOLD_HOME, IntentKind.RELEASE_HOME, IntentKind.LOOK)), HOME)
+        elif self.rng.random() < 0.12:
+            self._ask(self.rng.choice(OF_A_WORKFLOW), WORKFLOWS)
         elif jobs:
-            kinds = set(IntentKind) - {IntentKind.HOLD_HOME, IntentKind.RELEASE_HOME, IntentKind.LOOK}
-            self._ask(self.rng.choice(sorted(kinds)), self.rng.choice(jobs))
+            self._ask(self.rng.choice(OF_A_JOB), self.rng.choice(jobs))
 
     def _ask(self, kind: IntentKind, job_id: str) -> None:
-        force = kind in (IntentKind.STOP, IntentKind.RESTART) and self.rng.random() < 0.3
-        intent = Intent(0, job_id, kind, force, self.clock.now(), "simulated")
-        intent = intent._replace(id=self._asker.add_intent(intent))
-        self.oracle.on_request(intent)
+        force = kind in FORCEFUL and self.rng.random() < 0.3
+        now = self.clock.now()
+        details, payload = self._drawn_details(kind, job_id, now)
+        key = f"key-{self.rng.randrange(3)}" if kind is IntentKind.TRIGGER and self.rng.random() < 0.4 else None
+        intent = Intent(0, job_id, kind, force, now, "simulated", key=key, details=details)
+        earlier = self._keys.get(key) if key is not None else None
+        try:
+            intent_id = self._asker.add_intent(intent, payload)
+        except Conflict as conflict:
+            if earlier is None or earlier.is_same(intent, payload):
+                raise Violation(1, f"the key {key} was refused: {conflict}") from conflict
+            self.trace.meet("key used for something else")
+            return
+        if earlier is not None and earlier.stands_at(now):
+            if intent_id != earlier.intent_id:
+                raise Violation(1, f"the key {key} stood for request {earlier.intent_id}, and now for {intent_id}")
+            self.trace.meet("key used again")
+            return
+        if key is not None:
+            self._keys[key] = Key(intent_id, intent, payload)
+        intent = intent._replace(id=intent_id)
+        self.oracle.on_request(intent, payload)
         if self._daemon is not None:
             self._daemon.is_woken = True
         self.trace.met[f"asked {kind}"] += 1
-        self.trace.say(f"request {intent.id}: {kind} {job_id}{' --force' if force else ''}")
+        told = f"{' --force' if force else ''}{f' at {details.at:%H:%M:%S}' if details.at else ''}"
+        told += f"{f' until {details.until:%H:%M:%S}' if details.until else ''}"
+        self.trace.say(f"request {intent.id}: {kind} {job_id}{told}")
+
+    def _drawn_details(self, kind: IntentKind, job_id: str, now: datetime) -> tuple[Details, bytes | None]:
+        rng, job = self.rng, self.oracle.in_force.get(job_id, {})
+        params = (("WHO", rng.choice(("you", "them"))),) if job.get("params") and rng.random() < 0.5 else ()
+        match kind:
+            case IntentKind.RUN:
+                is_planned = job.get("type") != "continuous" and rng.random() < 0.4
+                ahead = timedelta(seconds=rng.choice((-5, 2, 30, 200, 4000)))
+                return Details(params, at=now + ahead if is_planned else None), None
+            case IntentKind.START | IntentKind.RESTART:
+                return Details(params), None
+            case IntentKind.TRIGGER:
+                payload = f'{{"who": "{CANARY}", "n": {rng.randrange(2)}}}'.encode() if rng.random() < 0.6 else None
+                return Details(params, has_payload=payload is not None), payload
+            case IntentKind.REVOKE:
+                until = rng.choice((None, now + timedelta(seconds=rng.choice((1, 20, 300)))))
+                return Details(until=until), None
+            case IntentKind.REINJECT | IntentKind.PURGE:
+                letters = [each for (each,) in self._look(f"SELECT id FROM dead_letters WHERE job_id = '{job_id}'")]
+                count = 1 if kind is IntentKind.REINJECT else rng.randrange(3)
+                chosen = rng.sample(letters, min(count, len(letters))) or [rng.randrange(1, 50)]
+                return Details(dead_letters=tuple(chosen)), None
+            case IntentKind.WORKFLOW:
+                declared = self.files.more.get("workflows", {})
+                name = rng.choice(("", *declared))
+                document = declared[name] if name else draw_workflow(rng)
+                return Details(workflow=workflow_from_document(document), workflow_name=name), None
+            case IntentKind.CANCEL_WORKFLOW | IntentKind.RETRY_WORKFLOW:
+                runs = [each for (each,) in self._look("SELECT id FROM workflow_runs ORDER BY rowid DESC LIMIT 3")]
+                return Details(workflow_run=rng.choice(runs or ["unknown"])), None
+            case _:
+                return NO_DETAILS, None
 
     def _preview(self) -> None:
         """Somebody asks what would be done, from a process of their own and without the lock."""
@@ -395,26 +485,27 @@ class Scene:
             assert self._looking is not None
             self._looking.backup(copy)
             copy.close()
-            self._backup = (path, self.oracle.snapshot(), self.oracle.in_force)
+            self._backup = (path, self.oracle.snapshot(), self.oracle.truth.document)
             self.trace.meet("backup")
             return
         path, accounts, in_force = self._backup
         self._backup = None
         self._put_in_place(path)
         self.oracle.go_back(accounts)
-        self.oracle.in_force = in_force
+        self.oracle.truth.document = in_force
         self.trace.meet("database restored")
 
     def lose_database(self) -> None:
         """Somebody moves it away, to start without its history: what runs is found again by its record."""
         self._put_in_place(None)
         self.oracle.go_back(Accounts())
-        self.oracle.in_force = {}
+        self.oracle.truth.document = ONE_JOB
         self.trace.meet("database moved away")
 
     def _put_in_place(self, path: str | None) -> None:
         """Another file takes the place of the database; None: nothing does."""
         self._end_daemon()
+        self._keys.clear()
         self._asker.close()
         assert self._looking is not None
         self._looking.close()
@@ -428,18 +519,38 @@ class Scene:
         self._connect()
         self.machine.end_unfindable()
 
+    # --- files and locks ---
+
+    def drop_file(self) -> None:
+        """A file appears where a job may be waiting for it, or is replaced."""
+        watched = [job_id for job_id, job in self.files.jobs.items() if any(map(_watches, job["trigger"]))]
+        job_id = self.rng.choice(sorted(watched or TEMPLATES))
+        span = self.rng.choice((0, 0, SECOND, 6 * SECOND))
+        self.outside.drop(f"{SPOOL}/{job_id}/{self.rng.randrange(3)}.{self.rng.choice(('csv', 'csv', 'txt'))}", span)
+
+    def hide_files(self) -> None:
+        self.outside.unreadable_until = self.clock.elapsed + self.rng.randrange(20 * SECOND)
+        self.drop_file()
+
+    def take_lock_elsewhere(self) -> None:
+        locks = self.oracle.truth.shared_locks()
+        if locks:
+            self.outside.take_elsewhere(self.rng.choice(locks), self.rng.randrange(60 * SECOND))
+
     # --- jobs.yaml ---
 
     def _jobs_at_first(self) -> None:
-        names = self.rng.sample(sorted(TEMPLATES), self.rng.randrange(2, 5))
-        self.files.write({name: draw_job(name, self.rng, self.clock.now()) for name in names})
+        names = self.rng.sample(sorted(TEMPLATES), self.rng.randrange(2, 6))
+        jobs = {name: draw_job(name, self.rng, self.clock.now()) for name in names}
+        self.files.write(jobs, more=draw_more(self.rng))
 
     def edit(self) -> None:
         self.trace.meet("jobs.yaml edited")
         self._edit()
 
     def _edit(self) -> None:
-        self.files.write(edited(self.files.jobs, self.rng, self.clock.now()))
+        more = draw_more(self.rng) if self.rng.random() < 0.15 else None
+        self.files.write(edited(self.files.jobs, self.rng, self.clock.now()), more=more)
 
     def remove_job(self) -> None:
         jobs = dict(self.files.jobs)
@@ -491,6 +602,8 @@ class Scene:
             term_code=rng.choice((0, 5, 143)),
             kill_delay=rng.choice((0, 0, 0, 0, 15 * SECOND)),
             children=children,
+            result=rng.choice((None, '{"n":1}', "rubbish")),
+            health=rng.choice(("good", "good", "fickle", "bad")),
             fate=rng.choice(("runs",) * 14 + ("blank", "no_cwd", "shim_killed")),
             shim_killed_after=rng.randrange(20 * SECOND),
             pid_delay=rng.choice((0, 0, rng.randrange(4 * _MILLISECOND), 60 * _MILLISECOND)),
@@ -504,6 +617,8 @@ class Scene:
         self.trace.say("---- faults cease ----")
         self._crash = None
         self._fates.clear()
+        self.outside.elsewhere.clear()
+        self.outside.unreadable_until = 0
         # That somebody else just holds a record is no fault, so it may well happen now.
         self.machine.refuses_next = self.rng.choice((None, None, "undecided"))
         if self.files.is_broken or self.rng.random() < 0.3:
@@ -531,8 +646,18 @@ class Scene:
             raise Violation(10, f"in force is {sorted(self.oracle.in_force)}, saved was {sorted(self.files.jobs)}")
         self.oracle.check_settled(self.clock.now())
         _, _, left = self._daemon.controller.preview()
-        if not left.is_idle:
-            raise Violation(10, f"nobody woke up for {left.writes} {left.effects}")
+        writes = [each for each in left.writes if not (isinstance(each, Run) and self._waits_for_lock(each))]
+        effects = [each for each in left.effects if not (isinstance(each, Start) and self._waits_for_lock(each))]
+        # Who only looks does not know which checks the daemon has begun.
+        begun = self._daemon.probes.under_way()
+        effects = [each for each in effects if not (isinstance(each, Check) and each.attempt_id in begun)]
+        if writes or effects:
+            raise Violation(10, f"nobody woke up for {writes} {effects}")
+
+    def _waits_for_lock(self, what: Run | Start) -> bool:
+        """Who only looks does not try locks, and takes one for free that something left behind still holds."""
+        lock = self.oracle.truth.lock_of(what.job_id)
+        return lock is not None and self.outside.holder(lock) is not None
 
     # --- the database, from outside ---
 
@@ -543,6 +668,45 @@ class Scene:
         assert self._looking is not None
         return self._looking.execute(sql).fetchall()
 
+
+def _watches(trigger: Any) -> bool:
+    return bool(trigger["enabled"] and trigger["type"] == "file")
+
+
+OF_A_JOB = (
+    IntentKind.START,
+    IntentKind.RUN,
+    IntentKind.RUN,
+    IntentKind.STOP,
+    IntentKind.RESTART,
+    IntentKind.PAUSE,
+    IntentKind.RESUME,
+    IntentKind.RESUME,
+    IntentKind.REVOKE,
+    IntentKind.UNREVOKE,
+    IntentKind.CANCEL_ETA,
+    IntentKind.TRIGGER,
+    IntentKind.TRIGGER,
+    IntentKind.REINJECT,
+    IntentKind.PURGE,
+)
+OF_A_WORKFLOW = (
+    IntentKind.WORKFLOW,
+    IntentKind.WORKFLOW,
+    IntentKind.CANCEL_WORKFLOW,
+    IntentKind.RETRY_WORKFLOW,
+    IntentKind.RETRY_WORKFLOW,
+)
+OF_A_PASS = (
+    IntentKind.START,
+    IntentKind.RUN,
+    IntentKind.STOP,
+    IntentKind.RESTART,
+    IntentKind.REVOKE,
+    IntentKind.TRIGGER,
+    IntentKind.REINJECT,
+)
+FORCEFUL = (IntentKind.STOP, IntentKind.RESTART, IntentKind.REVOKE, IntentKind.CANCEL_WORKFLOW)
 
 FATES = {
     "dies before its pid is written": Script(fate="blank"),
@@ -580,6 +744,11 @@ ACTS: dict[str, Callable[[Scene], None]] = {
     "stranger": Scene.invite_strangers,
     "shim killed": lambda scene: scene.machine.kill_a_shim(),
     "killed": lambda scene: scene.machine.kill_a_main(),
+    "file": Scene.drop_file,
+    "file deleted": lambda scene: scene.outside.clear_away(),
+    "directory hidden": Scene.hide_files,
+    "lock elsewhere": Scene.take_lock_elsewhere,
+    "workflow": lambda scene: scene._ask(IntentKind.WORKFLOW, WORKFLOWS),
 }
 
 THEMES = (*ACTS, *(f"fate {name}" for name in FATES), *(f"crash {point}" for point in _POINTS))

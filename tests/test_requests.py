@@ -18,7 +18,7 @@ from procclaw.model.state import (
     Reason,
     Run,
 )
-from procclaw.planning.actions import Plan, Signal
+from procclaw.planning.actions import Plan, Signal, Start
 from tests.builders import (
     HOME_HELD,
     NOW,
@@ -650,3 +650,12 @@ def test_pausing_or_resuming_twice_succeeds_and_says_so(kind: str, holds: tuple[
 def test_what_concerns_the_home_is_refused_for_a_job(kind: str) -> None:
     found = planned(JOB, a_job_state(intents=(an_intent(kind),)))
     assert found == Plan(writes=(refused(an_intent(kind), f"{kind} does not concern a job"),))
+
+
+def test_starting_a_service_leaves_alone_what_is_planned_for_later() -> None:
+    planned_run = a_run("queued", trigger="eta", occasion="intent:7@0", not_before_at=later(3600))
+    asked = an_intent("start")
+    decided = planned(SERVICE, a_job_state(waiting(planned_run), intents=(asked,)))
+    made = of_intent(job=SERVICE)
+    assert [effect.run_id for effect in decided.effects if isinstance(effect, Start)] == [made.id]
+    assert planned_run.id not in [write.id for write in decided.writes if isinstance(write, Run)]

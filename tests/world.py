@@ -58,6 +58,10 @@ class Machine:
         self.reach: Callable[[str], None] = lambda point: None
         self.on_launch: Callable[[Life], None] = lambda life: None
         self.on_signal: Callable[[Attempt, Proc], None] = lambda attempt, proc: None
+        self.on_delete: Callable[[str], None] = lambda path: None
+        self.on_result: Callable[[Life, str], None] = lambda life, result: None
+        self.on_news: Callable[[], None] = lambda: None
+        self.lock_of: Callable[[int], str] = lambda fd: f"lock {fd}"
         self.log_ends: Counter[str] = Counter()
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -80,7 +84,7 @@ class Machine:
     def next_event_at(self) -> int | None:
         return self._events[0][0] if self._events else None
 
-    def _later(self, span: int, happen: Callable[[], None]) -> None:
+    def later(self, span: int, happen: Callable[[], None]) -> None:
         self._count += 1
         heapq.heappush(self._events, (self.clock.elapsed + max(span, 1), self._count, happen))
 
@@ -254,7 +258,9 @@ class Machine:
         life = self.lives.get(mark)
         if life is None:
             life = self.lives[mark] = Life(launch, record, self.clock.now(), self.clock.elapsed)
+            life.boot = self.boot
         life.record = record
+        life.lock = None if launch.lock_fd is None else self.lock_of(launch.lock_fd)
         self.on_launch(life)
         script = self.script_for(launch)
         shim = life.shim = self._spawn("shim", life, script)
@@ -264,7 +270,7 @@ class Machine:
         if script.fate == "blank":
             return life
         if script.pid_delay:
-            self._later(script.pid_delay, lambda: self._run_shim(shim, life))
+            self.later(script.pid_delay, lambda: self._run_shim(shim, life))
         else:
             self._run_shim(shim, life)
         return life
@@ -277,7 +283,7 @@ class Machine:
         if script.fate == "no_cwd":
             record.no_cwd = True
             self.trace.meet("directory is missing", str(life))
-            self._later(script.drain, lambda: self._end(shim))
+            self.later(script.drain, lambda: self._end(shim))
             return
         if shim.is_doomed:
             # Told to stop before the job existed: it remembers, and never begins.
@@ -288,11 +294,19 @@ class Machine:
         life.has_begun = True
         record.job_pid = main.pid
         if script.fate == "shim_killed":
-            self._later(script.shim_killed_after, lambda: self._kill_shim(life, shim))
+            self.later(script.shim_killed_after, lambda: self._kill_shim(life, shim))
         if script.seconds is not None:
-            self._later(int(script.seconds * SECOND), lambda: self._end(main, script.code))
+            self.later(int(script.seconds * SECOND), lambda: self._finish(life, main))
         for child in script.children:
-            self._later(child.after, lambda child=child: self._fork(life, main, child))  # type: ignore[misc]
+            self.later(child.after, lambda child=child: self._fork(life, main, child))  # type: ignore[misc]
+
+    def _finish(self, life: Life, main: Proc) -> None:
+        """It ends by itself, having left its result."""
+        if life.main is main:
+            if main.script.result is not None:
+                life.result = main.script.result
+                self.on_result(life, main.script.result)
+            self._end(main, main.script.code)
 
     def _fork(self, life: Life, main: Proc, child: Child) -> None:
         if life.main is not main:
@@ -306,7 +320,7 @@ class Machine:
         proc.mark = life.mark if child.carries_mark else None
         life.others.append(proc)
         if child.seconds is not None:
-            self._later(int(child.seconds * SECOND), lambda: self._end(proc))
+            self.later(int(child.seconds * SECOND), lambda: self._end(proc))
 
     def _spawn(self, role: str, life: Life | None, script: Script, pid: int | None = None) -> Proc:
         if pid is None:
@@ -350,6 +364,7 @@ class Machine:
                 self.spawn_stranger(proc.pid)
         elif proc in life.others:
             life.others.remove(proc)
+        life.changed_at = self.clock.elapsed
 
     def _write_code(self, life: Life, code: int) -> None:
         shim, record = life.shim, life.record
@@ -362,7 +377,7 @@ class Machine:
             self.trace.met["left something behind"] += 1
         if shim.script.drain:
             self.trace.met["still draining"] += 1
-        self._later(shim.script.drain, lambda: self._end(shim))
+        self.later(shim.script.drain, lambda: self._end(shim))
 
     def _deliver(self, proc: Proc, signum: int) -> None:
         if signum == _SIGKILL:
@@ -370,7 +385,7 @@ class Machine:
                 self.trace.meet("stuck in the kernel", str(proc.life))
             proc.is_doomed = True
             if proc.script.kill_delay and proc.role == "main":
-                self._later(proc.script.kill_delay, lambda: self._end(proc, 137))
+                self.later(proc.script.kill_delay, lambda: self._end(proc, 137))
             else:
                 self._end(proc, 137)
             return
@@ -383,7 +398,7 @@ class Machine:
         if not proc.is_doomed:
             proc.is_doomed = True
             code = proc.script.term_code if proc.on_term == "handles" else 128 + signum
-            self._later(proc.script.term_delay, lambda: self._end(proc, code))
+            self.later(proc.script.term_delay, lambda: self._end(proc, code))
 
     def _kill_shim(self, life: Life, shim: Proc) -> None:
         if life.shim is shim and life.code is None:
@@ -446,6 +461,8 @@ class Machine:
         self._events.clear()
         self.procs.clear()
         for life in self.lives.values():
+            if life.has_processes:
+                life.changed_at = self.clock.elapsed
             life.shim = life.main = None
             life.others.clear()
             life.is_kept = False
@@ -512,3 +529,6 @@ class Logs:
 
     def close(self, opened: Slice) -> Slice:
         return opened._replace(end=self._ends[opened.file])
+
+    def end_of(self, part: Slice, count: int) -> bytes:
+        return b"simulated output"

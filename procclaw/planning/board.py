@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from procclaw.model.spec import JobSpec, Lock, Spec
-from procclaw.model.state import Attempt, JobState, LockSight, Run, Trigger
+from procclaw.model.state import Attempt, JobState, LockSight, RecordPhase, Run, Trigger
 
 
 def order_of(run: Run) -> tuple[int, datetime]:
@@ -135,8 +135,10 @@ class Board:
 
     def is_up(self, job_id: str) -> Attempt | None:
         """The job's attempt whose process runs; None when none does."""
-        attempts = (active.live.attempt for active in self.job(job_id).active if active.live is not None)
-        return next((each for each in attempts if runs(each)), None)
+        lives = (active.live for active in self.job(job_id).active if active.live is not None)
+        # A blank record: its process died before it began, and will be started once more.
+        begun = (live.attempt for live in lives if live.sight.phase is not RecordPhase.BLANK)
+        return next((each for each in begun if runs(each)), None)
 
     def is_active(self, job_id: str) -> bool:
         """Whether a run of the job is under way or waits for its turn."""

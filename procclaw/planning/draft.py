@@ -138,10 +138,18 @@ class Draft:
         return True
 
     def open_run(self, occasion: str, trigger: Trigger, due_at: datetime | None = None, **more: Any) -> Run:
-        """A new run of the job; `more` are fields of `Run` that follow from the occasion."""
+        """A new run of the job; `more` are fields of `Run` that follow from the occasion.
+
+        After an older database was put back, the occasion's run may have been found again by its record: it stands.
+        """
         assert self.spec is not None
+        name = run_id(self.job.id, occasion)
+        known = (*(going.run for going in self.going), self.job.newest_finished)
+        standing = next((run for run in known if run is not None and run.id == name), None)
+        if standing is not None:
+            return standing
         run = Run(
-            id=run_id(self.job.id, occasion),
+            id=name,
             job_id=self.job.id,
             occasion=occasion,
             trigger=trigger,

@@ -286,8 +286,8 @@ def _admit(draft: Draft, spec: JobSpec, due_at: datetime, trigger: Trigger) -> s
             case Overlap.QUEUE:
                 if not spec.concurrency.queue_excess:
                     return slots.Admission(None, Reason.QUEUE_FULL)
-    run = draft.open_run(f"slot:{to_microseconds(due_at)}", trigger, due_at)
-    draft.going[-1].run = run._replace(not_before_at=slots.start_after_jitter(spec, due_at))
+    starts_at = slots.start_after_jitter(spec, due_at)
+    run = draft.open_run(f"slot:{to_microseconds(due_at)}", trigger, due_at, not_before_at=starts_at)
     return slots.Admission(run.id, None)
 
 

@@ -102,7 +102,8 @@ def _take_start(draft: Draft, intent: Intent) -> Intent:
     if refusal is not None:
         return refusal
     is_continuous = draft.spec.type is JobType.CONTINUOUS
-    current = next((going for going in draft.going if going.is_wanted), None)
+    wanted = (going for going in draft.going if going.is_wanted)
+    current = next((going for going in wanted if not going.run.is_ahead(draft.now)), None)
     if is_continuous:
         draft.lift(HoldKind.STOP)
         if current is None and draft.active_count():
