@@ -93,9 +93,7 @@ def _completed() -> dict[str, Any]:
         return ConfigurationFiles(home).load().document
 
 
-def document_of(
-    jobs: Mapping[str, Document], more: Mapping[str, Any] | None = None, **history: int
-) -> dict[str, Any]:
+def document_of(jobs: Mapping[str, Document], more: Mapping[str, Any] | None = None, **history: int) -> dict[str, Any]:
     """What a home's files come to that declare these jobs; `more`: queues, workflows, and `max_parallel`."""
     rest = dict(more or {})
     config = _completed()["config"]

@@ -92,7 +92,9 @@ class Occasions:
             runs.add(run.id)
             shown = self._outside.shown.get((run.job_id, run.trigger_file), set())
             if len(runs) > len(shown):
-                raise Violation(1, f"{run.trigger_file} triggered {sorted(runs)}, and settled were only {sorted(shown)}")
+                raise Violation(
+                    1, f"{run.trigger_file} triggered {sorted(runs)}, and settled were only {sorted(shown)}"
+                )
         job = jobs.get(run.job_id)
         if job is None or not job["dedup"]["enabled"] or job["type"] == "continuous":
             return

@@ -923,6 +923,16 @@ WRONG_HOMES: dict[str, tuple[dict[str, str | bytes], list[str]]] = {
             "jobs.yaml:5 jobs.d.depends_on: these wait for each other for ever: d -> e -> d",
         ],
     ),
+    "a workflow that would never end": (
+        {
+            "jobs.yaml": "jobs:\n  a: {cmd: x, type: continuous}\nworkflows:\n"
+            "  w: {type: chord, jobs: [a], callback: a}\n"
+        },
+        [
+            'jobs.yaml:4 workflows.w.jobs[0]: "a" is continuous: the step would never end',
+            'jobs.yaml:4 workflows.w.callback: "a" is continuous: the step would never end',
+        ],
+    ),
     "workflows and queues": (
         {
             "jobs.yaml": ONE_JOB + "workflows:\n  w: {type: chord, jobs: [a, dumb]}\n"

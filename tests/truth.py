@@ -124,9 +124,7 @@ class Truth:
         if not found:
             return False
         run_id, number = found[0]
-        life = next(
-            (each for each in self.lives_of(job_id) if (each.run_id, each.number) == (run_id, number)), None
-        )
+        life = next((each for each in self.lives_of(job_id) if (each.run_id, each.number) == (run_id, number)), None)
         if life is None:
             return False
         if is_manual and life.boot != self._machine.boot:
@@ -167,9 +165,7 @@ class Truth:
 
     def is_active(self, job_id: str) -> bool:
         return bool(
-            self._looked(
-                f"SELECT 1 FROM runs WHERE job_id = '{job_id}' AND finished_at IS NULL AND NOT {self.ahead()}"
-            )
+            self._looked(f"SELECT 1 FROM runs WHERE job_id = '{job_id}' AND finished_at IS NULL AND NOT {self.ahead()}")
         )
 
     def ahead(self) -> str:

@@ -359,6 +359,8 @@ def _workflows(home: Home, hint: _JobHints) -> Findings:
         for path, job in named:
             if job not in home.jobs and job not in home.refused_jobs:
                 yield Finding(path, f'there is no job "{job}"{hint(job)}')
+            elif job in home.jobs and home.jobs[job].whole["type"] == "continuous":
+                yield Finding(path, f'"{job}" is continuous: the step would never end')
         if (workflow["type"] == "chord") != (workflow["callback"] is not None):
             fault = "is missing; a chord needs it" if workflow["type"] == "chord" else "belongs to type chord only"
             yield Finding((*at, "callback"), fault)
