@@ -131,7 +131,9 @@ _WORDS: Mapping[str, Any] = {
 
 
 def a_job(type: str = "manual", **fields: Any) -> JobSpec:  # noqa: A002
-    """A job with the defaults of the schema; `fields` are those of jobs.yaml, the nested ones by their own names."""
+    """A job with the defaults of the schema, of which nobody is told anything; `fields` are those of jobs.yaml, the
+    nested ones by their own names.
+    """
     job = JobSpec(
         id=JOB,
         name=JOB,
@@ -185,7 +187,7 @@ def a_job(type: str = "manual", **fields: Any) -> JobSpec:  # noqa: A002
         triggers=(),
         params=(),
         resources=None,
-        alerts=AlertPolicy(False, True, True, True, False, None, None, 300),
+        alerts=AlertPolicy(False, False, False, False, False, None, None, 300),
         expect=None,
         not_built=(),
         process_hash="as it is",
@@ -577,10 +579,16 @@ def _recorded_of_job(job: JobState, write: Write, ledger: list[Slots]) -> JobSta
             return job._replace(intents=tuple(sorted((*others, *still_open), key=lambda intent: intent.id)))
         case JobForgotten():
             cursor = job.cursor and job.cursor._replace(schedule_key="", next_due_at=None)
-            return job._replace(holds=(), cursor=cursor)
+            return job._replace(holds=(), cursor=cursor, troubles=(), watch=None)
+        case Trouble():
+            return job._replace(troubles=(*_other_troubles(job, write), write))
+        case TroubleOver():
+            return job._replace(troubles=_other_troubles(job, write))
+        case Watch():
+            return job._replace(watch=write)
         case Health() | Usage():
             return _found_of(job, write)
-        case DeadLetter() | Alert() | Trouble() | TroubleOver() | Watch():
+        case DeadLetter() | Alert():
             return job
         case TriggerFile() | TriggerFileGone() | DeadLettersPurged() | WorkflowRun():
             return job
@@ -603,6 +611,10 @@ def _found_of(job: JobState, found: Health | Usage) -> JobState:
     return job
 
 
+def _other_troubles(job: JobState, than: Trouble | TroubleOver) -> tuple[Trouble, ...]:
+    return tuple(trouble for trouble in job.troubles if trouble.kind is not than.kind)
+
+
 def _is_withdrawn(row: Slots, write: SlotsWithdrawn) -> bool:
     is_later = row.job_id == write.job_id and row.first_due_at > write.after
     return is_later and row.run_id is None
@@ -611,7 +623,8 @@ def _is_withdrawn(row: Slots, write: SlotsWithdrawn) -> bool:
 def _with_run(job: JobState, run: Run) -> JobState:
     if not run.is_active:
         kept = tuple(active for active in job.active if active.run.id != run.id)
-        return job._replace(active=kept, newest_finished=run)
+        succeeded_at = run.finished_at if run.state is RunState.SUCCEEDED else job.last_success_at
+        return job._replace(active=kept, newest_finished=run, last_success_at=succeeded_at)
     if any(active.run.id == run.id for active in job.active):
         active = (each._replace(run=run) if each.run.id == run.id else each for each in job.active)
         return job._replace(active=tuple(active))

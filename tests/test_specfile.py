@@ -530,19 +530,20 @@ jobs:
     dedup: {enabled: false}
     lock: {enabled: false, name: x}
     trigger: {enabled: false, type: webhook}
-    alerts: {on_failure: false}
+    alerts: {on_failure: true, webhook: "http://127.0.0.1/x", command: [wall]}
+    expect: {every: 60}
     priority: normal
     concurrency: {max_instances: 2}
     params: {}
 """
     loaded = load(written(tmp_path, {"jobs.yaml": text}))
-    wanted = ["cmd ${secret:…}", "env ${secret:…}", "alerts"]
+    wanted = ["cmd ${secret:…}", "env ${secret:…}", "alerts.channels"]
     assert loaded.document["jobs"]["a"]["not_built"] == wanted
     assert loaded.document["jobs"]["b"]["not_built"] == []
     assert loaded.warnings == (
         "jobs.yaml:3 jobs.a.cmd: ${secret:…} is not built yet, so this job is held",
         "jobs.yaml:4 jobs.a.env: ${secret:…} is not built yet, so this job is held",
-        "jobs.yaml:5 jobs.a.alerts: is not built yet, so this job is held",
+        "jobs.yaml:5 jobs.a.alerts.channels: is not built yet, so this job is held",
     )
 
 
@@ -551,7 +552,7 @@ def test_what_defaults_and_procclaw_yaml_use_of_it_is_only_listed(tmp_path: Path
 defaults:
   env: {T: "${secret:T}"}
 openclaw: {enabled: true}
-alerts: {cooldown: 5}
+alerts: {cooldown: 5, command: wall, channels: [x]}
 """
     files = {"procclaw.yaml": config, "jobs.yaml": "jobs: {a: {cmd: x, env: {B: c}}}\n"}
     loaded = load(written(tmp_path, files))
@@ -559,6 +560,7 @@ alerts: {cooldown: 5}
     assert loaded.warnings == (
         "procclaw.yaml:2 defaults.env: ${secret:…} is not built yet and has no effect",
         "procclaw.yaml:3 openclaw: is not built yet and has no effect",
+        "procclaw.yaml:4 alerts.channels: is not built yet and has no effect",
     )
 
 

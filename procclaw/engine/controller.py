@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol, assert_never
 
 from procclaw.engine.configuration import Configuration
+from procclaw.engine.courier import Courier, Log
 from procclaw.engine.inputs import Inputs
 from procclaw.engine.launching import launch_of, probe_of
 from procclaw.engine.observing import EVERYTHING, Observer, Scope
@@ -24,6 +25,8 @@ from procclaw.model.errors import DiskFull, ProcclawError
 from procclaw.model.spec import JobSpec, Lock, LogPolicy, Spec
 from procclaw.model.state import (
     HOME,
+    OUTBOX,
+    Alert,
     Attempt,
     Event,
     Lack,
@@ -59,12 +62,6 @@ _INSTANT = timedelta(microseconds=1)
 
 class Clock(Protocol):
     def now(self) -> datetime: ...
-
-
-class Log(Protocol):
-    def events(self, events: Iterable[Event]) -> None: ...
-
-    def line(self, level: str, sentence: str, **fields: object) -> None: ...
 
 
 class LiveShim(NamedTuple):
@@ -126,6 +123,7 @@ class Controller:
         self._output = world.output
         self._observer = Observer(store, world)
         self._inputs = Inputs(store, world.output, world.work)
+        self._courier = Courier(home, store, world.notifier, log)
         self._configuration = configuration
         self._clock = clock
         self._log = log
@@ -138,7 +136,8 @@ class Controller:
 
     def news(self) -> frozenset[str]:
         """Jobs about which something has come in, such as what a check found, that no cycle has taken into account."""
-        return self._observer.news()
+        jobs = self._observer.news()
+        return jobs | {OUTBOX} if self._courier.has_news() else jobs
 
     def wait_for_news(self, seconds: float) -> bool:
         """Wait for the checks under way, at most so long; whether anything has come in."""
@@ -153,6 +152,7 @@ class Controller:
         """Observe, plan and act once, for these jobs (None: all) and those that a change of theirs concerns.
 
         `judges_slots` False: on behalf of a request, which acts on these jobs and what they need, and on nothing else.
+        For OUTBOX alone nothing is planned: alerts are delivered, as they are at the end of every cycle.
         """
         now = self._clock.now()
         in_force = self._configuration.current(now)
@@ -162,6 +162,8 @@ class Controller:
         if in_force.is_new:
             self._tell(Event(now, "configuration loaded", None, (("jobs", str(len(in_force.spec.jobs))),)))
         spec = in_force.spec
+        if jobs is not None and jobs <= {OUTBOX}:
+            return self._deliver(spec, now)
         lost_until = self._observer.lost_until(now)
         if lost_until is not None:
             with contextlib.suppress(DiskFull):
@@ -176,7 +178,8 @@ class Controller:
         if jobs is None:
             self._take_in_strays(spec, now)
         workflows = self._observer.workflows()
-        scope = self._observer.scope(spec, jobs, workflows, all_around=judges_slots)
+        about = None if jobs is None else jobs - {OUTBOX}
+        scope = self._observer.scope(spec, about, workflows, all_around=judges_slots)
         try:
             state, seen = self._observer.look(spec, scope, workflows, self._lacking(), restored_until, now)
             by_job = plans(spec, state, now, judges_slots=judges_slots, acts_on=scope.acts)
@@ -186,10 +189,26 @@ class Controller:
             # If we die before this, the kernel does it.
             self._world.locks.let_go()
         acted.look_again += [(job_id, CONFIRM_SECONDS) for job_id in _nameless(state)]
-        wakes = self._wakes(by_job, acted, in_force.settles_at, now)
+        has_alerts = any(isinstance(write, Alert) for write in decided.writes)
+        outbox_at = self._courier.deliver(spec, now, must_look=has_alerts or scope.acts is None)
+        wakes = self._wakes(by_job, acted, in_force.settles_at, outbox_at, now)
         live = self._live(state, scope, acted.launched)
         wake_at = min(wakes.values(), default=None)
-        return Cycle(now, scope.acts, decided, wake_at, spec, wakes, live, has_acted=not decided.is_idle)
+        acts = None if scope.acts is None else scope.acts | {OUTBOX}
+        return Cycle(now, acts, decided, wake_at, spec, wakes, live, has_acted=not decided.is_idle)
+
+    def _deliver(self, spec: Spec, now: datetime) -> Cycle:
+        outbox_at = self._courier.deliver(spec, now, must_look=False)
+        wakes = {} if outbox_at is None else {OUTBOX: outbox_at}
+        return Cycle(now, frozenset({OUTBOX}), Plan(), outbox_at, spec, wakes, (), has_acted=False)
+
+    def is_telling(self) -> bool:
+        """Whether alerts are being delivered, or have been and no cycle has written it down yet."""
+        return self._courier.is_busy()
+
+    def wait_for_deliveries(self, seconds: float) -> None:
+        """Until no alert is being delivered, at most that long."""
+        self._courier.wait(seconds)
 
     def _lacking(self) -> Lack | None:
         return self._lack or self._store.lack()
@@ -209,12 +228,18 @@ class Controller:
                 return
 
     def _wakes(
-        self, by_job: Mapping[str, Plan], acted: _Acted, settles_at: datetime | None, now: datetime
+        self,
+        by_job: Mapping[str, Plan],
+        acted: _Acted,
+        settles_at: datetime | None,
+        outbox_at: datetime | None,
+        now: datetime,
     ) -> dict[str, datetime]:
         """By job the next moment worth looking at it; what concerns all of them stands under the home."""
         lack_until = None if self._lack is None else self._lack.retry_at
         again_at = now if acted.must_look_again else None
         moments = [(HOME, at) for at in (settles_at, lack_until, again_at)]
+        moments.append((OUTBOX, outbox_at))
         moments += [(job_id, one.wake_at) for job_id, one in by_job.items()]
         moments += [(job_id, after(now, seconds)) for job_id, seconds in acted.look_again]
         wakes: dict[str, datetime] = {}

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from procclaw.model.clock import iso
 from procclaw.model.errors import ProcclawError
-from procclaw.model.outside import Probe
+from procclaw.model.outside import Notice, Probe
 from procclaw.model.references import Reference, as_shell_variables, references_in, replaced
-from procclaw.model.spec import CheckType, Config, JobSpec
-from procclaw.model.state import Attempt, Launch, Run
+from procclaw.model.spec import CheckType, Config, JobSpec, Spec
+from procclaw.model.state import Alert, Attempt, Launch, Run
 from procclaw.system.processes import shell_argv
 from procclaw.system.surroundings import Account, account_of, own_account, own_variable, read_env_file
 
@@ -178,3 +178,29 @@ def probe_of(spec: JobSpec, config: Config, attempt_id: str) -> Probe:
         user=spec.user,
         group=spec.group,
     )
+
+
+def notice_of(alert: Alert, spec: Spec, home: str) -> Notice:
+    """The alert, addressed to whom the job's declaration names now. Raises ProcclawError when the environment of its
+    command cannot be made.
+    """
+    job, ways = spec.jobs.get(alert.job_id), spec.ways(alert.job_id)
+    body = {
+        "event": str(alert.kind),
+        "job_id": alert.job_id,
+        "job_name": alert.job_id if job is None else job.name,
+        "run_id": alert.run_id,
+        "at": iso(alert.raised_at),
+        "message": alert.message,
+        "key": alert.key,
+        "home": home,
+        "host": os.uname().nodename,
+    }
+    if ways.command is None:
+        return Notice(alert.key, ways.webhook, None, body)
+    command = (SHELL, "-c", ways.command) if isinstance(ways.command, str) else ways.command
+    env = _values(_base(own_account(), spec.config)) | _values(own_variables(alert.job_id, home))
+    env |= {f"PROCCLAW_ALERT_{name.upper()}": body[name] or "" for name in ("event", "message", "at", "key")}
+    if alert.run_id is not None:
+        env["PROCCLAW_RUN_ID"] = alert.run_id
+    return Notice(alert.key, ways.webhook, command, body, tuple(env.items()))

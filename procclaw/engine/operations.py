@@ -17,6 +17,7 @@ from procclaw.model.state import (
     HOME,
     NO_DETAILS,
     NO_JOBS,
+    OUTBOX,
     WORKFLOWS,
     Attempt,
     Details,
@@ -46,6 +47,9 @@ FIRST_LOAD_SECONDS = 30.0
 
 SOON_SECONDS = 0.2
 """A pass waits this long for what it has set going: a pid to be known, a quick job to end."""
+
+TELL_SECONDS = 20.0
+"""A pass waits this long for the alerts it has begun to deliver: what is under way ends with its process."""
 
 LOOK_SECONDS = 60.0
 """A pass from cron must not wait for ever for a daemon that hangs: there would be one more of them every minute."""
@@ -89,6 +93,8 @@ class Operations:
         self._store = home.store
         self._asker = asker
         self._clock = home.clock
+        self._has_passed = False
+        """A pass was made in this process."""
 
     # --- looking ---
 
@@ -342,6 +348,18 @@ class Operations:
         """What `found` finds, once it finds anything; None when the time is over. Reconciles when nobody else does;
         when somebody does, what `is_enough` finds will do as well.
         """
+        what = self._seek(found, scope, seconds, on_wait, is_enough)
+        self._let_alerts_go()
+        return what
+
+    def _seek(
+        self,
+        found: Callable[[], Found | None],
+        scope: frozenset[str] | None,
+        seconds: float | None,
+        on_wait: OnWait | None,
+        is_enough: Callable[[], Found | None] | None,
+    ) -> Found | None:
         lock = self._home.lock()
         began = self._clock.monotonic()
         self._wake_daemon()
@@ -364,10 +382,22 @@ class Operations:
         """One cycle for these jobs, if nobody else holds the lock; None if somebody does."""
         if not self._home.acquire(lock, "pass"):
             return None
+        self._has_passed = True
         try:
             return self._home.controller().cycle(scope, judges_slots=scope is None)
         finally:
             lock.release()
+
+    def _let_alerts_go(self) -> None:
+        """Wait for the alerts that our passes have begun to deliver; without the lock, so that nobody waits for us."""
+        if not self._has_passed:
+            return
+        controller, lock = self._home.controller(), self._home.lock()
+        give_up_at = self._clock.monotonic() + TELL_SECONDS
+        while controller.is_telling() and self._clock.monotonic() < give_up_at:
+            controller.wait_for_deliveries(give_up_at - self._clock.monotonic())
+            if self._pass(lock, frozenset({OUTBOX})) is None:
+                return  # whoever holds the lock now delivers them once more
 
     def _pause(self, cycle: "Cycle | None") -> float:
         if cycle is None or cycle.wake_at is None:
@@ -387,6 +417,7 @@ class Operations:
             if answer.resolved_at is None:
                 raise Conflict(f"whoever holds {self._home.paths.lock} has not made a pass for {LOOK_SECONDS:.0f} s")
             return False
+        self._has_passed = True
         try:
             controller = self._home.controller()
             cycle = controller.cycle()
@@ -402,6 +433,7 @@ class Operations:
                 controller.maintain(cycle.spec, cycle.now)
         finally:
             lock.release()
+        self._let_alerts_go()
         return True
 
     def preview(self, foresees_seconds: float | None = None) -> views.View:

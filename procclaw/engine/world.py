@@ -121,6 +121,12 @@ class Notifier(Protocol):
     def results(self) -> tuple[Delivery, ...]:
         """What has come of deliveries since the last question."""
 
+    def pending(self) -> int:
+        """How many deliveries are under way."""
+
+    def wait(self, seconds: float) -> None:
+        """Until none is under way, at most that long."""
+
 
 class Locks(Protocol):
     """Locks that jobs ask for; free exactly when the last process of their holder is gone."""
@@ -185,3 +191,4 @@ class World(NamedTuple):
     locks: Locks
     work: WorkFiles
     spool: Spool
+    notifier: Notifier

@@ -67,22 +67,15 @@ def _is_guarded_by_secret(trigger: Any) -> bool:
     return any(each.get("enabled", True) and _uses("secret")(each) for each in listed(trigger))
 
 
-def _alerts(alerts: Document) -> bool:
-    return any(value is True for value in alerts.values()) or any(
-        alerts.get(way) for way in ("channels", "webhook", "command")
-    )
-
-
 UNBUILT = (
     Unbuilt("job", ("cmd",), "${secret:…}", _uses("secret")),
     Unbuilt("job", ("env",), "${secret:…}", _uses("secret")),
     Unbuilt("job", ("trigger",), "${secret:…}", _is_guarded_by_secret),
-    Unbuilt("job", ("alerts",), "", _alerts),
-    Unbuilt("job", ("expect",), "", bool),
+    Unbuilt("job", ("alerts", "channels"), "", bool),
     Unbuilt("procclaw.yaml", ("env",), "${secret:…}", _uses("secret")),
     Unbuilt("procclaw.yaml", ("api", "auth"), "", _is_enabled),
     Unbuilt("procclaw.yaml", ("api", "allowed_hosts"), "", bool),
-    Unbuilt("procclaw.yaml", ("alerts",), "", _alerts),
+    Unbuilt("procclaw.yaml", ("alerts", "channels"), "", bool),
     Unbuilt("procclaw.yaml", ("openclaw",), "", _is_enabled),
 )
 

@@ -243,6 +243,13 @@ class AlertPolicy(NamedTuple):
         return self.webhook is not None or self.command is not None
 
 
+class Ways(NamedTuple):
+    """How to tell people of something."""
+
+    webhook: str | None
+    command: str | tuple[str, ...] | None
+
+
 class Expect(NamedTuple):
     """When the job should have succeeded; one of the two is set."""
 
@@ -340,6 +347,8 @@ class Config(NamedTuple):
     env: tuple[tuple[str, str], ...]
     timezone: str
     history: HistoryPolicy
+    alerts: Ways = Ways(None, None)
+    """Of jobs that do not say otherwise, and of those that are no longer declared."""
 
 
 class Spec(NamedTuple):
@@ -355,6 +364,11 @@ class Spec(NamedTuple):
 
     def queue_limit(self, name: str) -> int:
         return self.queues.get(name, 1)
+
+    def ways(self, job_id: str) -> Ways:
+        """How to tell people about the job, declared or not."""
+        job = self.jobs.get(job_id)
+        return self.config.alerts if job is None else Ways(job.alerts.webhook, job.alerts.command)
 
 
 PROCESS_FIELDS = ("cmd", "cwd", "env", "env_file", "user", "group", "umask", "nice")
@@ -413,6 +427,7 @@ def config_from_document(config: Document) -> Config:
         env=tuple(config["env"].items()),
         timezone=config["timezone"],
         history=HistoryPolicy(history["keep_runs"], history["keep_days"]),
+        alerts=Ways(config["alerts"]["webhook"], _command(config["alerts"]["command"])),
     )
 
 

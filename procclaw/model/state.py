@@ -411,7 +411,7 @@ class Alert(NamedTuple):
     state: AlertState = AlertState.PENDING
     tries: int = 0
     next_try_at: datetime | None = None
-    """None: it is not tried (again)."""
+    """When to try (again), or, while it is under way, to take it for lost; None: it is not tried any more."""
     asked_at: datetime | None = None
     """When the delivery under way was begun; None: none is."""
     done_at: datetime | None = None

@@ -38,7 +38,7 @@ from procclaw.planning.outcome import finished
 class Going:
     """A run that was active, or was just made, as the draft moves it on."""
 
-    __slots__ = ("live", "over", "recorded", "run", "seen")
+    __slots__ = ("judged", "live", "over", "recorded", "run", "seen")
 
     def __init__(self, run: Run, live: Observed | None, recorded: Run | None) -> None:
         self.run = run
@@ -47,6 +47,8 @@ class Going:
         self.seen = live
         self.over: Attempt | None = None
         """Its attempt that was found to be over."""
+        self.judged: tuple[Run, Run] | None = None
+        """Before and after, where the end of an attempt was judged, or a wait that was too long."""
 
     @property
     def is_over(self) -> bool:
@@ -202,6 +204,11 @@ class Draft:
         self.writes.append(attempt)
         going.live = None
         going.over = attempt
+        self.judge(going, run)
+
+    def judge(self, going: Going, run: Run) -> None:
+        """Record what an attempt's end, or a wait that was too long, made of the run."""
+        going.judged = (going.run, run)
         going.run = run
 
     def active_count(self) -> int:
@@ -211,6 +218,10 @@ class Draft:
     def live_count(self) -> int:
         """Attempts that are not over, those that this plan starts among them."""
         return sum(1 for going in self.going if going.live is not None) + len(self.started)
+
+    def succeeded(self) -> bool:
+        """Whether a run is found to have succeeded in this plan."""
+        return any(going.run.state is RunState.SUCCEEDED for going in self.going)
 
     def newest_finished(self) -> Run | None:
         over = [going.run for going in self.going if going.is_over]

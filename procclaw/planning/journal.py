@@ -10,6 +10,8 @@ from procclaw.model.clock import iso
 from procclaw.model.state import (
     NO_JOBS,
     WORKFLOWS,
+    Alert,
+    AlertState,
     Attempt,
     Event,
     Health,
@@ -53,6 +55,13 @@ def attempt_started(attempt: Attempt, now: datetime) -> Event:
     return _event(now, "attempt started", attempt.job_id, fields)
 
 
+def alert_settled(alert: Alert, now: datetime) -> Event:
+    """Of one that was delivered, or is not tried any more."""
+    kind = "alert sent" if alert.state is AlertState.SENT else "alert not delivered"
+    fields: Fields = {"alert": alert.kind, "key": alert.key, "tries": alert.tries, "detail": alert.detail}
+    return _event(now, kind, alert.job_id, fields)
+
+
 def _tell(write: Write, now: datetime) -> tuple[str, str, Fields] | None:
     match write:
         case Attempt() if write.ended_at is not None:
@@ -83,6 +92,9 @@ def _tell(write: Write, now: datetime) -> tuple[str, str, Fields] | None:
             return "hold set", write.job_id, {"hold": write.kind, "by": write.by}
         case HoldLifted():
             return "hold lifted", write.job_id, {"hold": write.kind}
+        case Alert():
+            fields = {"alert": write.kind, "run": write.run_id, "delivery": write.state, "message": write.message}
+            return "alert raised", write.job_id, fields | {"detail": write.detail}
         case JobForgotten():
             return "job removed", write.job_id, {}
         case Intent() if write.resolved_at is not None:

@@ -40,7 +40,7 @@ from procclaw.model.state import (
     Terms,
     Trigger,
 )
-from procclaw.planning import attempts, dependencies, requests, slots, triggers
+from procclaw.planning import alerts, attempts, dependencies, requests, slots, triggers
 from procclaw.planning.actions import Plan, Start
 from procclaw.planning.attempts import is_unkillable, names
 from procclaw.planning.board import Board, order_of
@@ -137,6 +137,8 @@ def _plan_jobs(
             _forget_removed(draft)
     if workflows is not None:
         workflows.look_back()
+    for draft in each:
+        alerts.tell(draft, judges_expect=judges_slots)
 
 
 def plan_home(state: State, now: datetime, *, is_quiet: bool = True) -> Plan:
@@ -413,7 +415,7 @@ def _has_given_up(draft: Draft, going: Going, spec: JobSpec, closed: list[Gate])
     for gate, reason, seconds in _limits(spec, closed):
         deadline_at = after(run.waits_since(gate.key) or draft.now, seconds)
         if deadline_at <= draft.now:
-            going.run = gave_up(run, spec, reason, f"waited {seconds:g} s for {gate.detail}", draft.now)
+            draft.judge(going, gave_up(run, spec, reason, f"waited {seconds:g} s for {gate.detail}", draft.now))
             draft.note_unstarted(going.run)
             draft.wake(going.run.not_before_at if going.run.is_active else None)
             return True

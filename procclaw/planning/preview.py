@@ -5,7 +5,7 @@ from typing import assert_never
 
 from procclaw.model.clock import iso
 from procclaw.model.spec import Spec, changed_fields
-from procclaw.model.state import Attempt, Reason, Run, RunState, Slots, WorkflowRun
+from procclaw.model.state import Alert, Attempt, Reason, Run, RunState, Slots, WorkflowRun
 from procclaw.planning.actions import Check, DeleteFile, Effect, Plan, Relaunch, Signal, Start, Wait, Write
 from procclaw.planning.views import View, moment
 
@@ -60,6 +60,8 @@ def _of_write(write: Write) -> View | None:
             why = f": {_words(write.reason)}" if write.reason else ""
             because = f"{write.total} due from {iso(write.first_due_at)}{why}"
             return {"job_id": write.job_id, "action": f"record slots as {write.outcome}", "because": because}
+        case Alert():
+            return {"job_id": write.job_id, "action": f"raise an alert: {write.kind}", "because": write.message}
         case _:
             return None
 

@@ -687,9 +687,19 @@ class Store:
         return tuple(ALERTS.read(row) for row in rows)
 
     def outbox(self, limit: int) -> tuple[Alert, ...]:
-        """Alerts still to be delivered, oldest first."""
+        """Alerts still to be delivered, those that are due first; of those alike the oldest."""
         rows = self._read(
-            f"SELECT {ALERTS.columns} FROM alerts WHERE state = 'pending' ORDER BY raised_at, key LIMIT ?", (limit,)
+            f"SELECT {ALERTS.columns} FROM alerts WHERE state = 'pending' ORDER BY next_try_at, raised_at, key LIMIT ?",
+            (limit,),
+        )
+        return tuple(ALERTS.read(row) for row in rows)
+
+    def pending_alerts(self, keys: Iterable[str]) -> tuple[Alert, ...]:
+        """Those with these keys that are still to be delivered."""
+        rows = self._read(
+            f"SELECT {ALERTS.columns} FROM alerts WHERE state = 'pending' AND "
+            "key IN (SELECT value FROM json_each(?)) ORDER BY raised_at, key",
+            (json.dumps(list(keys)),),
         )
         return tuple(ALERTS.read(row) for row in rows)
 
@@ -746,20 +756,21 @@ class Store:
     def purge(self, keep_runs: int, before: datetime, now: datetime, limit: int) -> int:
         """Remove up to `limit` finished runs of jobs that have more than `keep_runs`, or older ones; returns how many.
 
-        A job's newest finished run stays whatever its age; so do rows of the ledger younger than `before`, and every
-        row that could still make a slot unique (at or after the job's cursor).
+        A job's newest finished run stays whatever its age, and so does its newest that succeeded; so do rows of the
+        ledger younger than `before`, and every row that could still make a slot unique (at or after the job's cursor).
         """
         oldest = to_microseconds(before)
         keys_until = to_microseconds(after(now, -KEY_HOURS * 3600))
 
         def body() -> int:
             ranked = (
-                "SELECT id, finished_at, row_number() OVER (PARTITION BY job_id ORDER BY rowid DESC) n "
+                "SELECT id, state, finished_at, row_number() OVER (PARTITION BY job_id ORDER BY rowid DESC) n, "
+                "row_number() OVER (PARTITION BY job_id, state ORDER BY finished_at DESC, rowid DESC) alike "
                 "FROM runs WHERE finished_at IS NOT NULL"
             )
             removed = self._db.execute(
                 f"DELETE FROM runs WHERE id IN (SELECT id FROM ({ranked}) "
-                "WHERE n > 1 AND (n > ? OR finished_at < ?) AND "
+                "WHERE n > 1 AND (n > ? OR finished_at < ?) AND NOT (alike = 1 AND state = 'succeeded') AND "
                 # A workflow that goes on asks how its steps ended; a dead letter keeps the run it stands for.
                 "id NOT IN (SELECT r.id FROM runs r JOIN workflow_runs w ON w.id = r.workflow_run "
                 "WHERE w.finished_at IS NULL) AND id NOT IN (SELECT run_id FROM dead_letters) LIMIT ?)",

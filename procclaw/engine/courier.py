@@ -1,0 +1,149 @@
+"""The delivery of alerts: what the outbox holds is handed to the notifier, and what comes of it is written down.
+
+Runs at the end of each cycle, in the process that holds the home's lock, and never waits: a delivery takes its time
+beside the loop, whose next cycle hears of its end. That an alert is being delivered is committed before it is, so what
+a crash interrupts is delivered again: at least once, under one key, by which a receiver can tell. What is due, and for
+how long it is tried, is decided by `planning/outbox`.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from procclaw.engine.launching import notice_of
+from procclaw.engine.world import Notifier
+from procclaw.model.clock import after
+from procclaw.model.errors import DiskFull, ProcclawError
+from procclaw.model.outside import Notice
+from procclaw.model.spec import Spec
+from procclaw.model.state import Alert, AlertState, Delivery, Event
+from procclaw.planning import journal, outbox
+from procclaw.system.store import Store
+
+MOST_UNDER_WAY = 4
+"""Deliveries at one time: a receiver that hangs takes one of these places for ten seconds."""
+
+MOST_LOOKED_AT = 100
+"""Alerts read at once, those that are due first; what is behind them waits for the next look."""
+
+RETRY_SECONDS = 5.0
+"""Until the next look when the disk was full."""
+
+
+class Log(Protocol):
+    def events(self, events: Iterable[Event]) -> None: ...
+
+    def line(self, level: str, sentence: str, **fields: object) -> None: ...
+
+
+class _Round(NamedTuple):
+    """What one look at the outbox comes to."""
+
+    rows: list[Alert]
+    notices: list[Notice]
+    wake_at: datetime | None
+
+
+class Courier:
+    def __init__(self, home: str, store: Store, notifier: Notifier, log: Log) -> None:
+        self._home = home
+        self._store = store
+        self._notifier = notifier
+        self._log = log
+        self._answers: dict[str, Delivery] = {}
+        """By key, what came of deliveries and is not written down yet."""
+        self._looked_at: datetime | None = None
+        self._wake_at: datetime | None = None
+
+    def has_news(self) -> bool:
+        """Whether a delivery has ended that is not written down yet."""
+        self._answers |= {delivery.key: delivery for delivery in self._notifier.results()}
+        return bool(self._answers)
+
+    def is_busy(self) -> bool:
+        """Whether a delivery is under way, or has ended and is not written down yet."""
+        return self._notifier.pending() > 0 or self.has_news()
+
+    def wait(self, seconds: float) -> None:
+        """Until no delivery is under way, at most that long."""
+        self._notifier.wait(seconds)
+
+    def deliver(self, spec: Spec, now: datetime, *, must_look: bool) -> datetime | None:
+        """Write down what came of deliveries and begin those that are due; when to do so again, None: nothing is left.
+
+        Without `must_look` the outbox is left alone as long as nothing in it has come due.
+        """
+        if self.has_news() or must_look or self._is_due(now):
+            self._looked_at = now
+            try:
+                self._settle(now)
+                self._wake_at = self._begin_due(spec, now)
+            except DiskFull as error:
+                self._log.line("error", "alerts are held back", detail=error)
+                self._wake_at = after(now, RETRY_SECONDS)
+        return self._wake_at
+
+    def _is_due(self, now: datetime) -> bool:
+        if self._looked_at is None or now < self._looked_at:
+            return True  # the first look, or the clock was set back
+        return self._wake_at is not None and self._wake_at <= now
+
+    def _settle(self, now: datetime) -> None:
+        if not self._answers:
+            return
+        pending = self._store.pending_alerts(self._answers)
+        settled = [outbox.settled(alert, self._answers[alert.key], now) for alert in pending]
+        # If we die here: delivered, and not known to be; it is delivered again.
+        self._record(settled, now)
+        self._answers.clear()
+
+    def _begin_due(self, spec: Spec, now: datetime) -> datetime | None:
+        rows, notices, wake_at = self._due(spec, now)
+        self._record(rows, now)
+        # If we die here: asked for, and never answered; it is asked for again after a while.
+        for notice in notices:
+            self._notifier.begin(notice)
+        return wake_at
+
+    def _due(self, spec: Spec, now: datetime) -> _Round:
+        rows: list[Alert] = []
+        notices: list[Notice] = []
+        wakes: list[datetime] = []
+        room = MOST_UNDER_WAY - self._notifier.pending()
+        for alert in self._store.outbox(MOST_LOOKED_AT):
+            due_at = outbox.due_at(alert, now)
+            if due_at > now:
+                wakes.append(due_at)
+                continue
+            if outbox.is_worn_out(alert):
+                rows.append(outbox.given_up(alert, now))
+                continue
+            ways = spec.ways(alert.job_id)
+            if ways.webhook is None and ways.command is None:
+                rows.append(outbox.without_way(alert, now))
+                continue
+            # What is under way may never be heard of; then this is when to look after it.
+            wakes.append(after(now, outbox.UNANSWERED_SECONDS))
+            if len(notices) >= room:
+                break
+            asked = outbox.begun(alert, now)
+            try:
+                notices.append(notice_of(alert, spec, self._home))
+            except ProcclawError as error:
+                # The command's environment cannot be made at present: as if it had failed.
+                asked = outbox.settled(asked, Delivery(alert.key, is_ok=False, detail=str(error)), now)
+                wakes += [] if asked.next_try_at is None else [asked.next_try_at]
+            rows.append(asked)
+        return _Round(rows, notices, min(wakes, default=None))
+
+    def _record(self, rows: list[Alert], now: datetime) -> None:
+        """Write down what has become of these alerts, and tell of those that are over or have to wait."""
+        over = [alert for alert in rows if alert.state is not AlertState.PENDING]
+        events = [journal.alert_settled(alert, now) for alert in over]
+        # Not marked as a commit of the reconciler's: a database that is put back merely delivers once more.
+        self._store.record([*rows, *events])
+        self._log.events(events)
+        for alert in rows:
+            if alert.state is AlertState.PENDING and alert.asked_at is None:
+                again = {"again": alert.next_try_at, "detail": alert.detail}
+                self._log.line("warning", "alert not delivered yet", job=alert.job_id, key=alert.key, **again)

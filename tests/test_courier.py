@@ -1,0 +1,463 @@
+"""Delivering alerts: what is in the outbox is told, again where it did not arrive, and what became of it is kept."""
+
+import dataclasses
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from procclaw.engine.courier import MOST_UNDER_WAY, Courier
+from procclaw.model.errors import DiskFull
+from procclaw.model.outside import Notice
+from procclaw.model.spec import AlertPolicy, Spec, Ways
+from procclaw.model.state import Alert, AlertKind, AlertState, Delivery, Event
+from procclaw.planning.outbox import MOST_TRIES, UNANSWERED_SECONDS
+from procclaw.system.store import Row, Store
+from tests.builders import JOB, NOW, a_config, a_job, a_spec, later
+from tests.driver import Driver
+
+HOOK = "http://127.0.0.1:9/x"
+
+
+@dataclasses.dataclass
+class FakeNotifier:
+    """Deliveries end when the test says so."""
+
+    begun: list[Notice] = dataclasses.field(default_factory=list)
+    under_way: dict[str, Notice] = dataclasses.field(default_factory=dict)
+    ended: list[Delivery] = dataclasses.field(default_factory=list)
+    on_begin: Callable[[], None] = lambda: None
+
+    def begin(self, notice: Notice) -> None:
+        self.on_begin()
+        if notice.key not in self.under_way:
+            self.begun.append(notice)
+            self.under_way[notice.key] = notice
+
+    def end(self, key: str, trouble: str = "") -> None:
+        del self.under_way[key]
+        self.ended.append(Delivery(key, not trouble, trouble))
+
+    def results(self) -> tuple[Delivery, ...]:
+        found, self.ended = tuple(self.ended), []
+        return found
+
+    def pending(self) -> int:
+        return len(self.under_way)
+
+    def wait(self, seconds: float) -> None:
+        raise AssertionError("the loop never waits")
+
+
+class FakeLog:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.lines: list[tuple[str, str]] = []
+
+    def events(self, events: Iterable[Event]) -> None:
+        self.told += [event.kind for event in events]
+
+    def line(self, level: str, sentence: str, **fields: object) -> None:
+        self.lines.append((level, sentence))
+
+
+class FullStore(Store):
+    """A database on a disk that the test fills."""
+
+    is_full = False
+    dies = False
+
+    def record(self, rows: Iterable[Row], committed_at: datetime | None = None) -> None:
+        if self.dies:
+            raise KeyboardInterrupt
+        if self.is_full:
+            raise DiskFull("the disk is full")
+        super().record(rows, committed_at)
+
+
+NOBODY = Ways(None, None)
+
+
+def declared(*, webhook: str | None = HOOK, command: Any = None, common: Ways = NOBODY) -> Spec:
+    policy = AlertPolicy(True, True, True, True, True, webhook, command, 300)
+    return a_spec(a_job(alerts=policy, name="Nightly report"))._replace(config=a_config(alerts=common))
+
+
+SPEC = declared()
+
+
+class Loop:
+    """The courier of one process after another, on one database."""
+
+    def __init__(self, path: Path) -> None:
+        self.store = FullStore(str(path / "procclaw.db"))
+        self.log = FakeLog()
+        self.restart()
+
+    def restart(self) -> None:
+        """The process dies, and another takes over."""
+        self.notifier = FakeNotifier()
+        self.courier = Courier("/home/of/it", self.store, self.notifier, self.log)
+
+    def cycle(self, now: datetime, spec: Spec = SPEC, *, must_look: bool = False) -> datetime | None:
+        return self.courier.deliver(spec, now, must_look=must_look)
+
+    def alert(self, number: int = 1) -> Alert:
+        return next(alert for alert in self.store.alerts() if alert.key == key(number))
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[Loop]:
+    loop = Loop(tmp_path)
+    yield loop
+    loop.store.close()
+
+
+def key(number: int = 1) -> str:
+    return f"job:failed:{number}"
+
+
+def raised(number: int = 1, **fields: Any) -> Alert:
+    at = later(number - 1)
+    alert = Alert(key(number), JOB, AlertKind.FAILED, at, "report failed for good", "run-1", next_try_at=at)
+    return alert._replace(**fields)
+
+
+# --- what is told, and how ---
+
+
+def test_an_empty_outbox_wakes_nobody(loop: Loop) -> None:
+    assert loop.cycle(NOW) is None
+    assert not loop.courier.is_busy()
+
+
+def test_an_alert_goes_to_whom_its_job_names_with_all_that_is_known(loop: Loop) -> None:
+    loop.store.record([raised()])
+    assert loop.cycle(NOW) == later(UNANSWERED_SECONDS)
+    [notice] = loop.notifier.begun
+    assert (notice.key, notice.webhook, notice.command) == (key(), HOOK, None)
+    body = dict(notice.body)
+    assert body.pop("host")
+    assert body == {
+        "event": "failed",
+        "job_id": JOB,
+        "job_name": "Nightly report",
+        "run_id": "run-1",
+        "at": "2026-06-01T12:00:00Z",
+        "message": "report failed for good",
+        "key": key(),
+        "home": "/home/of/it",
+    }
+    json.dumps(body)
+
+
+def test_what_arrived_is_written_down_and_told_no_more(loop: Loop) -> None:
+    loop.store.record([raised()])
+    loop.cycle(NOW)
+    assert loop.courier.is_busy()
+    loop.notifier.end(key())
+    assert loop.courier.has_news()
+    assert loop.cycle(later(1)) is None
+    assert loop.alert() == raised(state=AlertState.SENT, tries=1, next_try_at=None, done_at=later(1))
+    assert not loop.courier.is_busy()
+    loop.cycle(later(9000), must_look=True)
+    assert len(loop.notifier.begun) == 1
+    [event] = loop.store.events()
+    assert (event.kind, event.job_id, dict(event.fields)) == (
+        "alert sent",
+        JOB,
+        {"alert": "failed", "key": key(), "tries": "1"},
+    )
+    assert loop.log.told == ["alert sent"]
+
+
+def test_a_command_finds_the_alert_in_its_environment(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OF_THE_STARTER", "x")
+    loop.store.record([raised(), raised(2, run_id=None)])
+    loop.cycle(later(2), declared(webhook=None, command='notify-send "$PROCCLAW_ALERT_MESSAGE"'))
+    first, second = loop.notifier.begun
+    assert first.command == ("/bin/sh", "-c", 'notify-send "$PROCCLAW_ALERT_MESSAGE"')
+    env = dict(first.env)
+    assert {name: value for name, value in env.items() if name.startswith("PROCCLAW_")} == {
+        "PROCCLAW_ALERT_EVENT": "failed",
+        "PROCCLAW_ALERT_MESSAGE": "report failed for good",
+        "PROCCLAW_ALERT_AT": "2026-06-01T12:00:00Z",
+        "PROCCLAW_ALERT_KEY": key(),
+        "PROCCLAW_HOME": "/home/of/it",
+        "PROCCLAW_JOB_ID": JOB,
+        "PROCCLAW_RUN_ID": "run-1",
+    }
+    assert {"HOME", "PATH", "USER"} <= env.keys()
+    assert "OF_THE_STARTER" not in env
+    assert "PROCCLAW_RUN_ID" not in dict(second.env)
+
+
+def test_a_command_may_be_a_list_and_stand_beside_a_webhook(loop: Loop) -> None:
+    loop.store.record([raised()])
+    loop.cycle(NOW, declared(command=("logger", "-t", "procclaw")))
+    [notice] = loop.notifier.begun
+    assert (notice.webhook, notice.command) == (HOOK, ("logger", "-t", "procclaw"))
+
+
+def test_of_a_job_that_was_removed_the_common_way_is_taken(loop: Loop) -> None:
+    loop.store.record([raised(job_id="gone")])
+    loop.cycle(NOW, declared(common=Ways("http://127.0.0.1:9/common", None)))
+    [notice] = loop.notifier.begun
+    assert (notice.webhook, notice.body["job_name"]) == ("http://127.0.0.1:9/common", "gone")
+
+
+def test_where_there_is_no_way_any_more_it_stays_undelivered(loop: Loop) -> None:
+    loop.store.record([raised(job_id="gone"), raised(2)])
+    assert loop.cycle(later(2), declared(webhook=None)) is None
+    assert {alert.detail for alert in loop.store.alerts()} == {"no webhook and no command is set"}
+    assert {alert.state for alert in loop.store.alerts()} == {AlertState.UNDELIVERED}
+    assert loop.log.told == ["alert not delivered"] * 2
+
+
+# --- again ---
+
+
+def test_what_did_not_arrive_is_told_again_under_the_same_key_and_later_each_time(loop: Loop) -> None:
+    loop.store.record([raised()])
+    now, pauses = NOW, list[float]()
+    for _ in range(6):
+        loop.cycle(now)
+        loop.notifier.end(key(), "webhook: http://127.0.0.1:9: status 500")
+        again_at = loop.cycle(now)
+        assert again_at is not None
+        assert loop.cycle(again_at - (again_at - now) / 10) == again_at
+        pauses.append((again_at - now).total_seconds())
+        now = again_at
+    assert pauses == [10, 60, 300, 900, 3600, 3600]
+    assert {notice.key for notice in loop.notifier.begun} == {key()}
+    assert loop.alert().detail == "webhook: http://127.0.0.1:9: status 500"
+    assert ("warning", "alert not delivered yet") in loop.log.lines
+
+
+def test_it_is_given_up_in_the_end(loop: Loop) -> None:
+    loop.store.record([raised(tries=MOST_TRIES - 1)])
+    loop.cycle(NOW)
+    loop.notifier.end(key(), "status 500")
+    assert loop.cycle(later(1)) is None
+    assert loop.alert() == raised(
+        state=AlertState.UNDELIVERED, tries=MOST_TRIES, next_try_at=None, done_at=later(1), detail="status 500"
+    )
+    assert loop.log.told == ["alert not delivered"]
+
+
+def test_one_that_is_never_answered_is_given_up_as_well(loop: Loop) -> None:
+    loop.store.record([raised(tries=MOST_TRIES, asked_at=NOW, next_try_at=later(9))])
+    loop.cycle(later(9))
+    assert (loop.alert().state, loop.alert().detail) == (AlertState.UNDELIVERED, "no answer")
+    assert loop.notifier.begun == []
+
+
+def test_a_receiver_that_is_out_holds_up_nobody_who_waits_for_another(loop: Loop) -> None:
+    waiting = [raised(number, tries=5, next_try_at=later(3000)) for number in range(1, 200)]
+    loop.store.record([*waiting, raised(500)])
+    loop.cycle(later(500))
+    assert [notice.key for notice in loop.notifier.begun] == [key(500)]
+
+
+def test_only_so_many_are_under_way_and_the_oldest_go_first(loop: Loop) -> None:
+    loop.store.record([raised(number) for number in (5, 3, 1, 2, 4, 6)])
+    loop.cycle(later(60))
+    assert [notice.key for notice in loop.notifier.begun] == [key(number) for number in range(1, MOST_UNDER_WAY + 1)]
+    loop.notifier.end(key(2))
+    loop.cycle(later(61))
+    assert [notice.key for notice in loop.notifier.begun[MOST_UNDER_WAY:]] == [key(5)]
+
+
+def test_one_whose_environment_cannot_be_made_is_tried_again_like_any_other(loop: Loop) -> None:
+    loop.store.record([raised()])
+    spec = declared(webhook=None, command="true")
+    spec = spec._replace(config=spec.config._replace(env=(("A", "${env:MISSING}"),)))
+    assert loop.cycle(NOW, spec) == later(10)
+    assert (loop.alert().tries, loop.alert().detail) == (1, "${env:MISSING} is not set")
+    assert loop.notifier.begun == []
+
+
+# --- the loop ---
+
+
+def test_the_outbox_is_left_alone_while_nothing_has_come_due(loop: Loop) -> None:
+    loop.cycle(NOW)
+    loop.store.record([raised(2)])
+    assert loop.cycle(later(5)) is None
+    assert loop.notifier.begun == []
+    # A plan that raises one says so, and a cycle over everything looks in any case.
+    assert loop.cycle(later(5), must_look=True) is not None
+    assert [notice.key for notice in loop.notifier.begun] == [key(2)]
+
+
+def test_what_waits_does_not_wait_longer_where_the_clock_is_set_back(loop: Loop) -> None:
+    loop.store.record([raised(tries=2, next_try_at=later(9000))])
+    loop.cycle(later(8990))
+    assert loop.notifier.begun == []
+    loop.cycle(NOW)
+    assert [notice.key for notice in loop.notifier.begun] == [key()]
+
+
+# --- dying ---
+
+
+def test_one_that_is_asked_for_is_on_record_before_it_goes(loop: Loop) -> None:
+    loop.store.record([raised()])
+    asked: list[datetime | None] = []
+    loop.notifier.on_begin = lambda: asked.append(loop.alert().asked_at)
+    loop.cycle(NOW)
+    assert asked == [NOW]
+
+
+def test_what_a_crash_interrupts_is_delivered_again_under_its_key(loop: Loop) -> None:
+    loop.store.record([raised()])
+    loop.cycle(NOW)
+    loop.notifier.end(key())  # and nobody lives to hear of it
+    loop.restart()
+    assert loop.cycle(later(5), must_look=True) == later(UNANSWERED_SECONDS)
+    assert loop.notifier.begun == []
+    loop.cycle(later(UNANSWERED_SECONDS))
+    assert [notice.key for notice in loop.notifier.begun] == [key()]
+    assert loop.alert().tries == 2
+
+
+def test_a_crash_before_anything_was_asked_for_loses_nothing(loop: Loop) -> None:
+    loop.store.record([raised()])
+    loop.store.dies = True
+    with pytest.raises(KeyboardInterrupt):
+        loop.cycle(NOW)
+    loop.store.dies = False
+    loop.restart()
+    loop.cycle(later(1))
+    assert [notice.key for notice in loop.notifier.begun] == [key()]
+
+
+def test_on_a_full_disk_nothing_goes_and_no_answer_is_lost(loop: Loop) -> None:
+    loop.store.record([raised(), raised(2)])
+    loop.cycle(NOW)
+    loop.store.is_full = True
+    loop.notifier.end(key())
+    assert loop.cycle(later(1)) == later(6)
+    assert len(loop.notifier.begun) == 1
+    loop.store.is_full = False
+    loop.cycle(later(6))
+    assert loop.alert().state is AlertState.SENT
+    assert [notice.key for notice in loop.notifier.begun] == [key(), key(2)]
+
+
+def test_an_answer_to_what_is_settled_already_changes_nothing(loop: Loop) -> None:
+    sent = raised(state=AlertState.SENT, done_at=NOW, next_try_at=None)
+    loop.store.record([sent])
+    loop.notifier.ended = [Delivery(key(), is_ok=False, detail="late"), Delivery("purged", is_ok=True, detail="")]
+    loop.cycle(later(1))
+    assert loop.store.alerts() == (sent,)
+    assert not loop.courier.has_news()
+
+
+# --- the real thing ---
+
+
+class Receiver:
+    """A webhook on the loopback."""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+        got = self.got
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class's name)
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/alerts"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(10)
+
+    def events(self) -> list[str]:
+        return [body["event"] for body in self.got]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+BROKEN = {"cmd": "exit 3", "retry": {"enabled": False}}
+
+
+@pytest.mark.real
+def test_a_request_without_a_daemon_tells_of_what_it_finds(driver: Driver, receiver: Receiver) -> None:
+    driver.declare({"report": BROKEN}, alerts={"webhook": receiver.url})
+    driver.ask("run", "report", "--wait", code=1)
+    [body] = receiver.got
+    assert (body["event"], body["job_id"], body["home"]) == ("failed", "report", str(driver.home))
+    assert body["message"] == "report failed for good: exit code 3 after 1 attempt; procclaw dlq"
+    [alert] = driver.opened.store.alerts()
+    assert (alert.state, alert.key, alert.tries) == (AlertState.SENT, body["key"], 1)
+    # It succeeds, and that is told by a pass from cron.
+    driver.declare({"report": {"cmd": "exit 0"}}, alerts={"webhook": receiver.url})
+    driver.ask("run", "report", "--wait")
+    assert receiver.events() == ["failed", "recovered"]
+
+
+@pytest.mark.real
+def test_a_pass_tells_of_a_job_that_is_late(driver: Driver, receiver: Receiver) -> None:
+    driver.declare({"backup": {"cmd": "exit 0", "expect": {"every": 0.5}}}, alerts={"webhook": receiver.url})
+    driver.wait(lambda: driver.ask("reconcile").code == 0 and receiver.got)
+    assert receiver.events() == ["overdue"]
+    assert receiver.got[0]["message"].startswith("backup is overdue: no success since ")
+    driver.ask("reconcile")
+    driver.ask("run", "backup", "--wait")
+    assert receiver.events() == ["overdue", "recovered"]
+
+
+@pytest.mark.real
+def test_a_daemon_tells_every_way_there_is_and_hears_of_it_at_once(driver: Driver, receiver: Receiver) -> None:
+    command = ["/bin/sh", "-c", 'cat >>"$PROCCLAW_HOME/told"']
+    driver.declare({"report": BROKEN}, alerts={"webhook": receiver.url, "command": command})
+    driver.start_daemon()
+    driver.ask("start", "report")
+    driver.wait(lambda: driver.opened.store.alerts() and driver.opened.store.alerts()[0].done_at, within=5)
+    [alert] = driver.opened.store.alerts()
+    assert alert.state is AlertState.SENT
+    [body] = receiver.got
+    assert (body["key"], body["message"]) == (alert.key, alert.message)
+    assert json.loads((driver.home / "told").read_text()) == body
+    kinds = [event.kind for event in driver.operations.events(job_id="report")]
+    assert {"alert raised", "alert sent"} <= set(kinds)
+
+
+@pytest.mark.real
+def test_a_daemon_that_was_killed_while_it_told_tells_again(driver: Driver) -> None:
+    slow = ["/bin/sh", "-c", 'echo "$PROCCLAW_ALERT_KEY" >>"$PROCCLAW_HOME/told"; sleep 30']
+    driver.declare({"report": BROKEN}, alerts={"command": slow})
+    driver.start_daemon()
+    driver.ask("start", "report")
+    driver.wait((driver.home / "told").exists)
+    driver.kill_daemon()
+    [alert] = driver.opened.store.alerts()
+    assert (alert.state, alert.tries, alert.asked_at is None) == (AlertState.PENDING, 1, False)
+    # As if the time had passed after which nobody can be at it any more.
+    driver.opened.store.record([alert._replace(asked_at=NOW, next_try_at=NOW)])
+    driver.declare({"report": BROKEN}, alerts={"command": ["true"]})
+    driver.start_daemon()
+    driver.wait(lambda: driver.opened.store.alerts()[0].state is AlertState.SENT)
+    assert driver.opened.store.alerts()[0].key == alert.key
