@@ -15,7 +15,8 @@ from procclaw.engine.courier import MOST_UNDER_WAY, Courier
 from procclaw.model.errors import DiskFull
 from procclaw.model.outside import Notice
 from procclaw.model.spec import AlertPolicy, Spec, Ways
-from procclaw.model.state import Alert, AlertKind, AlertState, Delivery, Event
+from procclaw.model.state import OUTBOX, Alert, AlertKind, AlertState, Delivery, Event
+from procclaw.planning.actions import Plan
 from procclaw.planning.outbox import MOST_TRIES, UNANSWERED_SECONDS
 from procclaw.system.store import Row, Store
 from tests.builders import JOB, NOW, a_config, a_job, a_spec, later
@@ -52,6 +53,10 @@ class FakeNotifier:
 
     def wait(self, seconds: float) -> None:
         raise AssertionError("the loop never waits")
+
+    def close(self) -> None:
+        """What has arrived is told; of the rest nothing is heard."""
+        self.under_way.clear()
 
 
 class FakeLog:
@@ -326,6 +331,18 @@ def test_what_a_crash_interrupts_is_delivered_again_under_its_key(loop: Loop) ->
     assert loop.alert().tries == 2
 
 
+@pytest.mark.parametrize("holds_lock", [True, False])
+def test_what_arrived_while_the_daemon_ended_is_written_down_by_whoever_holds_the_lock(
+    loop: Loop, holds_lock: bool
+) -> None:
+    loop.store.record([raised(), raised(2)])
+    loop.cycle(later(2))
+    loop.notifier.end(key())
+    loop.courier.close(later(3) if holds_lock else None)
+    wanted = AlertState.SENT if holds_lock else AlertState.PENDING
+    assert [loop.alert(number).state for number in (1, 2)] == [wanted, AlertState.PENDING]
+
+
 def test_a_crash_before_anything_was_asked_for_loses_nothing(loop: Loop) -> None:
     loop.store.record([raised()])
     loop.store.dies = True
@@ -427,6 +444,18 @@ def test_a_pass_tells_of_a_job_that_is_late(driver: Driver, receiver: Receiver) 
     driver.ask("reconcile")
     driver.ask("run", "backup", "--wait")
     assert receiver.events() == ["overdue", "recovered"]
+
+
+@pytest.mark.real
+def test_a_cycle_for_alerts_alone_decides_nothing(driver: Driver) -> None:
+    driver.declare({"service": {"type": "continuous", "cmd": "sleep 99"}})
+    driver.opened.store.record([raised(job_id="gone"), raised(2, job_id="gone", next_try_at=later(10**9))])
+    controller = driver.opened.controller()
+    cycle = controller.cycle(frozenset({OUTBOX}))
+    assert (cycle.scope, cycle.plan, cycle.has_acted, cycle.live) == (frozenset({OUTBOX}), Plan(), False, ())
+    assert cycle.wakes == {}
+    assert {alert.state for alert in driver.opened.store.alerts()} == {AlertState.UNDELIVERED}
+    assert driver.runs("service") == []
 
 
 @pytest.mark.real

@@ -4,9 +4,21 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.state import HOME, Event, HoldKind, HoldLifted, JobForgotten, Reason, SlotsWithdrawn, Usage
+from procclaw.model.state import (
+    HOME,
+    Alert,
+    AlertKind,
+    AlertState,
+    Event,
+    HoldKind,
+    HoldLifted,
+    JobForgotten,
+    Reason,
+    SlotsWithdrawn,
+    Usage,
+)
 from procclaw.planning.actions import Write
-from procclaw.planning.journal import attempt_started, events
+from procclaw.planning.journal import alert_settled, attempt_started, events
 from tests.builders import (
     NOW,
     a_cursor,
@@ -28,6 +40,7 @@ from tests.builders import (
 
 RUN = a_run("running")
 ATTEMPT = an_attempt(RUN)
+AN_ALERT = Alert("job:failed:1", "job", AlertKind.FAILED, NOW, "job failed for good", RUN.id)
 
 TOLD: list[tuple[Write, str, dict[str, str]]] = [
     (
@@ -97,6 +110,21 @@ TOLD: list[tuple[Write, str, dict[str, str]]] = [
     (HoldLifted("job", HoldKind.STOP), "hold lifted", {"hold": "stop"}),
     (JobForgotten("job"), "job removed", {}),
     (
+        AN_ALERT,
+        "alert raised",
+        {"alert": "failed", "run": RUN.id, "delivery": "pending", "message": "job failed for good"},
+    ),
+    (
+        AN_ALERT._replace(run_id=None, state=AlertState.SUPPRESSED, detail="told 11:58Z already"),
+        "alert raised",
+        {
+            "alert": "failed",
+            "delivery": "suppressed",
+            "message": "job failed for good",
+            "detail": "told 11:58Z already",
+        },
+    ),
+    (
         refused(an_intent("start"), "paused"),
         "request answered",
         {"request": "start", "by": "alice", "answer": "refused", "message": "paused"},
@@ -158,3 +186,12 @@ def test_an_attempt_ends_before_its_run_though_the_run_is_written_first() -> Non
     finished = over(RUN, "failed", Reason.RETRIES_USED_UP, exit_code=3)
     told = events([finished, ended(ATTEMPT, Reason.EXITED, 3), done(an_intent("start"), "ran")], NOW)
     assert [line.kind for line in told] == ["attempt ended", "run finished", "request answered"]
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"), [(AlertState.SENT, "alert sent"), (AlertState.UNDELIVERED, "alert not delivered")]
+)
+def test_the_end_of_an_alert_leaves_one_line(state: AlertState, kind: str) -> None:
+    told = alert_settled(AN_ALERT._replace(state=state, tries=2, detail="status 500"), NOW)
+    assert (told.at, told.kind, told.job_id) == (NOW, kind, "job")
+    assert dict(told.fields) == {"alert": "failed", "key": "job:failed:1", "tries": "2", "detail": "status 500"}

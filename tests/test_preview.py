@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.state import Reason
+from procclaw.model.state import Alert, AlertKind, Reason
 from procclaw.planning.actions import Check, Effect, Plan, Signal
 from procclaw.planning.preview import plan_view
 from tests.builders import NOW, TERM, a_run, an_attempt, later
@@ -37,3 +37,10 @@ def test_an_effect_is_told_with_its_cause(effect: Effect, told: list[dict[str, A
 
 def test_nothing_to_do_is_told_as_such() -> None:
     assert plan_view(None, Plan(wake_at=NOW))["actions"] == []
+
+
+def test_an_alert_is_told_with_its_message() -> None:
+    alert = Alert("key", "job", AlertKind.OVERDUE, NOW, "job is overdue: no success since 11:00Z")
+    assert plan_view(None, Plan(writes=(alert,)))["actions"] == [
+        {"job_id": "job", "action": "raise an alert: overdue", "because": "job is overdue: no success since 11:00Z"}
+    ]

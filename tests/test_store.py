@@ -215,10 +215,21 @@ def test_alerts_wait_in_the_outbox_until_they_are_delivered(store: Store) -> Non
     assert store.outbox(10) == (first,)
     assert store.alerts() == (second, first)
     assert store.last_told(ago(61)) == {(JOB, AlertKind.FAILED): ago(60)}
+    assert store.pending_alerts(["k1", "k2", "k3"]) == (first,)
     sent = first._replace(state=AlertState.SENT, tries=1, next_try_at=None, asked_at=ago(1), done_at=NOW, detail="")
     store.record([sent])
     assert store.outbox(10) == ()
     assert store.alerts(JOB, 1) == (second,)
+
+
+def test_of_the_outbox_what_is_due_first_comes_first_and_of_that_the_oldest(store: Store) -> None:
+    alerts = {
+        name: Alert(name, JOB, AlertKind.FAILED, ago(raised_ago), "it failed", next_try_at=later(due_in))
+        for name, raised_ago, due_in in (("a", 9000, 3600), ("b", 20, 0), ("c", 10, 0), ("d", 10, 0))
+    }
+    store.record(reversed(alerts.values()))
+    assert [alert.key for alert in store.outbox(10)] == ["b", "c", "d", "a"]
+    assert [alert.key for alert in store.outbox(2)] == ["b", "c"]
 
 
 def test_troubles_watches_and_trigger_files_stay_until_they_are_over_or_their_job_is_forgotten(store: Store) -> None:
@@ -609,6 +620,16 @@ def test_runs_older_than_is_to_be_kept_are_purged_but_never_a_jobs_newest(store:
     assert store.purge(0, later(1), later(1), 10) == 0
     [kept] = store.runs(JOB)
     assert kept.occasion == "2"
+
+
+def test_a_jobs_newest_success_is_kept_however_many_failures_follow(store: Store) -> None:
+    # Whoever watches for a success that does not come must know of the last one.
+    states = ["succeeded", "succeeded", *["failed"] * 5]
+    for n, state in enumerate(states):
+        store.record([over(a_run("running", occasion=str(n)), state, Reason.FINISHED, at=ago(100 - n))])
+    while store.purge(2, ago(50), later(1), 10):
+        pass
+    assert {run.occasion for run in store.runs(JOB)} == {"1", "6"}
 
 
 def test_live_rows_are_never_purged(store: Store) -> None:

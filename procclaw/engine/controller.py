@@ -144,9 +144,13 @@ class Controller:
         self._world.probes.wait(seconds)
         return bool(self.news())
 
-    def close(self) -> None:
-        """End what goes on beside the cycles. Nothing of it is lost that the next controller does not begin anew."""
+    def close(self, *, holds_lock: bool = False) -> None:
+        """End what goes on beside the cycles. Nothing of it is lost that the next controller does not begin anew.
+
+        `holds_lock`: what came of alerts in this moment may be written down.
+        """
         self._world.probes.close()
+        self._courier.close(self._clock.now() if holds_lock else None)
 
     def cycle(self, jobs: frozenset[str] | None = None, *, judges_slots: bool = True) -> Cycle:
         """Observe, plan and act once, for these jobs (None: all) and those that a change of theirs concerns.
@@ -162,7 +166,7 @@ class Controller:
         if in_force.is_new:
             self._tell(Event(now, "configuration loaded", None, (("jobs", str(len(in_force.spec.jobs))),)))
         spec = in_force.spec
-        if jobs is not None and jobs <= {OUTBOX}:
+        if jobs == frozenset({OUTBOX}):
             return self._deliver(spec, now)
         lost_until = self._observer.lost_until(now)
         if lost_until is not None:

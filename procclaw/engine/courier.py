@@ -6,6 +6,7 @@ a crash interrupts is delivered again: at least once, under one key, by which a 
 how long it is tried, is decided by `planning/outbox`.
 """
 
+import contextlib
 from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -67,6 +68,13 @@ class Courier:
     def wait(self, seconds: float) -> None:
         """Until no delivery is under way, at most that long."""
         self._notifier.wait(seconds)
+
+    def close(self, now: datetime | None) -> None:
+        """Deliver no more; what arrived is written down, if there is a time to write and no trouble with that."""
+        self._notifier.close()
+        if now is not None and self.has_news():
+            with contextlib.suppress(ProcclawError):
+                self._settle(now)
 
     def deliver(self, spec: Spec, now: datetime, *, must_look: bool) -> datetime | None:
         """Write down what came of deliveries and begin those that are due; when to do so again, None: nothing is left.

@@ -86,7 +86,7 @@ class Daemon:
         try:
             return self._loop(controller, processes, watcher)
         finally:
-            controller.close()
+            controller.close(holds_lock=self._lock.is_current())
             watcher.close()
             signals.close()
             self._remove_pid()
@@ -273,7 +273,7 @@ class Daemon:
             return
         self._log.line("info", "the program file changed, becoming the new version", path=self._program[-1])
         # The commands of checks that are under way must not outlive us.
-        self._home.controller().close()
+        self._home.controller().close(holds_lock=self._lock.is_current())
         processes.reexec(
             [*self._program, "--home", self._home.paths.home, "daemon", "start", "--foreground", "--keep-holds"]
         )

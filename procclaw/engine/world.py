@@ -127,6 +127,9 @@ class Notifier(Protocol):
     def wait(self, seconds: float) -> None:
         """Until none is under way, at most that long."""
 
+    def close(self) -> None:
+        """End what is under way; what has come of it until then is among the last results."""
+
 
 class Locks(Protocol):
     """Locks that jobs ask for; free exactly when the last process of their holder is gone."""
