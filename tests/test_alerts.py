@@ -7,13 +7,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from procclaw.model.spec import (
     AlertPolicy,
     CheckType,
     Condition,
     Dependency,
+    Expect,
     JobSpec,
+    JobType,
     LimitAction,
     OnUnhealthy,
     Resources,
@@ -32,6 +36,8 @@ from procclaw.model.state import (
     ProbeResult,
     Reason,
     Run,
+    Slots,
+    State,
     StopOrder,
     Trouble,
     TroubleOver,
@@ -41,6 +47,7 @@ from procclaw.planning import outbox
 from procclaw.planning.actions import Plan, Write
 from procclaw.planning.journal import events
 from procclaw.planning.plan import plan
+from tests import test_rules as rules
 from tests.builders import (
     JOB,
     NOW,
@@ -61,6 +68,7 @@ from tests.builders import (
     planned,
     recorded,
     seen_as,
+    slots_row,
     waiting,
     with_process,
 )
@@ -334,6 +342,15 @@ def test_each_reason_for_missing_is_named() -> None:
         assert why in message, message
 
 
+def test_slots_among_which_the_clock_is_set_back_are_not_missed_once_more() -> None:
+    job = changed(HOURLY, catch_up="none")
+    cursor = a_cursor(job, later(5 * 3600), later(6 * 3600))
+    row = slots_row(NOW, "missed", Reason.DOWN, last=later(4 * 3600), total=5)._replace(noticed_at=later(5 * 3600))
+    decided = planned(job, a_job_state(cursor=cursor, straddling=row), later(7300))
+    assert [write.total for write in decided.writes if isinstance(write, Slots)] == [3]
+    assert told_in(decided) == []
+
+
 def test_slots_that_ran_or_were_skipped_are_no_news() -> None:
     assert told_in(judged_at(later(3600), HOURLY)) == []
 
@@ -576,3 +593,48 @@ def test_a_delivery_that_went_is_the_end_of_it() -> None:
 @pytest.mark.parametrize("asked_at", [None, later(3000)])
 def test_an_alert_does_not_wait_longer_where_the_clock_was_set_back(asked_at: datetime | None) -> None:
     assert outbox.due_at(pending(tries=1, next_try_at=later(3010), asked_at=asked_at), NOW) == NOW
+
+
+# --- on random walks ---
+
+EXPECTED = st.sampled_from([None, Expect(60, None), Expect(3600, None), Expect(None, "12:30")])
+
+
+def loud(job: JobSpec, expected: Expect | None) -> JobSpec:
+    """The job, telling of everything there is to tell."""
+    return job._replace(alerts=EVERYTHING, expect=None if job.type is JobType.CONTINUOUS else expected)
+
+
+LOUD = st.builds(loud, rules.jobs, EXPECTED)
+WALKS = st.tuples(
+    st.dictionaries(rules.names, LOUD, min_size=1),
+    st.lists(
+        st.tuples(
+            st.one_of(rules.steps, st.builds(lambda *found: rules.Step("declare", found), rules.names, LOUD)),
+            rules.cycles,
+        ),
+        max_size=30,
+    ),
+)
+
+
+def test_on_a_random_walk_nothing_is_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    check, told = rules.check, list[Alert]()
+
+    def check_alerts(world: rules.World, state: State, decided: Plan) -> None:
+        check(world, state, decided)
+        told.extend(alerts_in(decided))
+
+    monkeypatch.setattr(rules, "check", check_alerts)
+
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(WALKS)
+    def walk(path: Any) -> None:
+        told.clear()
+        rules.walk(*path).settle()
+        keys = [alert.key for alert in told]
+        # What came due again, because the clock was set back behind it, is the same slot by the same key.
+        again = {key for key in keys if keys.count(key) > 1 and ":missed:" not in key}
+        assert not again
+
+    walk()

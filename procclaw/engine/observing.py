@@ -42,9 +42,6 @@ from procclaw.system.store import Row, Store
 NAMELESS_SECONDS = 2.0
 """A shim that has not said the job's pid by now runs where /proc does not tell it; people are shown its own."""
 
-LONGEST_COOLDOWN_SECONDS = 86_400.0
-"""What people were told longer ago does not keep them from being told again."""
-
 
 class Scope(NamedTuple):
     """Which jobs a cycle is about."""
@@ -160,7 +157,9 @@ class Observer:
         jobs = self._with_files(jobs, specs)
         workflows = self._with_asked(workflows, jobs)
         home = jobs.get(HOME)
-        last_told = self._store.last_told(after(now, -LONGEST_COOLDOWN_SECONDS))
+        # What people were told longer ago does not keep them from being told again.
+        cooldown_seconds = max((job.alerts.cooldown_seconds for job in specs.values()), default=0.0)
+        last_told = self._store.last_told(after(now, -cooldown_seconds))
         state = State(boot_id, jobs, home.holds if home else (), lack, restored_until, workflows, last_told)
         return state, rows
 

@@ -176,8 +176,9 @@ class _Telling:
     # --- slots, and what is expected ---
 
     def of_slots(self) -> None:
-        writes = self._draft.writes
-        rows = [write for write in writes if isinstance(write, Slots) and write.outcome is SlotOutcome.MISSED]
+        slots = [write for write in self._draft.writes if isinstance(write, Slots) and write.noticed_at == self._now]
+        # One that was noticed before is only cut short, where the clock was set back into it.
+        rows = [row for row in slots if row.outcome is SlotOutcome.MISSED]
         if not rows or not self._spec.alerts.on_missed:
             return
         first_at = min(row.first_due_at for row in rows)
