@@ -36,7 +36,9 @@ from procclaw.model.state import (
 )
 from procclaw.planning import usage
 from procclaw.planning.board import lock_key, order_of
+from procclaw.planning.gates import LOCK
 from procclaw.planning.neighbourhood import Neighbourhoods
+from procclaw.planning.requests import STARTS
 from procclaw.system.store import Row, Store
 
 NAMELESS_SECONDS = 2.0
@@ -53,6 +55,10 @@ class Scope(NamedTuple):
     """Those it acts on; None: all."""
     reads: frozenset[str] | None
     """Those it takes into account; None: all."""
+    asked: frozenset[str] | None = None
+    """Those of the first that a request is about; of the others it acts on what these turn out to wait for. None: there
+    is no such difference.
+    """
 
     def has(self, job_id: str) -> bool:
         return self.acts is None or job_id in self.acts
@@ -93,27 +99,17 @@ class Observer:
             self._neighbourhoods = (spec.hash, Neighbourhoods(spec))
         near = self._neighbourhoods[1]
         steps = {job_id for workflow in workflows for job_id in workflow.run.spec.steps}
-
-        def around(these: frozenset[str]) -> frozenset[str]:
-            near_by = near.around(these)
-            return near_by if all_around else near.needs(these | self._busy(near_by - these))
-
-        acts = around(jobs)
+        acts = near.around(jobs)
         if WORKFLOWS in jobs or not acts.isdisjoint(steps):
             # Whoever sees a step end must see what follows: nothing else would tell the workflow.
             asked_for = (intent.details.workflow for intent in self._asked_of_workflows())
             steps |= {job_id for workflow in asked_for if workflow is not None for job_id in workflow.steps}
-            acts = around(jobs | steps | {WORKFLOWS})
-        return Scope(acts, near.around(acts) | {HOME, WORKFLOWS})
-
-    def _busy(self, jobs: frozenset[str]) -> frozenset[str]:
-        """Those of the jobs that have active runs. What is asked for may wait for these, be it for a place or for its
-        turn, and nobody else may be there to see them end.
-        """
-        if not jobs:
-            return jobs
-        alive = {attempt.job_id for attempt in self._store.live_attempts()}
-        return jobs & (alive | {run.job_id for run in self._store.waiting_runs()})
+            acts = near.around(jobs | steps | {WORKFLOWS})
+        reads = near.around(acts) | {HOME, WORKFLOWS}
+        if spec.config.max_parallel is not None:
+            # What is left of a job that is gone still counts.
+            reads |= {attempt.job_id for attempt in self._store.live_attempts()} - spec.jobs.keys()
+        return Scope(acts, reads, None if all_around else jobs)
 
     def workflows(self) -> tuple[WorkflowState, ...]:
         """Those that are not over, and those about which somebody asks."""
@@ -312,21 +308,25 @@ def _with_findings(active: ActiveRun, checks: _Checks, measures: Mapping[str, Me
 def _wanting_a_start(spec: JobSpec, job: JobState, now: datetime) -> list[Run]:
     """The runs that might get a process now: those without one, those whose process was not begun, and the one that
     this cycle may come to make.
+
+    One that stood before another gate last time is left out: whoever is in line for a lock keeps other homes from it.
     """
     cursor = job.cursor
     is_due = cursor is not None and cursor.next_due_at is not None and cursor.next_due_at <= now
     is_wanted = spec.type is JobType.CONTINUOUS and not job.active
-    if is_due or is_wanted or job.intents:
+    is_asked = any(intent.kind in STARTS for intent in job.intents)
+    if is_due or is_wanted or is_asked:
         coming = [Run("", spec.id, "", Trigger.MANUAL, RunState.QUEUED, now, now, priority=spec.priority)]
     else:
         coming = []
-    return coming + [
-        active.run
-        for active in job.active
-        if active.run.ending is None
-        and not active.run.is_ahead(now)
-        and (active.live is None or active.live.sight.phase is RecordPhase.BLANK)
-    ]
+    return coming + [active.run for active in job.active if active.run.ending is None and _is_ready(active, now)]
+
+
+def _is_ready(active: ActiveRun, now: datetime) -> bool:
+    if active.live is not None:
+        return active.live.sight.phase is RecordPhase.BLANK
+    is_in_time = active.run.not_before_at <= now or active.run.state is RunState.RETRYING
+    return is_in_time and all(gate == LOCK for gate, _ in active.run.closed)
 
 
 def _claim(run: Run, spec: JobSpec) -> LockClaim:

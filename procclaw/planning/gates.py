@@ -40,6 +40,8 @@ AWAITED = frozenset({"dependency", "max_instances", "queue", "max_parallel", "lo
 """Gates that other runs close and open; a run remembers since when it stands before one."""
 PLACES = frozenset({"max_instances", "queue"})
 """Gates at which a run waits for its turn; `queue_timeout` counts waiting there and nowhere else."""
+LOCK = "lock"
+"""The name under which a run remembers since when it waits for its lock."""
 PLACE = "place"
 """The name under which a run remembers since when it waits for its turn and for nothing else."""
 _NAMES_SHOWN = 3
@@ -105,7 +107,8 @@ def time_gate(run: Run, now: datetime) -> Gate:
         return Gate("time")
     if run.state is RunState.RETRYING:
         how = f" ({run.detail})" if run.detail else ""
-        detail = f"attempt {run.attempts} ended{how}, attempt {run.attempts + 1} follows"
+        ended = f"attempt {run.attempts} ended" if run.attempts else "it did not come to a start"
+        detail = f"{ended}{how}, attempt {run.attempts + 1} follows"
         return Gate("time", Reason.RETRY_DELAY, detail, None, run.not_before_at, f"procclaw restart {run.job_id}")
     unblock = f"procclaw run {run.job_id}"
     if run.trigger is Trigger.ETA:
@@ -182,12 +185,17 @@ def resource_gate(lack: Lack | None, now: datetime) -> Gate:
 
 
 def standing_for(
-    dedup: Dedup | None, runs: Iterable[Run], params: tuple[tuple[str, str], ...], now: datetime
+    dedup: Dedup | None, runs: Iterable[Run], params: tuple[tuple[str, str], ...], at: datetime, now: datetime
 ) -> Run | None:
-    """The newest of these runs that stands for another request with these params; None: none does."""
+    """The newest of these runs that stands for another with these params, asked for or due at that moment; None: none
+    does.
+
+    Slots are told apart by when they are due: those noticed at once have nothing else to do with each other.
+    """
     if dedup is None:
         return None
-    recent = (run for run in runs if 0 <= seconds_between(run.queued_at, now) < dedup.window_seconds)
+    times = ((run, run.scheduled_at or run.queued_at) for run in runs)
+    recent = (run for run, asked_at in times if 0 <= seconds_between(asked_at, at) < dedup.window_seconds)
     stands = (run for run in recent if run.is_active or run.state is RunState.SUCCEEDED)
     same = [run for run in stands if run.params == params or not dedup.use_params]
     return max((run for run in same if not run.is_ahead(now)), key=lambda run: run.queued_at, default=None)
