@@ -219,7 +219,7 @@ class World:
         return job._replace(ran_after_cursor=ran, straddling=around[0] if around else None)
 
     def _lock_seen(self, spec: JobSpec, job: JobState) -> LockSight | None:
-        if spec.lock is None or not _wanting_a_start(spec, job, self.now):
+        if spec.lock is None or not _wanting_a_start(job):
             return None
         holders = [live for live in self._alive() if _has_lock(self.jobs.get(live.attempt.job_id), live)]
         return LockSight(is_free=not holders)

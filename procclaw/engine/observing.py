@@ -12,7 +12,7 @@ from procclaw.engine.strays import adopted
 from procclaw.engine.world import World
 from procclaw.model.clock import after, seconds_between, to_microseconds
 from procclaw.model.outside import LockClaim
-from procclaw.model.spec import JobSpec, JobType, Spec, TriggerType
+from procclaw.model.spec import JobSpec, Spec, TriggerType
 from procclaw.model.state import (
     HOME,
     WORKFLOWS,
@@ -28,17 +28,13 @@ from procclaw.model.state import (
     Process,
     RecordPhase,
     Run,
-    RunState,
     Sight,
     State,
-    Trigger,
     WorkflowState,
 )
 from procclaw.planning import usage
-from procclaw.planning.board import lock_key, order_of
-from procclaw.planning.gates import LOCK
+from procclaw.planning.board import LOCK, lock_key, order_of
 from procclaw.planning.neighbourhood import Neighbourhoods
-from procclaw.planning.requests import STARTS
 from procclaw.system.store import Row, Store
 
 NAMELESS_SECONDS = 2.0
@@ -152,7 +148,7 @@ class Observer:
         seen = self._seen(recorded, specs, scope, boot_id, now, rows)
         jobs = {name: seen.get(name) or JobState(name) for name in names}
         if takes_locks:
-            jobs = self._with_locks(jobs, specs, now)
+            jobs = self._with_locks(jobs, specs)
         jobs = self._with_files(jobs, specs)
         workflows = self._with_asked(workflows, jobs)
         home = jobs.get(HOME)
@@ -250,14 +246,12 @@ class Observer:
 
     # --- what may start ---
 
-    def _with_locks(
-        self, jobs: dict[str, JobState], specs: Mapping[str, JobSpec], now: datetime
-    ) -> dict[str, JobState]:
+    def _with_locks(self, jobs: dict[str, JobState], specs: Mapping[str, JobSpec]) -> dict[str, JobState]:
         locked = [spec for spec in specs.values() if spec.lock is not None]
         if not locked:
             return jobs
         # Also where nobody wants one: other homes learn from the look what this one has given back.
-        wishes = [(run, spec) for spec in locked for run in _wanting_a_start(spec, jobs[spec.id], now)]
+        wishes = [(run, spec) for spec in locked for run in _wanting_a_start(jobs[spec.id])]
         claims = [_claim(run, spec) for run, spec in sorted(wishes, key=lambda wish: order_of(wish[0]))]
         sights = self._world.locks.look(claims)
         found: dict[str, LockSight] = {claim.job_id: sights[claim.lock] for claim in claims}
@@ -305,28 +299,19 @@ def _with_findings(active: ActiveRun, checks: _Checks, measures: Mapping[str, Me
     return active._replace(live=live)
 
 
-def _wanting_a_start(spec: JobSpec, job: JobState, now: datetime) -> list[Run]:
-    """The runs that might get a process now: those without one, those whose process was not begun, and the one that
-    this cycle may come to make.
+def _wanting_a_start(job: JobState) -> list[Run]:
+    """The runs that would get a process now if they had the lock: those that stood before nothing else last time, and
+    those whose process was not begun.
 
-    One that stood before another gate last time is left out: whoever is in line for a lock keeps other homes from it.
+    Whoever is in line for a lock keeps other homes from it, so a run that waits for something else must not be.
     """
-    cursor = job.cursor
-    is_due = cursor is not None and cursor.next_due_at is not None and cursor.next_due_at <= now
-    is_wanted = spec.type is JobType.CONTINUOUS and not job.active
-    is_asked = any(intent.kind in STARTS for intent in job.intents)
-    if is_due or is_wanted or is_asked:
-        coming = [Run("", spec.id, "", Trigger.MANUAL, RunState.QUEUED, now, now, priority=spec.priority)]
-    else:
-        coming = []
-    return coming + [active.run for active in job.active if active.run.ending is None and _is_ready(active, now)]
+    return [active.run for active in job.active if active.run.ending is None and _is_ready(active)]
 
 
-def _is_ready(active: ActiveRun, now: datetime) -> bool:
+def _is_ready(active: ActiveRun) -> bool:
     if active.live is not None:
         return active.live.sight.phase is RecordPhase.BLANK
-    is_in_time = active.run.not_before_at <= now or active.run.state is RunState.RETRYING
-    return is_in_time and all(gate == LOCK for gate, _ in active.run.closed)
+    return [gate for gate, _ in active.run.closed] == [LOCK]
 
 
 def _claim(run: Run, spec: JobSpec) -> LockClaim:

@@ -13,6 +13,9 @@ from datetime import datetime
 from procclaw.model.spec import JobSpec, Lock, Spec
 from procclaw.model.state import Attempt, JobState, LockSight, RecordPhase, Run, Trigger
 
+LOCK = "lock"
+"""The name under which a run remembers since when it waits for its lock."""
+
 
 def order_of(run: Run) -> tuple[int, datetime]:
     """Who goes first: priority, then age. Runs made at one moment keep the order in which they were made."""
@@ -133,7 +136,9 @@ class Board:
         holder = self._lock_holders.get(key)
         if holder is not None:
             return LockSight(is_free=False, holder=_named(holder))
-        return LockSight(is_free=not self.is_deciding)
+        # Nobody looks while nothing is decided: then what the last look showed to who waits for it counts.
+        waits = any(active.live is None and active.run.waits_since(LOCK) for active in self.job(spec.id).active)
+        return LockSight(is_free=not self.is_deciding and not waits)
 
     # --- dependencies ---
 

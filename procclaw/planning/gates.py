@@ -11,7 +11,7 @@ from typing import NamedTuple
 from procclaw.model.clock import after, seconds_between
 from procclaw.model.spec import Dedup, JobSpec, JobType
 from procclaw.model.state import DESPITE_DISABLED, Hold, HoldKind, JobState, Lack, Reason, Run, RunState, Trigger
-from procclaw.planning.board import Board
+from procclaw.planning.board import LOCK, Board
 
 LONGEST_LACK_SECONDS = 60.0
 """A lack that asks for longer was noted under a clock that has been set back since."""
@@ -40,8 +40,6 @@ AWAITED = frozenset({"dependency", "max_instances", "queue", "max_parallel", "lo
 """Gates that other runs close and open; a run remembers since when it stands before one."""
 PLACES = frozenset({"max_instances", "queue"})
 """Gates at which a run waits for its turn; `queue_timeout` counts waiting there and nowhere else."""
-LOCK = "lock"
-"""The name under which a run remembers since when it waits for its lock."""
 PLACE = "place"
 """The name under which a run remembers since when it waits for its turn and for nothing else."""
 _NAMES_SHOWN = 3
@@ -160,14 +158,14 @@ def parallel_gate(run: Run, board: Board) -> Gate:
 def lock_gate(spec: JobSpec, board: Board) -> Gate:
     """Closed while somebody else has the job's lock."""
     if spec.lock is None:
-        return Gate("lock")
+        return Gate(LOCK)
     sight = board.lock(spec)
     if sight.is_free:
-        return Gate("lock")
+        return Gate(LOCK)
     detail = f"lock {spec.lock.name}: " + (f"held by {sight.holder}" if sight.holder else "not free")
     holder = sight.holder.partition(" ")[0]
     in_home = holder if holder in board.spec.jobs else None
-    return Gate("lock", Reason.LOCK, detail, unblock=f"procclaw stop {in_home}" if in_home else "end its holder")
+    return Gate(LOCK, Reason.LOCK, detail, unblock=f"procclaw stop {in_home}" if in_home else "end its holder")
 
 
 def _named(runs: list[Run]) -> str:

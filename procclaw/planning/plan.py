@@ -43,11 +43,10 @@ from procclaw.model.state import (
 from procclaw.planning import attempts, dependencies, requests, slots, triggers
 from procclaw.planning.actions import Plan, Start
 from procclaw.planning.attempts import is_unkillable, names
-from procclaw.planning.board import Board, order_of
+from procclaw.planning.board import LOCK, Board, order_of
 from procclaw.planning.draft import Draft, Going
 from procclaw.planning.gates import (
     AWAITED,
-    LOCK,
     PLACE,
     PLACES,
     Gate,

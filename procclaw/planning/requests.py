@@ -340,6 +340,8 @@ def _answer_start(draft: Draft, intent: Intent, run_id: str) -> Intent:
     elif run_id in draft.relaunched:
         draft.wake_within(SWEEP_SECONDS)  # not at once: somebody else may be at it for a moment
     gate = draft.blocked.get(run_id)
+    if gate is not None and gate.reason is Reason.LOCK and draft.job.lock is None:
+        return intent  # it is tried at once
     if gate is not None and gate.reason is not Reason.STOPPING:
         message = f"waits: {gate.detail or gate.reason}"
         # What it waits for is under way: the answer is still to come, and this is how far it got.
