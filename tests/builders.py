@@ -579,7 +579,7 @@ def _recorded_of_job(job: JobState, write: Write, ledger: list[Slots]) -> JobSta
             return job._replace(intents=tuple(sorted((*others, *still_open), key=lambda intent: intent.id)))
         case JobForgotten():
             cursor = job.cursor and job.cursor._replace(schedule_key="", next_due_at=None)
-            return job._replace(holds=(), cursor=cursor, troubles=(), watch=None)
+            return job._replace(holds=(), cursor=cursor, triggered=(), troubles=(), watch=None)
         case Trouble():
             return job._replace(troubles=(*_other_troubles(job, write), write))
         case TroubleOver():

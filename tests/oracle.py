@@ -296,7 +296,7 @@ class Oracle:
                     self.occasions.forget(row.job_id)
         for answer in answers:
             is_stop = answer.kind in (IntentKind.STOP, IntentKind.HOLD_HOME)
-            if answer.state is IntentState.DONE and (is_stop or answer.kind is IntentKind.REVOKE and answer.force):
+            if answer.state is IntentState.DONE and (is_stop or (answer.kind is IntentKind.REVOKE and answer.force)):
                 self._check_stopped(answer)
         recorded = {(job_id, HoldKind(kind)) for job_id, kind in self._looked("SELECT job_id, kind FROM holds")}
         if recorded != self.accounts.holds:

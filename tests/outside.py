@@ -40,7 +40,7 @@ class Outside:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.fds: dict[int, str] = {}
-        self.in_hand: dict[str, "SimulatedLocks"] = {}
+        self.in_hand: dict[str, SimulatedLocks] = {}
         self.tokens: Counter[str] = Counter()
         self.elsewhere: dict[str, int] = {}
         """By lock, until when another home has it."""

@@ -13,7 +13,17 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from procclaw.model.spec import JobSpec, JobType
+from procclaw.engine.observing import _wanting_a_start
+from procclaw.model.spec import (
+    Condition,
+    Dedup,
+    Dependency,
+    JobSpec,
+    JobType,
+    Lock,
+    LockProvider,
+    Priority,
+)
 from procclaw.model.state import (
     DESPITE_DISABLED,
     HOME,
@@ -24,6 +34,7 @@ from procclaw.model.state import (
     IntentState,
     JobState,
     Lack,
+    LockSight,
     Observed,
     Process,
     Reason,
@@ -40,6 +51,7 @@ from procclaw.planning import plan as plan_module
 from procclaw.planning.actions import Plan, Relaunch, Signal, Start
 from procclaw.planning.board import Board
 from procclaw.planning.draft import Draft
+from procclaw.planning.gates import Gate, place_gate
 from procclaw.planning.outcome import after_attempt
 from procclaw.planning.plan import plan
 from tests.builders import BOOT, NOW, a_job, a_spec, a_state, carried_out, changed, committed
@@ -71,13 +83,15 @@ class World:
         self.answered: list[Intent] = []
         self.finished: set[str] = set()
         self.begun: set[tuple[str, int]] = set()
+        self.runs: dict[str, Run] = {}
         self._intents = 0
         self._boots = 0
 
     # --- what happens to it ---
 
     def declare(self, name: str, job: JobSpec) -> None:
-        self.jobs[name] = job._replace(id=name)
+        # Only one of them depends on the other, so they never wait for each other.
+        self.jobs[name] = job._replace(id=name, depends_on=job.depends_on if name == NAMES[0] else ())
 
     def remove(self, name: str) -> None:
         self.jobs.pop(name, None)
@@ -148,7 +162,9 @@ class World:
             self.state = committed(state, decided, self.now, self.ledger)
             return decided
         self.state = carried_out(state, decided, self.now, self.ledger)
-        if decided.wake_at != self.now:
+        has_relaunched = any(isinstance(effect, Relaunch) for effect in decided.effects)
+        soon = self.now + timedelta(seconds=1)
+        if decided.wake_at != self.now and not (has_relaunched and decided.wake_at and decided.wake_at <= soon):
             again = plan(spec, self._observed(), self.now, judges_slots=judges_slots)
             answers = [write for write in again.writes if isinstance(write, Intent)]
             demand(not again.effects and len(answers) == len(again.writes), "planning again asks for nothing", again)
@@ -174,6 +190,8 @@ class World:
 
     def _keep(self, decided: Plan) -> None:
         for write in decided.writes:
+            if isinstance(write, Run):
+                self.runs[write.id] = write
             if isinstance(write, Run) and not write.is_active:
                 self.finished.add(write.id)
             if isinstance(write, Intent) and write.resolved_at is not None:
@@ -191,12 +209,26 @@ class World:
         run_at = self.jobs[name].run_at if name in self.jobs else None
         is_judged = run_at is not None and any(row.first_due_at <= run_at <= row.last_due_at for row in rows)
         job = job._replace(is_run_at_judged=is_judged, straddling=None, ran_after_cursor=frozenset())
+        if name in self.jobs:
+            job = job._replace(lock=self._lock_seen(self.jobs[name], job), recent=self._recent(self.jobs[name]))
         if job.cursor is None:
             return job
         until = job.cursor.judged_until
         ran = frozenset(row.first_due_at for row in rows if row.run_id is not None and row.first_due_at > until)
         around = [row for row in rows if until > self.now and row.first_due_at <= self.now < row.last_due_at]
         return job._replace(ran_after_cursor=ran, straddling=around[0] if around else None)
+
+    def _lock_seen(self, spec: JobSpec, job: JobState) -> LockSight | None:
+        if spec.lock is None or not _wanting_a_start(job):
+            return None
+        holders = [live for live in self._alive() if _has_lock(self.jobs.get(live.attempt.job_id), live)]
+        return LockSight(is_free=not holders)
+
+    def _recent(self, spec: JobSpec) -> tuple[Run, ...]:
+        if spec.dedup is None:
+            return ()
+        since = self.now - timedelta(seconds=spec.dedup.window_seconds)
+        return tuple(run for run in self.runs.values() if run.job_id == spec.id and run.queued_at > since)
 
     def _alive(self) -> list[Observed]:
         return [active.live for job in self.state.jobs.values() for active in job.active if active.live is not None]
@@ -221,6 +253,11 @@ def _end(attempt: Attempt, how: int | str, now: datetime) -> Sight:
     return Sight(RecordPhase.EXITED, attempt.pid, exit_code=how, exited_at=now, cpu_seconds=0.1)
 
 
+def _has_lock(spec: JobSpec | None, live: Observed) -> bool:
+    is_alive = live.sight.phase is RecordPhase.LOCKED or bool(live.members)
+    return spec is not None and spec.lock is not None and is_alive
+
+
 # --- the rules ---
 
 
@@ -229,6 +266,7 @@ def check(world: World, state: State, decided: Plan) -> None:
     for name, job in after.jobs.items():
         if name != HOME:
             check_job(world, world.jobs.get(name), state.jobs[name], job, after, decided)
+    check_shared(world, state, after, decided)
     check_wake(world.now, decided)
     check_ledger(world, decided)
     for write in decided.writes:
@@ -267,6 +305,31 @@ def check_job(world: World, spec: JobSpec | None, before: JobState, job: JobStat
         demand(active.live is None or active.run.ending is None or order is not None, "what is to end is told so")
     for active in before.active:
         demand(active.live is None or _is_kept(active.live, job, decided), "no process is forgotten", active)
+
+
+def check_shared(world: World, state: State, after: State, decided: Plan) -> None:
+    """What the jobs share: a queue with one place, and a lock."""
+    starting = {effect.run_id for effect in decided.effects if isinstance(effect, Start)}
+    again = {effect.attempt.run_id for effect in decided.effects if isinstance(effect, Relaunch)}
+    live = [each for job in after.jobs.values() for each in job.active if each.live is not None]
+    in_queue = [each.run for each in live if _uses(world, each.run, "queue") and each.run.trigger != "continuous"]
+    new = [run for run in in_queue if run.id in starting]
+    demand(not new or len(in_queue) <= 1, "one at a time in a queue", in_queue)
+    locked = [
+        each.run
+        for each in live
+        if _uses(world, each.run, "lock")
+        and (each.run.id in starting | again or (each.live and each.live.sight.phase is not RecordPhase.BLANK))
+    ]
+    new = [run for run in locked if run.id in starting | again]
+    demand(not new or len(locked) <= 1, "a lock is for one", locked)
+    for run in new:
+        demand(state.jobs[run.job_id].lock is not None, "a lock that was not tried is given to nobody", run)
+
+
+def _uses(world: World, run: Run, field: str) -> bool:
+    spec = world.jobs.get(run.job_id)
+    return spec is not None and getattr(spec, field) is not None
 
 
 def _holds(spec: JobSpec, job: JobState) -> Iterator[bool]:
@@ -319,6 +382,14 @@ def _is_later(row: Slots, moment: datetime) -> bool:
 
 # --- random walks ---
 
+DEPENDENCIES = [
+    (),
+    (Dependency("b", Condition.AFTER_START, None),),
+    (Dependency("b", Condition.AFTER_START, 10),),
+    (Dependency("b", Condition.AFTER_HEALTHY, 0),),
+    (Dependency("b", Condition.AFTER_COMPLETE, None), Dependency("b", Condition.AFTER_START, 10)),
+    (Dependency("gone", Condition.AFTER_START, 100),),
+]
 jobs = st.builds(
     lambda kind, schedule, fields, run_in: changed(
         a_job(kind, schedule=schedule if kind == "scheduled" else ()),
@@ -348,6 +419,11 @@ jobs = st.builds(
             "queue_timeout": st.sampled_from([0, 10, 300]),
             "process_hash": st.sampled_from(["one", "two"]),
             "not_built": st.sampled_from([(), (), ("expect",)]),
+            "queue": st.sampled_from([None, "q"]),
+            "priority": st.sampled_from([Priority.LOW, Priority.HIGH]),
+            "lock": st.sampled_from([None, Lock("l", LockProvider.FILE, None, 10)]),
+            "dedup": st.sampled_from([None, Dedup(60, True)]),
+            "depends_on": st.sampled_from(DEPENDENCIES),
         },
     ),
     st.sampled_from([-4000, -60, 0, 30, 5000]),
@@ -482,6 +558,17 @@ def _as_it_comes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(plan_module, "sorted", lambda found, **_: list(found), raising=False)
 
 
+def _in_no_order(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Board, "in_queue", lambda _board, _queue: [])
+
+
+def _with_any_lock(patch: pytest.MonkeyPatch) -> None:
+    def gates(run: Run, spec: JobSpec, board: Board, _lack: Lack | None) -> tuple[Gate, ...]:
+        return (place_gate(run, spec, board.live(run.job_id)),)
+
+    patch.setattr(plan_module, "shared_gates", gates)
+
+
 def _restless(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(attempts, "KILL_AGAIN_SECONDS", 0)
 
@@ -506,11 +593,12 @@ def _never_moving_on(patch: pytest.MonkeyPatch) -> None:
 
 
 def _unconcerned(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(attempts, "_order_stop", lambda *_, **__: None)
+    patch.setattr(Draft, "order_stop", lambda *_, **__: None)
 
 
 def _done_with_it(patch: pytest.MonkeyPatch) -> None:
-    def watch(draft: Draft, going: Any, live: Observed) -> None:
+    def watch(draft: Draft, going: Any) -> None:
+        live = going.live
         timeout = live.attempt.terms.timeout_seconds
         started_at = live.attempt.started_at
         if timeout is not None and started_at is not None and draft.now >= started_at + timedelta(seconds=timeout):
@@ -536,6 +624,8 @@ BROKEN: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (_in_silence, "every unfinished run has"),
     (_busy, "wake_at is after now"),
     (_as_it_comes, "order of input"),
+    (_in_no_order, "one at a time in a queue"),
+    (_with_any_lock, "a lock is for one|a lock that was not tried|one at a time|what lacks waits"),
     (_restless, "planning again asks for nothing"),
     (_forgetful, "what is over does not begin again|an attempt starts once|each slot is|a slot is for one run"),
     (_never_moving_on, "wake_at is after now|what is over|planning again|each slot is|an attempt starts once"),
@@ -557,6 +647,9 @@ OVER_AND_OVER = (
     ],
 )
 
+IN_A_QUEUE = ({"a": a_job(queue="q", max_instances=2)}, [(Step("ask", ("a", IntentKind.RUN, False)), "lives")] * 2)
+TWICE = ({"a": a_job()}, [(Step("ask", ("a", IntentKind.RUN, False)), "lives")] * 2)
+
 
 @pytest.mark.parametrize(("break_it", "rule"), BROKEN, ids=[each[0].__name__.lstrip("_") for each in BROKEN])
 def test_a_planner_that_is_broken_is_found_out(
@@ -573,6 +666,8 @@ def test_a_planner_that_is_broken_is_found_out(
     )
     @given(walks)
     @example(OVER_AND_OVER)
+    @example(TWICE)
+    @example(IN_A_QUEUE)
     def look_for_it(path: Any) -> None:
         walk(*path).settle()
 

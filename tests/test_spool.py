@@ -177,7 +177,7 @@ from procclaw.model.spec import TriggerSpec, TriggerType
 from procclaw.system.spool import Spool
 os.chdir(sys.argv[1])
 os.setuid(65534)
-trigger = TriggerSpec(TriggerType.FILE, None, None, ".", "*", False)
+trigger = TriggerSpec(TriggerType.FILE, None, None, "/proc/self/cwd", "*", False)
 print(Spool(SystemClock(), lambda path: None).look("job", [trigger]).files[0].is_settled)
 """
     inbox.chmod(0o755)

@@ -18,7 +18,7 @@ from procclaw.engine.configuration import Configuration
 from procclaw.engine.courier import Courier, Log
 from procclaw.engine.inputs import Inputs
 from procclaw.engine.launching import launch_of, probe_of
-from procclaw.engine.observing import EVERYTHING, Observer, Scope
+from procclaw.engine.observing import EVERYTHING, Observer
 from procclaw.engine.world import World
 from procclaw.model.clock import after
 from procclaw.model.errors import DiskFull, ProcclawError
@@ -75,7 +75,7 @@ class Cycle(NamedTuple):
 
     now: datetime
     scope: frozenset[str] | None
-    """The jobs it looked at; None: all."""
+    """The jobs it acted on; None: all."""
     plan: Plan
     wake_at: datetime | None
     spec: Spec | None
@@ -186,7 +186,7 @@ class Controller:
         scope = self._observer.scope(spec, about, workflows, all_around=judges_slots)
         try:
             state, seen = self._observer.look(spec, scope, workflows, self._lacking(), restored_until, now)
-            by_job = plans(spec, state, now, judges_slots=judges_slots, acts_on=scope.acts)
+            by_job = plans(spec, state, now, judges_slots=judges_slots, acts_on=scope.acts, asked=scope.asked)
             decided = merged(by_job.values())
             acted = self._act(spec, state, decided, seen, now)
         finally:
@@ -196,9 +196,10 @@ class Controller:
         has_alerts = any(isinstance(write, Alert) for write in decided.writes)
         outbox_at = self._courier.deliver(spec, now, must_look=has_alerts or scope.acts is None)
         wakes = self._wakes(by_job, acted, in_force.settles_at, outbox_at, now)
-        live = self._live(state, scope, acted.launched)
+        acts = scope.acts if scope.asked is None else frozenset(by_job) | scope.asked
+        live = self._live(state, acts, acted.launched)
         wake_at = min(wakes.values(), default=None)
-        acts = None if scope.acts is None else scope.acts | {OUTBOX}
+        acts = None if acts is None else acts | {OUTBOX}
         return Cycle(now, acts, decided, wake_at, spec, wakes, live, has_acted=not decided.is_idle)
 
     def _deliver(self, spec: Spec, now: datetime) -> Cycle:
@@ -285,12 +286,12 @@ class Controller:
         )
         return spec, state, plan(spec, state, now, sees_locks=False)
 
-    def _live(self, state: State, scope: Scope, launched: Iterable[Attempt]) -> tuple[LiveShim, ...]:
+    def _live(self, state: State, acts: frozenset[str] | None, launched: Iterable[Attempt]) -> tuple[LiveShim, ...]:
         # One that has ended cannot be watched: whoever tried would find it gone and look again at once, for ever.
         seen = (
             run.live.attempt
             for job in state.jobs.values()
-            if scope.has(job.id)
+            if acts is None or job.id in acts
             for run in job.active
             if run.live is not None and run.live.sight.phase is RecordPhase.LOCKED
         )

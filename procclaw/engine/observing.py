@@ -12,7 +12,7 @@ from procclaw.engine.strays import adopted
 from procclaw.engine.world import World
 from procclaw.model.clock import after, seconds_between, to_microseconds
 from procclaw.model.outside import LockClaim
-from procclaw.model.spec import JobSpec, JobType, Spec, TriggerType
+from procclaw.model.spec import JobSpec, Spec, TriggerType
 from procclaw.model.state import (
     HOME,
     WORKFLOWS,
@@ -28,14 +28,12 @@ from procclaw.model.state import (
     Process,
     RecordPhase,
     Run,
-    RunState,
     Sight,
     State,
-    Trigger,
     WorkflowState,
 )
 from procclaw.planning import usage
-from procclaw.planning.board import lock_key, order_of
+from procclaw.planning.board import LOCK, lock_key, order_of
 from procclaw.planning.neighbourhood import Neighbourhoods
 from procclaw.system.store import Row, Store
 
@@ -50,6 +48,10 @@ class Scope(NamedTuple):
     """Those it acts on; None: all."""
     reads: frozenset[str] | None
     """Those it takes into account; None: all."""
+    asked: frozenset[str] | None = None
+    """Those of the first that a request is about; of the others it acts on what these turn out to wait for. None: there
+    is no such difference.
+    """
 
     def has(self, job_id: str) -> bool:
         return self.acts is None or job_id in self.acts
@@ -90,27 +92,17 @@ class Observer:
             self._neighbourhoods = (spec.hash, Neighbourhoods(spec))
         near = self._neighbourhoods[1]
         steps = {job_id for workflow in workflows for job_id in workflow.run.spec.steps}
-
-        def around(these: frozenset[str]) -> frozenset[str]:
-            near_by = near.around(these)
-            return near_by if all_around else near.needs(these | self._busy(near_by - these))
-
-        acts = around(jobs)
+        acts = near.around(jobs)
         if WORKFLOWS in jobs or not acts.isdisjoint(steps):
             # Whoever sees a step end must see what follows: nothing else would tell the workflow.
             asked_for = (intent.details.workflow for intent in self._asked_of_workflows())
             steps |= {job_id for workflow in asked_for if workflow is not None for job_id in workflow.steps}
-            acts = around(jobs | steps | {WORKFLOWS})
-        return Scope(acts, near.around(acts) | {HOME, WORKFLOWS})
-
-    def _busy(self, jobs: frozenset[str]) -> frozenset[str]:
-        """Those of the jobs that have active runs. What is asked for may wait for these, be it for a place or for its
-        turn, and nobody else may be there to see them end.
-        """
-        if not jobs:
-            return jobs
-        alive = {attempt.job_id for attempt in self._store.live_attempts()}
-        return jobs & (alive | {run.job_id for run in self._store.waiting_runs()})
+            acts = near.around(jobs | steps | {WORKFLOWS})
+        reads = near.around(acts) | {HOME, WORKFLOWS}
+        if spec.config.max_parallel is not None:
+            # What is left of a job that is gone still counts.
+            reads |= {attempt.job_id for attempt in self._store.live_attempts()} - spec.jobs.keys()
+        return Scope(acts, reads, None if all_around else jobs)
 
     def workflows(self) -> tuple[WorkflowState, ...]:
         """Those that are not over, and those about which somebody asks."""
@@ -153,7 +145,7 @@ class Observer:
         seen = self._seen(recorded, specs, scope, boot_id, now, rows)
         jobs = {name: seen.get(name) or JobState(name) for name in names}
         if takes_locks:
-            jobs = self._with_locks(jobs, specs, now)
+            jobs = self._with_locks(jobs, specs)
         jobs = self._with_files(jobs, specs)
         workflows = self._with_asked(workflows, jobs)
         home = jobs.get(HOME)
@@ -253,14 +245,12 @@ class Observer:
 
     # --- what may start ---
 
-    def _with_locks(
-        self, jobs: dict[str, JobState], specs: Mapping[str, JobSpec], now: datetime
-    ) -> dict[str, JobState]:
+    def _with_locks(self, jobs: dict[str, JobState], specs: Mapping[str, JobSpec]) -> dict[str, JobState]:
         locked = [spec for spec in specs.values() if spec.lock is not None]
         if not locked:
             return jobs
         # Also where nobody wants one: other homes learn from the look what this one has given back.
-        wishes = [(run, spec) for spec in locked for run in _wanting_a_start(spec, jobs[spec.id], now)]
+        wishes = [(run, spec) for spec in locked for run in _wanting_a_start(jobs[spec.id])]
         claims = [_claim(run, spec) for run, spec in sorted(wishes, key=lambda wish: order_of(wish[0]))]
         sights = self._world.locks.look(claims)
         found: dict[str, LockSight] = {claim.job_id: sights[claim.lock] for claim in claims}
@@ -308,24 +298,19 @@ def _with_findings(active: ActiveRun, checks: _Checks, measures: Mapping[str, Me
     return active._replace(live=live)
 
 
-def _wanting_a_start(spec: JobSpec, job: JobState, now: datetime) -> list[Run]:
-    """The runs that might get a process now: those without one, those whose process was not begun, and the one that
-    this cycle may come to make.
+def _wanting_a_start(job: JobState) -> list[Run]:
+    """The runs that would get a process now if they had the lock: those that stood before nothing else last time, and
+    those whose process was not begun.
+
+    Whoever is in line for a lock keeps other homes from it, so a run that waits for something else must not be.
     """
-    cursor = job.cursor
-    is_due = cursor is not None and cursor.next_due_at is not None and cursor.next_due_at <= now
-    is_wanted = spec.type is JobType.CONTINUOUS and not job.active
-    if is_due or is_wanted or job.intents:
-        coming = [Run("", spec.id, "", Trigger.MANUAL, RunState.QUEUED, now, now, priority=spec.priority)]
-    else:
-        coming = []
-    return coming + [
-        active.run
-        for active in job.active
-        if active.run.ending is None
-        and not active.run.is_ahead(now)
-        and (active.live is None or active.live.sight.phase is RecordPhase.BLANK)
-    ]
+    return [active.run for active in job.active if active.run.ending is None and _is_ready(active)]
+
+
+def _is_ready(active: ActiveRun) -> bool:
+    if active.live is not None:
+        return active.live.sight.phase is RecordPhase.BLANK
+    return [gate for gate, _ in active.run.closed] == [LOCK]
 
 
 def _claim(run: Run, spec: JobSpec) -> LockClaim:

@@ -765,6 +765,8 @@ class JobState(NamedTuple):
     """By id, the runs that those files got, as far as they are over."""
     dead_letters: tuple[DeadLetter, ...] = ()
     """Those that an open request names."""
+    dead_runs: Mapping[str, Run] = MappingProxyType({})
+    """By id, the runs that those stand for."""
 
 
 class Lack(NamedTuple):

@@ -13,6 +13,9 @@ from datetime import datetime
 from procclaw.model.spec import JobSpec, Lock, Spec
 from procclaw.model.state import Attempt, JobState, LockSight, RecordPhase, Run, Trigger
 
+LOCK = "lock"
+"""The name under which a run remembers since when it waits for its lock."""
+
 
 def order_of(run: Run) -> tuple[int, datetime]:
     """Who goes first: priority, then age. Runs made at one moment keep the order in which they were made."""
@@ -45,7 +48,11 @@ class Board:
                     self._take_places(active.run)
 
     def job(self, job_id: str) -> JobState:
-        return self._jobs.get(job_id) or JobState(job_id)
+        job = self._jobs.get(job_id) or JobState(job_id)
+        if all(hold.until is None or hold.until > self.now for hold in job.holds):
+            return job
+        # Over, and nobody has come by since to write it down.
+        return job._replace(holds=tuple(hold for hold in job.holds if hold.until is None or hold.until > self.now))
 
     def spec_of(self, job_id: str) -> JobSpec | None:
         return self.spec.jobs.get(job_id)
@@ -129,12 +136,14 @@ class Board:
         holder = self._lock_holders.get(key)
         if holder is not None:
             return LockSight(is_free=False, holder=_named(holder))
-        return LockSight(is_free=not self.is_deciding)
+        # Nobody looks while nothing is decided: then what the last look showed to who waits for it counts.
+        waits = any(active.live is None and active.run.waits_since(LOCK) for active in self.job(spec.id).active)
+        return LockSight(is_free=not self.is_deciding and not waits)
 
     # --- dependencies ---
 
     def is_up(self, job_id: str) -> Attempt | None:
-        """The job's attempt whose process runs; None when none does."""
+        """The job's attempt whose process runs and is to go on; None when none does."""
         lives = (active.live for active in self.job(job_id).active if active.live is not None)
         # A blank record: its process died before it began, and will be started once more.
         begun = (live.attempt for live in lives if live.sight.phase is not RecordPhase.BLANK)
@@ -146,8 +155,9 @@ class Board:
 
 
 def runs(attempt: Attempt) -> bool:
-    """Whether its process runs."""
-    return attempt.pid is not None and attempt.exited_at is None and attempt.refusal is None
+    """Whether its process runs and is to go on."""
+    is_alive = attempt.pid is not None and attempt.exited_at is None and attempt.refusal is None
+    return is_alive and attempt.stop is None
 
 
 def _named(run: Run) -> str:

@@ -15,6 +15,12 @@ from procclaw.planning.gates import Gate, hold_of
 GATE = "dependency"
 
 
+def unmet(run: Run, spec: JobSpec, board: Board) -> tuple[Dependency, ...]:
+    """The dependencies that this run still waits for."""
+    asked = spec.depends_on if run.attempts == 0 else ()
+    return tuple(dependency for dependency in asked if lack_of(dependency, run, board) is not None)
+
+
 def dependency_gates(run: Run, spec: JobSpec, board: Board) -> Iterator[Gate]:
     """One gate for each dependency; none asks a run that has had its first attempt."""
     for dependency in spec.depends_on if run.attempts == 0 else ():
@@ -107,29 +113,21 @@ def _present(spec: JobSpec, board: Board, what: str) -> str:
             return f"{what}: it is {word}"
     if hold_of(job, HoldKind.STOP) and spec.type is JobType.CONTINUOUS:
         return f"{what}: it is stopped"
+    if not spec.enabled and not board.is_active(spec.id):
+        return f"{what}: it is disabled"
     state = next((str(active.run.state) for active in job.active if not active.run.is_ahead(board.now)), None)
     return what if state is None else f"{what}: it is {state}"
 
 
 def to_pull(run: Run, spec: JobSpec, board: Board) -> Iterator[str]:
     """The manual jobs to start for this run: those that do not qualify, are not active and were not started for it."""
-    for dependency in spec.depends_on if run.attempts == 0 else ():
+    for dependency in unmet(run, spec, board):
         other = board.spec_of(dependency.job)
         if other is None or other.type is not JobType.MANUAL or other.id in run.pulled:
             continue
-        if board.is_active(other.id) or _is_held(board.job(other.id)):
-            continue
-        if lack_of(dependency, run, board) is not None:
+        if not board.is_active(other.id) and not _is_held(board.job(other.id)):
             yield other.id
 
 
 def _is_held(job: JobState) -> bool:
     return any(hold.kind in (HoldKind.PAUSE, HoldKind.REVOKE) for hold in job.holds)
-
-
-def moves(run: Run, spec: JobSpec, board: Board) -> bool:
-    """Whether one of the jobs it waits for is under way, so that the wait may end without anybody doing anything."""
-    return any(
-        board.is_active(dependency.job) and lack_of(dependency, run, board) is not None
-        for dependency in (spec.depends_on if run.attempts == 0 else ())
-    )

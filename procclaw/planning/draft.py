@@ -78,6 +78,10 @@ class Draft:
         """By run id, the instance given to the attempt that this plan starts."""
         self.relaunched: set[str] = set()
         """Runs whose attempt is launched again."""
+        self.awaits: dict[str, tuple[str, ...]] = {}
+        """By run id, the jobs that a waiting run depends upon and that do not qualify yet."""
+        self.in_the_way: set[str] = set()
+        """The jobs that have to move before a waiting run can."""
         self.moving: set[str] = set()
         """Waiting runs whose wait may end without anybody doing anything: what they wait for is under way."""
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from procclaw.model.clock import after, seconds_between
 from procclaw.model.spec import Dedup, JobSpec, JobType
 from procclaw.model.state import DESPITE_DISABLED, Hold, HoldKind, JobState, Lack, Reason, Run, RunState, Trigger
-from procclaw.planning.board import Board
+from procclaw.planning.board import LOCK, Board
 
 LONGEST_LACK_SECONDS = 60.0
 """A lack that asks for longer was noted under a clock that has been set back since."""
@@ -105,7 +105,8 @@ def time_gate(run: Run, now: datetime) -> Gate:
         return Gate("time")
     if run.state is RunState.RETRYING:
         how = f" ({run.detail})" if run.detail else ""
-        detail = f"attempt {run.attempts} ended{how}, attempt {run.attempts + 1} follows"
+        ended = f"attempt {run.attempts} ended" if run.attempts else "it did not come to a start"
+        detail = f"{ended}{how}, attempt {run.attempts + 1} follows"
         return Gate("time", Reason.RETRY_DELAY, detail, None, run.not_before_at, f"procclaw restart {run.job_id}")
     unblock = f"procclaw run {run.job_id}"
     if run.trigger is Trigger.ETA:
@@ -157,14 +158,14 @@ def parallel_gate(run: Run, board: Board) -> Gate:
 def lock_gate(spec: JobSpec, board: Board) -> Gate:
     """Closed while somebody else has the job's lock."""
     if spec.lock is None:
-        return Gate("lock")
+        return Gate(LOCK)
     sight = board.lock(spec)
     if sight.is_free:
-        return Gate("lock")
+        return Gate(LOCK)
     detail = f"lock {spec.lock.name}: " + (f"held by {sight.holder}" if sight.holder else "not free")
     holder = sight.holder.partition(" ")[0]
     in_home = holder if holder in board.spec.jobs else None
-    return Gate("lock", Reason.LOCK, detail, unblock=f"procclaw stop {in_home}" if in_home else "end its holder")
+    return Gate(LOCK, Reason.LOCK, detail, unblock=f"procclaw stop {in_home}" if in_home else "end its holder")
 
 
 def _named(runs: list[Run]) -> str:
@@ -182,12 +183,17 @@ def resource_gate(lack: Lack | None, now: datetime) -> Gate:
 
 
 def standing_for(
-    dedup: Dedup | None, runs: Iterable[Run], params: tuple[tuple[str, str], ...], now: datetime
+    dedup: Dedup | None, runs: Iterable[Run], params: tuple[tuple[str, str], ...], at: datetime, now: datetime
 ) -> Run | None:
-    """The newest of these runs that stands for another request with these params; None: none does."""
+    """The newest of these runs that stands for another with these params, asked for or due at that moment; None: none
+    does.
+
+    Slots are told apart by when they are due: those noticed at once have nothing else to do with each other.
+    """
     if dedup is None:
         return None
-    recent = (run for run in runs if 0 <= seconds_between(run.queued_at, now) < dedup.window_seconds)
+    times = ((run, run.scheduled_at or run.queued_at) for run in runs)
+    recent = (run for run, asked_at in times if 0 <= seconds_between(asked_at, at) < dedup.window_seconds)
     stands = (run for run in recent if run.is_active or run.state is RunState.SUCCEEDED)
     same = [run for run in stands if run.params == params or not dedup.use_params]
     return max((run for run in same if not run.is_ahead(now)), key=lambda run: run.queued_at, default=None)

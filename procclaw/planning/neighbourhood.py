@@ -1,4 +1,4 @@
-"""Neighbourhoods: which jobs a change of one may concern, and which a job needs.
+"""Neighbourhoods: which jobs a change of one may concern.
 
 Jobs that depend on each other, share a queue or a lock, or are steps of one workflow are planned together; an event
 about one of a thousand jobs that have nothing to do with each other plans that one.
@@ -7,12 +7,13 @@ about one of a thousand jobs that have nothing to do with each other plans that 
 from collections.abc import Iterable, Iterator
 
 from procclaw.model.spec import Spec
+from procclaw.model.state import NO_JOBS
 from procclaw.planning.board import lock_key
 
 
 class Neighbourhoods:
     def __init__(self, spec: Spec) -> None:
-        self._spec = spec
+        self._parallel = list(_in_parallel(spec))
         self._leader = {job_id: job_id for job_id in spec.jobs}
         for bond in _bonds(spec):
             self._join([job_id for job_id in bond if job_id in self._leader])
@@ -32,21 +33,22 @@ class Neighbourhoods:
     def around(self, jobs: Iterable[str]) -> frozenset[str]:
         """These jobs and all that a change of theirs may concern."""
         found: set[str] = set()
-        for job_id in jobs:
-            found |= self._members[self._led_by(job_id)] if job_id in self._leader else {job_id}
-        return frozenset(found)
-
-    def needs(self, jobs: Iterable[str]) -> frozenset[str]:
-        """These jobs and all that they depend upon, however far."""
-        found: set[str] = set()
         left = list(jobs)
         while left:
             job_id = left.pop()
-            if job_id not in found:
+            if job_id in self._leader:
+                found |= self._members[self._led_by(job_id)]
+            elif job_id not in found:
                 found.add(job_id)
-                spec = self._spec.jobs.get(job_id)
-                left += [] if spec is None else [dependency.job for dependency in spec.depends_on]
+                # What is left of a job that is gone still counts against the limit of all.
+                left += self._parallel[:1] if job_id not in NO_JOBS else []
         return frozenset(found)
+
+
+def _in_parallel(spec: Spec) -> Iterator[str]:
+    """The jobs that daemon.max_parallel makes each other's concern."""
+    if spec.config.max_parallel is not None:
+        yield from (job.id for job in spec.jobs.values() if job.ends_by_itself)
 
 
 def _bonds(spec: Spec) -> Iterator[list[str]]:
@@ -58,6 +60,5 @@ def _bonds(spec: Spec) -> Iterator[list[str]]:
             shared.setdefault(f"queue {job.queue}", []).append(job.id)
         if job.lock is not None:
             shared.setdefault(f"lock {lock_key(job.lock)}", []).append(job.id)
-        if spec.config.max_parallel is not None and job.ends_by_itself:
-            shared.setdefault("parallel", []).append(job.id)
+    yield list(_in_parallel(spec))
     yield from shared.values()

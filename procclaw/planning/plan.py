@@ -43,7 +43,7 @@ from procclaw.model.state import (
 from procclaw.planning import alerts, attempts, dependencies, requests, slots, triggers
 from procclaw.planning.actions import Plan, Start
 from procclaw.planning.attempts import is_unkillable, names
-from procclaw.planning.board import Board, order_of
+from procclaw.planning.board import LOCK, Board, order_of
 from procclaw.planning.draft import Draft, Going
 from procclaw.planning.gates import (
     AWAITED,
@@ -60,7 +60,7 @@ from procclaw.planning.gates import (
 )
 from procclaw.planning.outcome import delay_seconds, gave_up
 from procclaw.planning.timetable import NO_SCHEDULE
-from procclaw.planning.workflows import Workflows, are_concerned
+from procclaw.planning.workflows import Workflows, are_concerned, with_steps
 
 LOOK_FOR_LOCK_SECONDS = 1.0
 """How often to try a lock that somebody outside this home may have."""
@@ -80,23 +80,43 @@ def plans(
     *,
     judges_slots: bool = True,
     acts_on: Collection[str] | None = None,
+    asked: Collection[str] | None = None,
     sees_locks: bool = True,
 ) -> dict[str, Plan]:
     """What to do about the jobs in `state.jobs`, by job, in the order in which it is done.
 
     `judges_slots` False leaves the schedules alone: a request's pass acts on what was asked and on nothing else.
-    `acts_on` names the jobs to act on (None: all); the others are there to be taken into account. `sees_locks` False:
-    nobody has tried the locks, so those are taken for free that nobody in this home has.
+    `acts_on` names the jobs to act on (None: all); the others are there to be taken into account. `asked` names those
+    of them that a request is about: then of the others only what these turn out to wait for is acted on. `sees_locks`
+    False: nobody has tried the locks, so those are taken for free that nobody in this home has.
     """
+    may_act = frozenset(state.jobs if acts_on is None else acts_on)
+    acts = None if acts_on is None else may_act
+    if asked is not None:
+        acts = with_steps(state, frozenset(asked)) & may_act
+    while True:
+        found, in_the_way = _plans(spec, state, now, acts, judges_slots=judges_slots, sees_locks=sees_locks)
+        if acts is None or asked is None:
+            return found
+        # Nobody else may be there to bring up what they wait for, or to see it end.
+        acts, before = with_steps(state, acts | in_the_way) & may_act, acts
+        if acts == before:
+            return found
+
+
+def _plans(
+    spec: Spec, state: State, now: datetime, acts: frozenset[str] | None, *, judges_slots: bool, sees_locks: bool
+) -> tuple[dict[str, Plan], frozenset[str]]:
+    """The plans, and the jobs that waiting runs in them wait for."""
     home = _take_home(state, now)
     # A hold of the home is recorded together with what the jobs do, so they must know of it already.
     state = state._replace(home_holds=tuple(home.holds.values()))
     drafts = {
         job_id: Draft(spec.jobs.get(job_id), state.jobs[job_id], state, now)
         for job_id in sorted(state.jobs)
-        if job_id not in NO_JOBS and (acts_on is None or job_id in acts_on)
+        if job_id not in NO_JOBS and (acts is None or job_id in acts)
     }
-    workflows = Workflows(spec, state, drafts, now) if are_concerned(state, acts_on) else None
+    workflows = Workflows(spec, state, drafts, now) if are_concerned(state, acts) else None
     _plan_jobs(spec, state, drafts, workflows, judges_slots=judges_slots, sees_locks=sees_locks)
     found = {job_id: draft.result() for job_id, draft in drafts.items()}
     if workflows is not None:
@@ -104,7 +124,8 @@ def plans(
     if home.intents:
         _answer_home(home, merged(found.values()))
         found[HOME] = home.result()
-    return found
+    in_the_way = {job_id for draft in drafts.values() for job_id in draft.in_the_way}
+    return found, frozenset(in_the_way)
 
 
 def _plan_jobs(
@@ -122,7 +143,7 @@ def _plan_jobs(
         requests.take(draft)
     if workflows is not None:
         workflows.advance()
-    needed = _needed_by_the_living(drafts) if state.home_holds else frozenset()
+    needed = _needed_by_the_living(spec, state, drafts) if state.home_holds else frozenset()
     for draft in each:
         _end_unwanted(draft, is_needed=draft.job.id in needed)
         if judges_slots:
@@ -192,8 +213,9 @@ def _answer_hold(draft: Draft, intent: Intent, of_jobs: Plan) -> Intent:
         return draft.refused(intent, "cannot stop everything: released meanwhile")
     over = {write.id for write in of_jobs.writes if isinstance(write, Run) and not write.is_active}
     jobs = sorted(draft.state.jobs.values(), key=lambda job: job.id)
-    active = [each for job in jobs for each in job.active if not each.run.is_ahead(draft.now)]
-    left = [each for each in active if each.run.id not in over]
+    since = draft.holds[HoldKind.STOP].since
+    active = (active for job in jobs for active in job.active if active.run.id not in over)
+    left = [each for each in active if not each.run.is_ahead(since)]
     if not left:
         return draft.done(intent, "nothing is left running")
     stuck = [each.live for each in left if each.live and is_unkillable(each.live.attempt.stop, draft.now)]
@@ -206,10 +228,20 @@ def _answer_hold(draft: Draft, intent: Intent, of_jobs: Plan) -> Intent:
 # --- 4. wanting ---
 
 
-def _needed_by_the_living(drafts: Mapping[str, Draft]) -> frozenset[str]:
+def _needed_by_the_living(spec: Spec, state: State, drafts: Mapping[str, Draft]) -> frozenset[str]:
     """Jobs that something alive depends upon: whoever needs them goes first when everything is stopped."""
-    alive = [draft.spec for draft in drafts.values() if draft.spec and any(going.live for going in draft.going)]
-    return frozenset(dependency.job for spec in alive for dependency in spec.depends_on)
+    alive = []
+    for job in state.jobs.values():
+        draft = drafts.get(job.id)
+        lives = [active.live for active in job.active] if draft is None else [going.live for going in draft.going]
+        # What cannot be killed is not waited for.
+        if any(live is not None and not is_unkillable(live.attempt.stop, _now(drafts)) for live in lives):
+            alive += [spec.jobs[job.id]] if job.id in spec.jobs else []
+    return frozenset(dependency.job for one in alive for dependency in one.depends_on)
+
+
+def _now(drafts: Mapping[str, Draft]) -> datetime:
+    return next((draft.now for draft in drafts.values()), _NEVER)
 
 
 def _end_unwanted(draft: Draft, *, is_needed: bool) -> None:
@@ -232,7 +264,8 @@ def _why_unwanted(draft: Draft, going: Going) -> Reason | None:
     if spec is None:
         return Reason.REMOVED
     if draft.state.home_holds:
-        return None if going.run.is_ahead(draft.now) else Reason.HOME_STOPPED
+        # What was planned for later stays planned, and waits for the release if its time comes before.
+        return None if going.run.is_ahead(draft.state.home_holds[0].since) else Reason.HOME_STOPPED
     if going.run.trigger is not Trigger.CONTINUOUS:
         return None
     if spec.type is not JobType.CONTINUOUS:
@@ -275,7 +308,7 @@ def _judge_slots(draft: Draft) -> None:
 
 def _admit(draft: Draft, spec: JobSpec, due_at: datetime, trigger: Trigger) -> slots.Admission:
     """Make the run of a due slot, unless another stands for it or the job's overlap rule says otherwise."""
-    if requests.duplicate_of(draft, draft.params(())) is not None:
+    if requests.duplicate_of(draft, draft.params(()), due_at) is not None:
         return slots.Admission(None, Reason.DEDUP)
     waits_its_turn = trigger is Trigger.CATCH_UP and spec.catch_up.policy is CatchUpPolicy.ALL
     if draft.active_count() >= spec.concurrency.max_instances and not waits_its_turn:
@@ -339,8 +372,7 @@ def _advance_runs(spec: Spec, state: State, drafts: Mapping[str, Draft], *, sees
                 draft.finish(going, RunState.STOPPED, going.run.ending or Reason.REMOVED)
             requests.open_awaited(draft)
     jobs = {**state.jobs, **{job_id: draft.job_now() for job_id, draft in drafts.items()}}
-    now = next((draft.now for draft in drafts.values()), _NEVER)
-    board = Board(spec, jobs, state.boot_id, now, is_deciding=sees_locks)
+    board = Board(spec, jobs, state.boot_id, _now(drafts), is_deciding=sees_locks)
     for draft in drafts.values():
         for going in draft.going:
             if going.live is not None and not going.is_over and going.live.sight.phase is RecordPhase.BLANK:
@@ -353,6 +385,15 @@ def _advance_runs(spec: Spec, state: State, drafts: Mapping[str, Draft], *, sees
             judged.add(going.run.id)
             if not going.is_over:
                 _start_or_wait(draft, going, board, drafts)
+    for draft, going in _waiting(drafts):
+        awaited = draft.awaits.get(going.run.id)
+        if awaited and all(_is_under_way(job_id, drafts, board) for job_id in awaited):
+            draft.moving.add(going.run.id)
+        for other in (drafts[job_id] for job_id in awaited or () if job_id in drafts):
+            if other.started:
+                draft.wake(draft.now)  # by then it runs, which may be all that was waited for
+            elif other.relaunched:
+                draft.wake_within(attempts.SWEEP_SECONDS)
 
 
 def _waiting(drafts: Mapping[str, Draft]) -> Iterator[tuple[Draft, Going]]:
@@ -376,16 +417,20 @@ def _start_or_wait(draft: Draft, going: Going, board: Board, drafts: Mapping[str
         return
     if _has_given_up(draft, going, spec, closed):
         return
-    if any(gate.reason is Reason.DEPENDENCY for gate in closed):
+    if closed[0].reason is Reason.DEPENDENCY:
         _pull_dependencies(draft, going, spec, board, drafts)
     draft.wait(going.run, closed[0])
-    if all(gate.reason is Reason.LOCK for gate in closed):
+    draft.in_the_way.update(_in_the_way(going.run, spec, closed, board))
+    if closed[0].reason is Reason.LOCK:
         # Nothing wakes us when somebody outside lets go of it. One that nobody has tried yet is tried at once.
         draft.wake_within(LOOK_FOR_LOCK_SECONDS if draft.job.lock is not None else 0)
 
 
 def _closed_gates(draft: Draft, run: Run, spec: JobSpec, board: Board) -> list[Gate]:
-    """The gates that keep a run from starting: the first that does not depend on other runs, else all that do."""
+    """The gates that keep a run from starting: the first that does not depend on other runs, else all that do.
+
+    The lock is asked for last, by who would start if it had it: until then it is nothing that the run waits for.
+    """
     for gate in (enabled_gate(spec, run), *standing_gates(spec, draft.job_now(), draft.state.home_holds)):
         if gate.reason is not None:
             return [gate]
@@ -393,7 +438,25 @@ def _closed_gates(draft: Draft, run: Run, spec: JobSpec, board: Board) -> list[G
     if gate.reason is not None:
         return [gate]
     gates = (*dependencies.dependency_gates(run, spec, board), *shared_gates(run, spec, board, draft.state.lack))
-    return [gate for gate in gates if gate.reason is not None]
+    closed = [gate for gate in gates if gate.reason is not None]
+    return [gate for gate in closed if gate.reason is not Reason.LOCK] or closed
+
+
+def _in_the_way(run: Run, spec: JobSpec, closed: list[Gate], board: Board) -> Iterator[str]:
+    """The jobs that have to move before the run can: those it depends upon, those that have its place, and those that
+    go before it.
+    """
+    for gate in closed:
+        match gate.reason:
+            case Reason.DEPENDENCY:
+                yield from (each.job for each in dependencies.unmet(run, spec, board))
+            case Reason.QUEUE if spec.queue is not None:
+                yield from (each.job_id for each in (*board.in_queue(spec.queue), *board.ahead(run)))
+            case Reason.MAX_PARALLEL:
+                ahead = (each for each in board.waiting() if order_of(each) < order_of(run))
+                yield from (each.job_id for each in (*board.parallel, *ahead))
+            case _:
+                pass
 
 
 def _remembered(run: Run, closed: list[Gate], now: datetime) -> tuple[tuple[str, datetime], ...]:
@@ -401,6 +464,8 @@ def _remembered(run: Run, closed: list[Gate], now: datetime) -> tuple[tuple[str,
     keys = [gate.key for gate in closed if gate.gate in AWAITED]
     if closed and all(gate.gate in PLACES for gate in closed):
         keys.append(PLACE)
+    elif closed and closed[0].gate in AWAITED and run.waits_since(LOCK) is not None and LOCK not in keys:
+        keys.append(LOCK)  # while another has its place it has not begun to wait for the lock anew
     return tuple((key, run.waits_since(key) or now) for key in keys)
 
 
@@ -410,6 +475,7 @@ def _has_given_up(draft: Draft, going: Going, spec: JobSpec, closed: list[Gate])
     gives_up_at = expires_at(run, spec)
     if gives_up_at is not None and gives_up_at <= draft.now:
         draft.finish(going, RunState.EXPIRED, Reason.QUEUE_TIMEOUT, closed[0].detail)
+        _wake_for_next(draft, going, spec)
         return True
     draft.wake(gives_up_at)
     for gate, reason, seconds in _limits(spec, closed):
@@ -417,10 +483,20 @@ def _has_given_up(draft: Draft, going: Going, spec: JobSpec, closed: list[Gate])
         if deadline_at <= draft.now:
             draft.judge(going, gave_up(run, spec, reason, f"waited {seconds:g} s for {gate.detail}", draft.now))
             draft.note_unstarted(going.run)
-            draft.wake(going.run.not_before_at if going.run.is_active else None)
+            if going.run.is_active:
+                delay = time_gate(going.run, draft.now)
+                draft.wait(going.run, delay if delay.reason is not None else gate)
+            _wake_for_next(draft, going, spec)
             return True
         draft.wake(deadline_at)
     return False
+
+
+def _wake_for_next(draft: Draft, going: Going, spec: JobSpec) -> None:
+    if going.run.is_active:
+        draft.wake(going.run.not_before_at)
+    elif spec.type is JobType.CONTINUOUS:
+        draft.wake(draft.now)  # it was made before the job was continuous, which is wanted instead
 
 
 def _limits(spec: JobSpec, closed: list[Gate]) -> Iterator[tuple[Gate, Reason, float]]:
@@ -437,15 +513,35 @@ def _limits(spec: JobSpec, closed: list[Gate]) -> Iterator[tuple[Gate, Reason, f
 
 def _pull_dependencies(draft: Draft, going: Going, spec: JobSpec, board: Board, drafts: Mapping[str, Draft]) -> None:
     """Start the manual jobs that this run waits for and that nobody else would start."""
+    draft.awaits[going.run.id] = tuple(each.job for each in dependencies.unmet(going.run, spec, board))
     for job_id in dependencies.to_pull(going.run, spec, board):
         other = drafts.get(job_id)
         if other is None or other.active_count():
             continue
         other.open_run(f"dependency:{going.run.id}", Trigger.DEPENDENCY)
         going.run = going.run._replace(pulled=(*going.run.pulled, job_id))
-        draft.moving.add(going.run.id)
-    if dependencies.moves(going.run, spec, board):
-        draft.moving.add(going.run.id)
+
+
+def _is_under_way(job_id: str, drafts: Mapping[str, Draft], board: Board) -> bool:
+    """Whether the job may come to run, or to an end, without anybody doing anything."""
+    draft = drafts.get(job_id)
+    if draft is None:
+        return board.is_active(job_id)
+    return any(
+        _comes_to_run(draft, going, drafts, board)
+        for going in draft.going
+        if not going.is_over and not going.run.is_ahead(draft.now)
+    )
+
+
+def _comes_to_run(draft: Draft, going: Going, drafts: Mapping[str, Draft], board: Board) -> bool:
+    gate = draft.blocked.get(going.run.id)
+    if going.live is not None or gate is None:
+        return True
+    if gate.reason is Reason.DEPENDENCY:
+        awaited = draft.awaits.get(going.run.id, ())
+        return all(_is_under_way(job_id, drafts, board) for job_id in awaited)
+    return gate.gate in AWAITED or gate.until is not None
 
 
 def _set_back(run: Run, spec: JobSpec, now: datetime) -> Run:

@@ -29,6 +29,7 @@ from procclaw.planning.outcome import FAILED_TO_START, how_it_ended, is_success
 
 STARTS = frozenset({IntentKind.START, IntentKind.RUN, IntentKind.RESTART, IntentKind.TRIGGER, IntentKind.REINJECT})
 _TRIGGERS = {IntentKind.TRIGGER: Trigger.WEBHOOK, IntentKind.REINJECT: Trigger.DEAD_LETTER}
+Params = tuple[tuple[str, str], ...]
 _EVEN_IF_REMOVED = frozenset({IntentKind.STOP, IntentKind.PURGE, IntentKind.CANCEL_ETA})
 
 
@@ -87,8 +88,16 @@ def _ruled_out(draft: Draft, intent: Intent) -> Intent | None:
             return draft.refused(intent, f"{what}: {word} since {since}; {verb} first (procclaw {verb} {draft.job.id})")
     if draft.state.home_holds:
         return draft.refused(intent, f"{what}: all jobs were stopped; procclaw daemon start lets them go again")
-    if intent.kind is IntentKind.TRIGGER and not draft.spec.enabled:
-        return draft.refused(intent, f"{what}: disabled in jobs.yaml (procclaw start {draft.job.id} starts it)")
+    if intent.kind is IntentKind.TRIGGER:
+        # A person may start what is disabled or was stopped by hand; what comes from outside may not.
+        if not draft.spec.enabled:
+            return draft.refused(intent, f"{what}: disabled in jobs.yaml (procclaw start {draft.job.id} starts it)")
+        if draft.spec.type is JobType.CONTINUOUS and HoldKind.STOP in draft.holds:
+            hold = draft.holds[HoldKind.STOP]
+            return draft.refused(
+                intent,
+                f"{what}: stopped by {hold.by} since {hold.since:%Y-%m-%d %H:%MZ} (procclaw start {draft.job.id})",
+            )
     if draft.spec.not_built:
         return draft.refused(intent, f"{what}: not built yet: {', '.join(draft.spec.not_built)}")
     return None
@@ -116,7 +125,7 @@ def _take_start(draft: Draft, intent: Intent) -> Intent:
         if same is not None:
             return _already_active(draft, intent, same)
     if not is_continuous and intent.kind is not IntentKind.REINJECT:
-        earlier = duplicate_of(draft, draft.params(intent.details.params))
+        earlier = duplicate_of(draft, draft.params(intent.details.params), draft.now)
         if earlier is not None:
             ago = int(seconds_between(earlier.queued_at, draft.now))
             answer = draft.done(intent, f"stands already: run {earlier.id}, asked for {ago} s ago (dedup)")
@@ -130,16 +139,16 @@ def _take_start(draft: Draft, intent: Intent) -> Intent:
     return _with_run(draft, intent)
 
 
-def _stands_for_start(draft: Draft, going: Going, params: tuple[tuple[str, str], ...]) -> bool:
+def _stands_for_start(draft: Draft, going: Going, params: Params) -> bool:
     return going.is_wanted and going.run.params == params and not going.run.is_ahead(draft.now)
 
 
-def duplicate_of(draft: Draft, params: tuple[tuple[str, str], ...]) -> Run | None:
-    """The run that stands for another request for one within the job's dedup window; None: there is none."""
+def duplicate_of(draft: Draft, params: Params, at: datetime) -> Run | None:
+    """The run that stands for another one that is asked for, or due, at this moment; None: there is none."""
     if draft.spec is None:
         return None
     known = {run.id: run for run in draft.job.recent} | {going.run.id: going.run for going in draft.going}
-    return standing_for(draft.spec.dedup, known.values(), params, draft.now)
+    return standing_for(draft.spec.dedup, known.values(), params, at, draft.now)
 
 
 def _with_run(draft: Draft, intent: Intent) -> Intent:
@@ -155,10 +164,18 @@ def _open(draft: Draft, intent: Intent, trigger: Trigger, **more: Any) -> Run:
     # With the time: a database that was put back hands out the same numbers again, for other requests.
     occasion = f"intent:{intent.id}@{to_microseconds(intent.requested_at)}"
     request = intent.id if intent.details.has_payload else None
+    letter = next(iter(_letters(draft, intent)), None)
+    failed = None if letter is None else draft.job.dead_runs.get(letter.run_id)
+    if failed is not None:
+        more |= {"trigger_file": failed.trigger_file}
     return draft.open_run(occasion, trigger, request=request, params=draft.params(intent.details.params), **more)
 
 
 def _plan_for_later(draft: Draft, intent: Intent, at: datetime) -> Intent:
+    assert draft.spec is not None
+    if draft.spec.type is JobType.CONTINUOUS:
+        what = "it is continuous, so it is wanted running all the time"
+        return draft.refused(intent, f'cannot plan "{draft.job.id}" for later: {what}')
     refusal = _ruled_out(draft, intent)
     if refusal is not None:
         return refusal
@@ -182,10 +199,15 @@ def _take_reinject(draft: Draft, intent: Intent) -> Intent:
     if letter.reinjected_run_id is not None:
         what = f"dead letter {letter.id} was put in again already"
         return draft.refused(intent, f"cannot reinject: {what}, as run {letter.reinjected_run_id}")
-    taken = _take_start(draft, intent)
-    if taken.run_id is not None:
-        draft.writes.append(letter._replace(reinjected_run_id=taken.run_id))
-    return taken
+    return _linked(draft, _take_start(draft, intent))
+
+
+def _linked(draft: Draft, intent: Intent) -> Intent:
+    """The request; once one that reinjects has its run, the dead letter tells of it."""
+    letter = next(iter(_letters(draft, intent)), None) if intent.kind is IntentKind.REINJECT else None
+    if letter is not None and intent.run_id is not None:
+        draft.writes.append(letter._replace(reinjected_run_id=intent.run_id))
+    return intent
 
 
 def _letters(draft: Draft, intent: Intent) -> list[DeadLetter]:
@@ -276,7 +298,7 @@ def open_awaited(draft: Draft) -> None:
         return
     for intent in awaiting_a_run(draft):
         # What rules a start out may have come about while the old run was ending.
-        draft.intents[intent.id] = _ruled_out(draft, intent) or _with_any_run(draft, intent)
+        draft.intents[intent.id] = _ruled_out(draft, intent) or _linked(draft, _with_any_run(draft, intent))
 
 
 def _with_any_run(draft: Draft, intent: Intent) -> Intent:
@@ -308,6 +330,9 @@ def _answer_start(draft: Draft, intent: Intent, run_id: str) -> Intent:
     if going is not None and going.over is not None and _never_began(going.over):
         how = f'cannot {intent.kind} "{draft.job.id}": attempt {going.over.number} did not start'
         return draft.refused(intent, f"{how}: {how_it_ended(going.over)}{_next_attempt(draft, going.run)}")
+    if going is not None and going.is_over and going.run.attempts == 0:
+        why = going.run.detail or str(going.run.reason).replace("_", " ")
+        return draft.refused(intent, f'cannot {intent.kind} "{draft.job.id}": the run is {going.run.state}: {why}')
     if going is None or going.is_over:
         return draft.done(intent, "ran" if going is None else _how_it_went(going.run))
     if run_id in draft.started:
@@ -315,6 +340,8 @@ def _answer_start(draft: Draft, intent: Intent, run_id: str) -> Intent:
     elif run_id in draft.relaunched:
         draft.wake_within(SWEEP_SECONDS)  # not at once: somebody else may be at it for a moment
     gate = draft.blocked.get(run_id)
+    if gate is not None and gate.reason is Reason.LOCK and draft.job.lock is None:
+        return intent  # it is tried at once
     if gate is not None and gate.reason is not Reason.STOPPING:
         message = f"waits: {gate.detail or gate.reason}"
         # What it waits for is under way: the answer is still to come, and this is how far it got.

@@ -7,7 +7,7 @@ changed since is another file. While the job is held or disabled its files wait;
 
 from fnmatch import fnmatchcase
 
-from procclaw.model.spec import JobSpec, TriggerSpec, TriggerType
+from procclaw.model.spec import JobSpec, JobType, TriggerSpec, TriggerType
 from procclaw.model.state import FileSight, HoldKind, Run, RunState, Trigger, TriggerFile, TriggerFileGone
 from procclaw.planning import requests
 from procclaw.planning.actions import DeleteFile
@@ -27,7 +27,7 @@ def watches_files(spec: JobSpec) -> bool:
 def take_files(draft: Draft) -> None:
     """Give a run to each file that has settled and did not trigger before; forget those that are gone."""
     spec = draft.spec
-    if spec is None or not watches_files(spec):
+    if spec is None or not watches_files(spec) or spec.type is JobType.CONTINUOUS:
         return
     draft.wake_within(LOOK_SECONDS)
     seen = {file.path: file for file in draft.job.files.files}
@@ -41,6 +41,8 @@ def take_files(draft: Draft) -> None:
         return
     fresh = [file for file in seen.values() if file.is_settled and not _is_known(file, known.get(file.path))]
     for file in fresh[:MOST_AT_ONCE]:
+        if not spec.concurrency.queue_excess and draft.active_count() >= spec.concurrency.max_instances:
+            return  # a run more would be refused, and a file has nobody to tell: it stays until there is a place
         _trigger(draft, file)
     if len(fresh) > MOST_AT_ONCE:
         draft.wake(draft.now)
@@ -60,11 +62,11 @@ def _is_known(file: FileSight, before: TriggerFile | None) -> bool:
 def _hides(draft: Draft, path: str) -> bool:
     """Whether the file may be there and could not be seen: its directory was not to be read."""
     directory = path.rpartition("/")[0]
-    return any(problem.startswith(directory) for problem in draft.job.files.problems)
+    return any(problem.startswith(f"{directory}:") for problem in draft.job.files.problems)
 
 
 def _trigger(draft: Draft, file: FileSight) -> None:
-    run = requests.duplicate_of(draft, draft.params(()))
+    run = requests.duplicate_of(draft, draft.params(()), draft.now)
     if run is None:
         run = draft.open_run(f"file:{file.identity}:{file.path}", Trigger.FILE, trigger_file=file.path)
     draft.writes.append(TriggerFile(draft.job.id, file.path, file.identity, run.id, draft.now))

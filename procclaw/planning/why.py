@@ -61,11 +61,11 @@ def _admissions(spec: JobSpec, board: Board, now: datetime) -> Iterator[Gate]:
     job = board.job(spec.id)
     if spec.dedup is not None:
         known = {run.id: run for run in job.recent} | {active.run.id: active.run for active in job.active}
-        earlier = standing_for(spec.dedup, known.values(), _imagined(spec, now).params, now)
+        earlier = standing_for(spec.dedup, known.values(), _imagined(spec, now).params, now, now)
         if earlier is None:
             yield Gate("dedup")
         else:
-            since = earlier.queued_at
+            since = earlier.scheduled_at or earlier.queued_at
             detail = (
                 f"run {earlier.id}, asked for {int(seconds_between(since, now))} s ago, stands for the same request"
             )
@@ -73,7 +73,8 @@ def _admissions(spec: JobSpec, board: Board, now: datetime) -> Iterator[Gate]:
             yield Gate("dedup", Reason.DEDUP, detail, since, until)
     if spec.type is JobType.SCHEDULED:
         active = sum(1 for each in job.active if not each.run.is_ahead(now))
-        if active >= spec.concurrency.max_instances and spec.on_overlap is Overlap.SKIP:
+        gives_way = any(each.live is None and each.run.state is RunState.RETRYING for each in job.active)
+        if active >= spec.concurrency.max_instances and spec.on_overlap is Overlap.SKIP and not gives_way:
             detail = f"{active} active: a time that falls due is skipped (on_overlap: skip)"
             yield Gate("overlap", Reason.OVERLAP, detail, unblock=f"procclaw stop {spec.id}")
         else:

@@ -90,6 +90,17 @@ class _Flow:
         return ", ".join(self.steps[step] for step in steps)
 
 
+def with_steps(state: State, jobs: frozenset[str]) -> frozenset[str]:
+    """The jobs; where they have to do with a workflow, with all of its steps: whoever sees a step end must see what
+    follows, nothing else would tell the workflow.
+    """
+    of_requests = state.jobs.get(WORKFLOWS) or JobState(WORKFLOWS)
+    orders = [intent.details.workflow for intent in of_requests.intents if intent.details.workflow is not None]
+    steps = {job_id for spec in (*(each.run.spec for each in state.workflows), *orders) for job_id in spec.steps}
+    is_concerned = WORKFLOWS in jobs or not jobs.isdisjoint(steps)
+    return jobs | steps | {WORKFLOWS} if is_concerned else jobs
+
+
 def are_concerned(state: State, acts_on: Collection[str] | None) -> bool:
     """Whether a plan that acts on these jobs (None: all) has anything to do with workflows."""
     if acts_on is not None and WORKFLOWS not in acts_on:

@@ -146,6 +146,7 @@ class Locks:
         if path is None:
             path = os.path.join(self._home, "locks")
             os.makedirs(path, mode=0o700, exist_ok=True)
+        path = os.path.join(self._home, os.path.expanduser(path))
         is_directory = os.path.isdir(path)
         if claim.provider is LockProvider.FILE:
             return _Place(os.path.join(path, f"{claim.name}.lock") if is_directory else path, None)

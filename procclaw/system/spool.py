@@ -106,7 +106,7 @@ class Spool:
 
 
 def _scan(watch_path: str, pattern: str, problems: list[str]) -> Iterator[_Found]:
-    directory = os.path.expanduser(watch_path)
+    directory = os.path.normpath(os.path.join(os.path.expanduser("~"), os.path.expanduser(watch_path)))
     unreadable_names = 0
     try:
         with os.scandir(directory) as entries:
@@ -122,9 +122,9 @@ def _scan(watch_path: str, pattern: str, problems: list[str]) -> Iterator[_Found
                     if stat.S_ISREG(status.st_mode):
                         yield _Found(status.st_mtime_ns, entry.name, entry.path, _identity(status))
     except OSError as error:
-        problems.append(f"{watch_path}: {(error.strerror or str(error)).lower()}")
+        problems.append(f"{directory}: {(error.strerror or str(error)).lower()}")
     if unreadable_names:
-        problems.append(f"{watch_path}: {unreadable_names} files are ignored, their names are not UTF-8")
+        problems.append(f"{directory}: {unreadable_names} files are ignored, their names are not UTF-8")
 
 
 def _is_text(name: str) -> bool:

@@ -112,7 +112,8 @@ class _Reading:
                 watch=watches.get(name),
                 triggered=tuple(files.get(name, ())),
                 file_runs=self._file_runs(files.get(name, ())),
-                dead_letters=self._dead_letters(intents.get(name, ())),
+                dead_letters=(letters := self._dead_letters(intents.get(name, ()))),
+                dead_runs=self._runs([letter.run_id for letter in letters]),
             )
             for name in names
         }
@@ -214,12 +215,14 @@ class _Reading:
         return None if at is None else from_microseconds(at)
 
     def _file_runs(self, files: Iterable[TriggerFile]) -> Mapping[str, Run]:
-        named = json.dumps([file.run_id for file in files])
-        if named == "[]":
+        runs = self._runs([file.run_id for file in files])
+        return {name: run for name, run in runs.items() if not run.is_active}
+
+    def _runs(self, names: list[str]) -> Mapping[str, Run]:
+        if not names:
             return {}
         rows = self._db.execute(
-            f"SELECT {RUNS.columns} FROM runs WHERE finished_at IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
-            (named,),
+            f"SELECT {RUNS.columns} FROM runs WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(names),)
         )
         return {run.id: run for run in map(RUNS.read, rows)}
 
