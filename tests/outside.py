@@ -119,6 +119,9 @@ class SimulatedProbes:
 
     def begin(self, probe: Probe) -> None:
         self._machine.reach("before check")
+        for life in self._machine.lives.values():
+            if f"{life.run_id}.{life.number}" == probe.attempt_id:
+                life.asked_at = self._machine.clock.elapsed
         delay = self._machine.rng.choice(_CHECK_DELAYS)
         token = self._under_way[probe.attempt_id] = object()
         if delay is None:

@@ -648,9 +648,8 @@ class Scene:
         _, _, left = self._daemon.controller.preview()
         writes = [each for each in left.writes if not (isinstance(each, Run) and self._waits_for_lock(each))]
         effects = [each for each in left.effects if not (isinstance(each, Start) and self._waits_for_lock(each))]
-        # Who only looks does not know which checks the daemon has begun.
-        begun = self._daemon.probes.under_way()
-        effects = [each for each in effects if not (isinstance(each, Check) and each.attempt_id in begun)]
+        # Who only looks knows nothing of the checks under way, and takes one for due a little before its time.
+        effects = [each for each in effects if not isinstance(each, Check)]
         if writes or effects:
             raise Violation(10, f"nobody woke up for {writes} {effects}")
 
