@@ -119,9 +119,9 @@ class SimulatedProbes:
 
     def begin(self, probe: Probe) -> None:
         self._machine.reach("before check")
-        for life in self._machine.lives.values():
-            if f"{life.run_id}.{life.number}" == probe.attempt_id:
-                life.asked_at = self._machine.clock.elapsed
+        life = self._machine.newest_life(probe.attempt_id)
+        if life is not None:
+            life.asked_at = self._machine.clock.elapsed
         delay = self._machine.rng.choice(_CHECK_DELAYS)
         token = self._under_way[probe.attempt_id] = object()
         if delay is None:
@@ -139,9 +139,7 @@ class SimulatedProbes:
             self._machine.trace.met["check lost with its manager" if not self._is_open else "check overtaken"] += 1
             return
         del self._under_way[probe.attempt_id]
-        life = next(
-            (each for each in self._machine.lives.values() if f"{each.run_id}.{each.number}" == probe.attempt_id), None
-        )
+        life = self._machine.newest_life(probe.attempt_id)
         is_ok = life is not None and life.main is not None and self._is_well(life)
         if life is not None:
             life.answers.append((self._machine.clock.elapsed, is_ok))
