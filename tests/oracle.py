@@ -33,15 +33,12 @@ from procclaw.model.state import (
 )
 from procclaw.system.store import Row
 from tests.lives import Life, Proc, Violation
-from tests.occasions import Known, Occasions
+from tests.occasions import CANARY, Known, Occasions
 from tests.outside import Outside
 from tests.truth import Truth
 
 _OFFSETS = {"UTC": 0, "Asia/Kolkata": 19_800}
 """Zones that never change their clocks, so that a schedule is plain arithmetic; DST has tables of its own."""
-
-CANARY = "canary-5d1f"
-"""Stands in every payload, and must not be told anywhere."""
 
 _CHECK_GRACE = 15
 """Seconds after which a check that brought nothing is begun anew, and then some."""

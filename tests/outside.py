@@ -208,6 +208,7 @@ class SimulatedLocks:
         fd = self._mine[lock] = _FIRST_FD + len(self._outside.fds)
         self._outside.fds[fd] = lock
         self._outside.tokens[lock] += 1
+        self._machine.reach("after hand_over")
         return fd, self._outside.tokens[lock]
 
     def let_go(self) -> None:
@@ -283,4 +284,5 @@ class SimulatedSpool:
         self._machine.on_delete(path)
         del self._outside.files[path]
         self._machine.trace.meet("trigger file deleted by us", path)
+        self._machine.reach("after delete_file")
         return True
