@@ -202,15 +202,12 @@ def _drawn_gates(name: str, rng: Random, *, ends_by_itself: bool) -> dict[str, A
             "timeout_seconds": rng.choice((300, 300, 8)),
         }
     if rng.random() < 0.3:
-        given["health_check"] = _completed()["jobs"]["one"]["health_check"] | {
-            "type": "tcp",
-            "port": 1,
-            "interval": rng.choice((5, 60)),
-            "timeout": 2,
-            "start_period": rng.choice((0, 20)),
-            "failures": rng.choice((1, 3)),
-            "on_unhealthy": rng.choice(("restart", "restart", "alert")),
-        }
+        given["health_check"] = _check(
+            interval=rng.choice((5, 60)),
+            start_period=rng.choice((0, 20)),
+            failures=rng.choice((1, 3)),
+            on_unhealthy=rng.choice(("restart", "restart", "alert")),
+        )
     if rng.random() < 0.15:
         given["resources"] = {
             "max_memory_mb": rng.choice((None, 10, 100)),
@@ -233,6 +230,24 @@ def _drawn_gates(name: str, rng: Random, *, ends_by_itself: bool) -> dict[str, A
         who = {"default": rng.choice((None, "me")), "description": "", "required": rng.random() < 0.2, "pattern": None}
         given["params"] = {"WHO": who}
     return given
+
+
+def favouring(job: Document, name: str, what: str) -> Document:
+    """The job, declaring in any case what a history is about."""
+    match what:
+        case "files" if job["type"] != "continuous":
+            return {**job, "trigger": [_trigger("file", f"{SPOOL}/{name}") | {"delete_after": True}], "depends_on": []}
+        case "lock":
+            return {**job, "lock": {**job["lock"], "enabled": True, "path": "/shared/locks"}}
+        case "health":
+            return {**job, "health_check": _check(interval=5)}
+        case _:
+            return job
+
+
+def _check(**given: Any) -> dict[str, Any]:
+    usual: dict[str, Any] = _completed()["jobs"]["one"]["health_check"]
+    return usual | {"type": "tcp", "port": 1, "timeout": 2} | given
 
 
 def _trigger(kind: str, watch_path: str | None) -> dict[str, Any]:

@@ -180,6 +180,8 @@ class Life:
         self.result: str | None = None
         self.answers: list[tuple[int, bool]] = []
         """What checks have found, and when they said so."""
+        self.asked_at = elapsed
+        """When a check of it was begun last."""
         self.changed_at = elapsed
         """When a process of it ended last."""
         self.facts: dict[str, Any] = {}

@@ -9,7 +9,8 @@ from procclaw.engine.controller import Controller, Cycle, LiveShim
 from procclaw.engine.world import World
 from procclaw.model.state import HOME, Event
 from procclaw.system.store import Row, Store
-from tests.lives import Trace
+from tests.lives import Trace, Violation
+from tests.occasions import CANARY
 from tests.outside import SimulatedLocks, SimulatedProbes, SimulatedSpool, SimulatedWork
 from tests.world import Logs
 
@@ -56,17 +57,24 @@ def hurry(store: Store) -> None:
     store._db.execute("PRAGMA synchronous = OFF")
 
 
+def watch_words(told: str) -> None:
+    if CANARY in told:
+        raise Violation(12, f"what a request carried is told: {told}")
+
+
 class TracedLog:
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
 
     def events(self, events: Iterable[Event]) -> None:
         for event in events:
+            watch_words(repr(event))
             fields = " ".join(f"{name}={value}" for name, value in event.fields)
             self._trace.say(f"   {event.kind} job={event.job_id} {fields}")
 
     def line(self, level: str, sentence: str, **fields: object) -> None:
         told = " ".join(f"{name}={value}" for name, value in fields.items())
+        watch_words(told)
         self._trace.say(f"   {level}: {sentence} {told}")
 
 

@@ -26,6 +26,9 @@ from procclaw.system.store import Row
 from tests.lives import Life, Violation
 from tests.outside import Outside
 
+CANARY = "canary-5d1f"
+"""Stands in every payload, and must not be told anywhere."""
+
 _DEDUPED = frozenset({Trigger.MANUAL, Trigger.SCHEDULE, Trigger.CATCH_UP, Trigger.WEBHOOK, Trigger.FILE})
 
 

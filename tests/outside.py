@@ -119,6 +119,9 @@ class SimulatedProbes:
 
     def begin(self, probe: Probe) -> None:
         self._machine.reach("before check")
+        life = self._machine.newest_life(probe.attempt_id)
+        if life is not None:
+            life.asked_at = self._machine.clock.elapsed
         delay = self._machine.rng.choice(_CHECK_DELAYS)
         token = self._under_way[probe.attempt_id] = object()
         if delay is None:
@@ -136,9 +139,7 @@ class SimulatedProbes:
             self._machine.trace.met["check lost with its manager" if not self._is_open else "check overtaken"] += 1
             return
         del self._under_way[probe.attempt_id]
-        life = next(
-            (each for each in self._machine.lives.values() if f"{each.run_id}.{each.number}" == probe.attempt_id), None
-        )
+        life = self._machine.newest_life(probe.attempt_id)
         is_ok = life is not None and life.main is not None and self._is_well(life)
         if life is not None:
             life.answers.append((self._machine.clock.elapsed, is_ok))
@@ -207,6 +208,7 @@ class SimulatedLocks:
         fd = self._mine[lock] = _FIRST_FD + len(self._outside.fds)
         self._outside.fds[fd] = lock
         self._outside.tokens[lock] += 1
+        self._machine.reach("after hand_over")
         return fd, self._outside.tokens[lock]
 
     def let_go(self) -> None:
@@ -282,4 +284,5 @@ class SimulatedSpool:
         self._machine.on_delete(path)
         del self._outside.files[path]
         self._machine.trace.meet("trigger file deleted by us", path)
+        self._machine.reach("after delete_file")
         return True

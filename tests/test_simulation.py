@@ -16,16 +16,20 @@ from typing import Any
 import pytest
 
 from procclaw.engine.controller import Controller
-from procclaw.model.spec import Spec, document_hash, spec_from_document
-from procclaw.model.state import Attempt
-from procclaw.planning import plan, slots, timetable
+from procclaw.engine.inputs import Inputs
+from procclaw.model.errors import UsageError
+from procclaw.model.spec import JobSpec, Spec, document_hash, spec_from_document
+from procclaw.model.state import Attempt, DeadLetter, HoldKind, Run, RunState
+from procclaw.planning import dependencies, plan, requests, slots, timetable, triggers, workflows
+from procclaw.planning.actions import Plan
 from procclaw.planning.draft import Draft
-from procclaw.planning.gates import Gate, run_gates
+from procclaw.planning.gates import Gate, shared_gates
 from procclaw.planning.outcome import ended
+from procclaw.system.store import Store
 from tests.scene import KINDS, THEMES
 from tests.simulate import Failure, play, workplace
 
-CHUNKS = 8
+CHUNKS = 4
 SEEDS_EACH = len(THEMES)
 """So that every chunk has each theme once."""
 
@@ -82,10 +86,7 @@ def forget_that_the_database_was_put_back(patch: pytest.MonkeyPatch) -> None:
 
 
 def ignore_the_limit(patch: pytest.MonkeyPatch) -> None:
-    def without_limit(*args: Any) -> Iterator[Gate]:
-        return (gate for gate in run_gates(*args) if gate.gate != "max_instances")
-
-    patch.setattr(plan, "run_gates", without_limit)
+    without_gate("max_instances")(patch)
 
 
 def drop_overtaken_slots(patch: pytest.MonkeyPatch) -> None:
@@ -137,22 +138,125 @@ def never_wake(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Draft, "wake", lambda *_: None)
 
 
-MUTATIONS = {
-    1: (forget_that_the_database_was_put_back, "backup"),
-    2: (ignore_the_limit, None),
-    3: (drop_overtaken_slots, None),
-    4: (trust_a_pid, "stranger"),
-    5: (overlook_what_is_left, None),
-    6: (record_another_exit_code, None),
-    7: (restart_for_any_edit, "edit"),
-    8: (let_next_be_now, None),
-    9: (ignore_holds, None),
-    10: (never_wake, None),
-}
-"""By invariant: what breaks it, and the theme of the histories in which that shows soon."""
+def without_gate(name: str) -> Mutation:
+    """One of the gates that runs share is left open."""
+
+    def open_it(patch: pytest.MonkeyPatch) -> None:
+        def without(*args: Any) -> Iterator[Gate]:
+            return (gate for gate in shared_gates(*args) if gate.gate != name)
+
+        patch.setattr(plan, "shared_gates", without)
+
+    return open_it
 
 
-@pytest.mark.parametrize(("number", "mutation", "theme"), [(number, *how) for number, how in MUTATIONS.items()])
+def hand_over_no_lock(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Controller, "_with_lock", lambda self, launch, *_: launch)
+
+
+def depend_on_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dependencies, "dependency_gates", lambda *_: ())
+
+
+def start_nobodys_dependency(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dependencies, "to_pull", lambda *_: ())
+
+
+def see_no_duplicate(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(requests, "duplicate_of", lambda *_: None)
+
+
+def know_no_file(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(triggers, "_is_known", lambda *_: False)
+
+
+def delete_files_early(patch: pytest.MonkeyPatch) -> None:
+    run = replace_state(triggers._run_of)
+    patch.setattr(triggers, "_run_of", run)
+
+
+def replace_state(found: Callable[..., Run | None]) -> Callable[..., Run | None]:
+    def succeeded(*args: Any) -> Run | None:
+        run = found(*args)
+        return None if run is None else run._replace(state=RunState.SUCCEEDED)
+
+    return succeeded
+
+
+def start_when_planned(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(plan, "time_gate", lambda run, now: Gate("time"))
+
+
+def let_no_hold_run_out(patch: pytest.MonkeyPatch) -> None:
+    lift = Draft.lift
+
+    def unless_it_ends(self: Draft, kind: HoldKind) -> bool:
+        until = self.holds[kind].until if kind in self.holds else None
+        return False if until is not None and until <= self.now else lift(self, kind)
+
+    patch.setattr(Draft, "lift", unless_it_ends)
+
+
+def bury_nobody(patch: pytest.MonkeyPatch) -> None:
+    result = Draft.result
+
+    def without_letters(self: Draft) -> Plan:
+        found = result(self)
+        return replace(found, writes=tuple(each for each in found.writes if not isinstance(each, DeadLetter)))
+
+    patch.setattr(Draft, "result", without_letters)
+
+
+def lose_payloads(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Store, "payload", lambda *_: None)
+
+
+def take_all_steps_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(workflows, "_waves", lambda workflow: iter([range(len(workflow.steps))]))
+
+
+def tell_the_payload(patch: pytest.MonkeyPatch) -> None:
+    prepare = Inputs.prepare
+
+    def telling(self: Inputs, spec: JobSpec, run: Run, attempt: Attempt) -> dict[str, str]:
+        payload = None if run.request is None else self._store.payload(run.request)
+        if payload is not None:
+            raise UsageError(f"cannot make use of {payload!r}")
+        return prepare(self, spec, run, attempt)
+
+    patch.setattr(Inputs, "prepare", telling)
+
+
+MUTATIONS: list[tuple[int, Mutation, str | None]] = [
+    (1, forget_that_the_database_was_put_back, "backup"),
+    (1, see_no_duplicate, None),
+    (1, know_no_file, "file"),
+    (1, delete_files_early, "file"),
+    (2, ignore_the_limit, None),
+    (2, without_gate("queue"), None),
+    (2, without_gate("max_parallel"), None),
+    (2, hand_over_no_lock, "lock elsewhere"),
+    (3, drop_overtaken_slots, None),
+    (4, trust_a_pid, "stranger"),
+    (5, overlook_what_is_left, None),
+    (6, record_another_exit_code, None),
+    (6, lose_payloads, None),
+    (7, restart_for_any_edit, "edit"),
+    (8, let_next_be_now, None),
+    (9, ignore_holds, None),
+    (9, depend_on_nothing, None),
+    (9, start_when_planned, None),
+    (10, never_wake, None),
+    (10, start_nobodys_dependency, None),
+    (10, let_no_hold_run_out, None),
+    (10, bury_nobody, None),
+    (11, take_all_steps_at_once, "workflow"),
+    (12, tell_the_payload, None),
+]
+"""The invariant, what breaks it, and the theme of the histories in which that shows soon."""
+
+
+@pytest.mark.parametrize(("number", "mutation", "theme"), MUTATIONS)
 def test_a_broken_invariant_is_noticed(
     number: int, mutation: Mutation, theme: str | None, directory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,8 @@ class Truth:
         return jobs
 
     def lives_of(self, job_id: str) -> list[Life]:
-        return [life for life in self._machine.lives.values() if life.job_id == job_id]
+        """The newest first: after an older database was put back, one name may stand for several."""
+        return [life for life in reversed(self._machine.lives.values()) if life.job_id == job_id]
 
     # --- places ---
 

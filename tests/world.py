@@ -405,6 +405,11 @@ class Machine:
             self.trace.meet("shim killed", str(life))
             self._end(shim)
 
+    def newest_life(self, attempt_id: str) -> Life | None:
+        """After an older database was put back, one name may stand for several."""
+        names = (life for life in reversed(self.lives.values()) if f"{life.run_id}.{life.number}" == attempt_id)
+        return next(names, None)
+
     # --- levers ---
 
     def spawn_stranger(self, pid: int | None = None) -> None:

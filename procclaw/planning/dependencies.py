@@ -73,7 +73,8 @@ def _ran(run: Run, *, since: datetime | None, board: Board) -> bool:
         return False
     if since is None:
         return run.boot_id == board.boot_id and (not run.is_active or run.state is RunState.RETRYING)
-    return any(at is not None and at >= since for at in (run.started_at, run.finished_at))
+    # What was noted for later than now was noted before the clock was set back.
+    return any(at is not None and since <= at <= board.now for at in (run.started_at, run.finished_at))
 
 
 def _why_not_healthy(spec: JobSpec, board: Board) -> str | None:

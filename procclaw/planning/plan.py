@@ -385,6 +385,9 @@ def _advance_runs(spec: Spec, state: State, drafts: Mapping[str, Draft], *, sees
             judged.add(going.run.id)
             if not going.is_over:
                 _start_or_wait(draft, going, board, drafts)
+                if going.is_over and any(other is not draft for other, _ in _waiting(drafts)):
+                    # Who waits for what has just given up was judged, or is, by how it stood before.
+                    draft.wake(draft.now)
     for draft, going in _waiting(drafts):
         awaited = draft.awaits.get(going.run.id)
         if awaited and all(_is_under_way(job_id, drafts, board) for job_id in awaited):
