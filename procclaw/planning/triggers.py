@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 
 from procclaw.model.spec import JobSpec, JobType, TriggerSpec, TriggerType
 from procclaw.model.state import FileSight, HoldKind, Run, RunState, Trigger, TriggerFile, TriggerFileGone
-from procclaw.planning import requests
 from procclaw.planning.actions import DeleteFile
 from procclaw.planning.draft import Draft
 
@@ -66,9 +65,8 @@ def _hides(draft: Draft, path: str) -> bool:
 
 
 def _trigger(draft: Draft, file: FileSight) -> None:
-    run = requests.duplicate_of(draft, draft.params(()), draft.now)
-    if run is None:
-        run = draft.open_run(f"file:{file.identity}:{file.path}", Trigger.FILE, trigger_file=file.path)
+    # Whatever else was asked for lately: no other run has this file, so none can stand for this one.
+    run = draft.open_run(f"file:{file.identity}:{file.path}", Trigger.FILE, trigger_file=file.path)
     draft.writes.append(TriggerFile(draft.job.id, file.path, file.identity, run.id, draft.now))
 
 
