@@ -6,9 +6,14 @@ from typing import Any
 import pytest
 
 from procclaw.model.clock import to_microseconds
-from procclaw.model.spec import JobSpec
+from procclaw.model.spec import Dedup, JobSpec, Param
 from procclaw.model.state import (
+    HOME,
     ActiveRun,
+    DeadLetter,
+    DeadLettersPurged,
+    Details,
+    Hold,
     HoldKind,
     HoldLifted,
     Intent,
@@ -17,6 +22,7 @@ from procclaw.model.state import (
     Observed,
     Reason,
     Run,
+    Slots,
 )
 from procclaw.planning.actions import Plan, Signal, Start
 from tests.builders import (
@@ -659,3 +665,384 @@ def test_starting_a_service_leaves_alone_what_is_planned_for_later() -> None:
     made = of_intent(job=SERVICE)
     assert [effect.run_id for effect in decided.effects if isinstance(effect, Start)] == [made.id]
     assert planned_run.id not in [write.id for write in decided.writes if isinstance(write, Run)]
+
+
+# --- planned for later ---
+
+
+def of_later(number: int = 1, **fields: Any) -> Run:
+    fields = {"trigger": "eta", "queued_at": NOW, "not_before_at": later(600), **fields}
+    return a_run("queued", occasion=f"intent:{number}@{to_microseconds(NOW)}", **fields)
+
+
+def planning(at: Any = None, number: int = 1) -> Intent:
+    return an_intent("run", number, details=Details(at=at or later(600)))
+
+
+PLANNED = of_later()
+
+
+def test_a_run_is_planned_for_later_and_that_is_the_answer() -> None:
+    found = planned(JOB, a_job_state(intents=(planning(),)))
+    told = done(planning(), f"planned for 2026-06-01T12:10:00Z (run {PLANNED.id})", PLANNED)
+    assert found == Plan(
+        writes=(PLANNED, told),
+        waits=(a_wait(Reason.ETA, PLANNED, "planned for later", NOW, later(600)),),
+        wake_at=later(600),
+    )
+
+
+@pytest.mark.parametrize(("seconds", "starts"), [(599.9, False), (600, True), (9000, True)])
+def test_it_does_not_start_before_its_time(seconds: float, starts: bool) -> None:
+    found = planned(JOB, a_job_state(waiting(PLANNED)), later(seconds))
+    assert bool(found.effects) is starts
+
+
+def test_planned_for_a_time_that_has_come_is_now() -> None:
+    found = planned(JOB, a_job_state(intents=(planning(NOW),)))
+    assert [type(effect) for effect in found.effects] == [Start]
+
+
+@pytest.mark.parametrize("kind", ["start", "run", "restart"])
+def test_what_is_planned_does_not_count_as_active(kind: str) -> None:
+    job = changed(JOB, queue_excess=False)
+    found = planned(job, a_job_state(waiting(PLANNED), intents=(an_intent(kind, 2),)))
+    assert [effect.run_id for effect in found.effects if isinstance(effect, Start)] == [of_intent(2).id]
+    assert not [write for write in found.writes if write == PLANNED or getattr(write, "id", "") == PLANNED.id]
+
+
+def test_a_slot_does_not_count_it_either_and_ends_it_neither() -> None:
+    job = a_job("scheduled", on_overlap="kill_restart")
+    cursor = a_cursor(job, ago(3600), NOW)
+    found = planned(job, a_job_state(waiting(PLANNED), cursor=cursor))
+    assert len([effect for effect in found.effects if isinstance(effect, Start)]) == 1
+    assert PLANNED.id not in {write.id for write in found.writes if isinstance(write, Run)}
+
+
+def test_a_stop_leaves_it_planned() -> None:
+    found = planned(JOB, a_job_state(waiting(PLANNED), intents=(an_intent("stop", 2),)))
+    assert [write for write in found.writes if isinstance(write, Run)] == []
+    both = a_job_state(waiting(PLANNED), with_process(a_run("running")), intents=(an_intent("stop", 2),))
+    ending = [write for write in planned(JOB, both).writes if isinstance(write, Run)]
+    assert [run.id for run in ending] == [a_run("running").id]
+
+
+def test_a_stop_ends_it_once_its_time_has_come() -> None:
+    found = planned(JOB, a_job_state(waiting(PLANNED), intents=(an_intent("stop", 2),)), later(600))
+    assert [write.state for write in found.writes if isinstance(write, Run)] == ["stopped"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "reason", "message"),
+    [
+        ("cancel_eta", "stopped", Reason.CANCELLED, "cancelled 1 planned"),
+        ("revoke", "revoked", Reason.REVOKED, "revoked, 1 waiting cancelled"),
+    ],
+)
+def test_it_can_be_cancelled(kind: str, state: str, reason: Reason, message: str) -> None:
+    intent = an_intent(kind, 2)
+    found = planned(JOB, a_job_state(waiting(PLANNED), intents=(intent,)))
+    assert [write for write in found.writes if isinstance(write, Run)] == [over(PLANNED, state, reason)]
+    assert [write for write in found.writes if isinstance(write, Intent)] == [done(intent, message)]
+
+
+def test_a_job_that_is_gone_takes_it_along() -> None:
+    found = planned(None, a_job_state(waiting(PLANNED)))
+    assert found.writes == (over(PLANNED, "stopped", Reason.REMOVED, ending=Reason.REMOVED),)
+
+
+def test_there_may_be_nothing_to_cancel() -> None:
+    intent = an_intent("cancel_eta")
+    state = a_job_state(waiting(a_run("queued", closed=in_line(NOW))), intents=(intent,))
+    assert done(intent, "nothing was planned") in planned(JOB, state).writes
+
+
+def test_the_time_a_person_named_is_one_of_the_wall_clock() -> None:
+    """The clock is set back by an hour."""
+    found = planned(JOB, a_job_state(waiting(PLANNED)), ago(3600))
+    moved = PLANNED._replace(queued_at=ago(3600))
+    assert [write for write in found.writes if isinstance(write, Run)] == [moved]
+    assert found.wake_at == later(600)
+
+
+def test_everything_is_stopped_and_what_is_planned_stays_also_if_its_time_comes_meanwhile() -> None:
+    for now in (NOW, later(900)):
+        found = planned(JOB, a_job_state(waiting(PLANNED)), now, home_holds=HOME_HELD_SINCE_NOW)
+        assert [write for write in found.writes if isinstance(write, Run)] == []
+        assert [wait.reason for wait in found.waits] == [Reason.HOME_STOPPED]
+
+
+HOME_HELD_SINCE_NOW = (a_hold("stop", NOW, job_id=HOME),)
+
+
+def test_a_service_cannot_be_planned_for_later() -> None:
+    message = 'cannot plan "job" for later: it is continuous, so it is wanted running all the time'
+    state = a_job_state(with_process(continuous_run(), SERVICE), intents=(planning(),))
+    assert planned(SERVICE, state).writes == (refused(planning(), message),)
+
+
+def test_a_paused_job_takes_no_plans() -> None:
+    [answer] = planned(JOB, a_job_state(holds=(a_hold("pause"),), intents=(planning(),))).writes
+    assert isinstance(answer, Intent)
+    assert answer.message.endswith("resume first (procclaw resume job)")
+
+
+# --- revoked ---
+
+REVOKED = Hold("job", HoldKind.REVOKE, NOW, "alice")
+
+
+def revoking(until: Any = None, **fields: Any) -> Intent:
+    return an_intent("revoke", details=Details(until=until), **fields)
+
+
+def test_a_revoked_job_starts_nothing_and_what_waits_is_cancelled() -> None:
+    waits = a_run("queued", occasion="waits", closed=in_line(NOW))
+    retries = a_run("retrying", occasion="retries", failures=3, not_before_at=later(60))
+    runs = with_process(a_run("running"))
+    found = planned(JOB, a_job_state(runs, waiting(waits), waiting(retries), intents=(revoking(),)))
+    assert found == Plan(
+        writes=(
+            over(waits, "revoked", Reason.REVOKED),
+            over(retries, "revoked", Reason.REVOKED),
+            REVOKED,
+            done(revoking(), "revoked, 2 waiting cancelled; what runs goes on"),
+        )
+    )
+
+
+def test_what_runs_is_stopped_with_it_on_demand() -> None:
+    intent = revoking(force=True)
+    run = a_run("running")
+    found = planned(JOB, a_job_state(with_process(run), intents=(intent,)))
+    assert [write for write in found.writes if isinstance(write, Run)] == [run._replace(ending=Reason.REVOKED)]
+    assert [type(effect) for effect in found.effects] == [Signal]
+    assert [write.state for write in found.writes if isinstance(write, Intent)] == [IntentState.ACCEPTED]
+    ending = ActiveRun(
+        run._replace(ending=Reason.REVOKED),
+        exited(an_attempt(run, stop=an_order(Reason.REVOKED, signalled_ago=1)), 143),
+    )
+    taken = accepted("revoke", details=intent.details, force=True)
+    after = planned(JOB, a_job_state(ending, holds=(REVOKED,), intents=(taken,)))
+    assert [write.state for write in after.writes if isinstance(write, Run)] == ["revoked"]
+    assert done(taken, "revoked and stopped") in after.writes
+
+
+@pytest.mark.parametrize(("seconds", "is_lifted"), [(59, False), (60, True), (900, True)])
+def test_a_revocation_ends_by_the_clock(seconds: float, is_lifted: bool) -> None:
+    hold = REVOKED._replace(until=later(60))
+    found = planned(SERVICE, a_job_state(holds=(hold,)), later(seconds))
+    lifted = HoldLifted("job", HoldKind.REVOKE)
+    assert (lifted in found.writes, bool(found.effects)) == (is_lifted, is_lifted)
+    assert is_lifted or found.wake_at == later(60)
+
+
+def test_a_revocation_until_a_time_that_has_passed_is_refused() -> None:
+    message = 'cannot revoke "job": 2026-06-01T12:00:00Z has passed'
+    assert planned(JOB, a_job_state(intents=(revoking(NOW),))).writes == (refused(revoking(NOW), message),)
+
+
+def test_revoking_again_moves_the_end_and_nothing_else() -> None:
+    standing = a_hold("revoke")
+    intent = revoking(later(60))
+    found = planned(JOB, a_job_state(holds=(standing,), intents=(intent,)))
+    told = done(intent, "revoked until 2026-06-01T12:01:00Z")
+    assert found == Plan(writes=(standing._replace(until=later(60)), told))
+
+
+@pytest.mark.parametrize(("holds", "message"), [((REVOKED,), "no longer revoked"), ((), "was not revoked")])
+def test_unrevoke_says_whether_there_was_anything_to_lift(holds: tuple[Hold, ...], message: str) -> None:
+    found = planned(JOB, a_job_state(holds=holds, intents=(an_intent("unrevoke"),)))
+    assert done(an_intent("unrevoke"), message) in found.writes
+
+
+@pytest.mark.parametrize("kind", ["start", "run", "restart", "trigger"])
+def test_a_revoked_job_refuses_every_start(kind: str) -> None:
+    [answer] = planned(JOB, a_job_state(holds=(REVOKED,), intents=(an_intent(kind),))).writes
+    why = f'cannot {kind} "job": revoked since 2026-06-01 12:00Z; unrevoke first (procclaw unrevoke job)'
+    assert answer == refused(an_intent(kind), why)
+
+
+def test_whoever_asked_for_a_run_that_is_cancelled_is_told() -> None:
+    run = of_intent(closed=in_line(NOW))
+    busy = with_process(a_run("running", occasion="other"))
+    asked = accepted("run", run_id=run.id)
+    found = planned(JOB, a_job_state(busy, waiting(run), intents=(asked, revoking()._replace(id=2))))
+    assert refused(asked, 'cannot run "job": the run is revoked: revoked') in found.writes
+
+
+# --- asked for twice ---
+
+DEDUP = changed(JOB, dedup=Dedup(60, use_params=True), max_instances=9, params=(Param("p", "0", "", False, None),))
+DEFAULT = (("p", "0"),)
+
+
+def asked_for(state: str = "succeeded", seconds: float = 10, **fields: Any) -> Run:
+    return a_run(state, **{"queued_at": ago(seconds), "params": DEFAULT, **fields})
+
+
+@pytest.mark.parametrize(
+    ("earlier", "params", "stands"),
+    [
+        (asked_for(), (), True),
+        (asked_for(), (("p", "0"),), True),
+        (asked_for(), (("p", "1"),), False),
+        (asked_for(seconds=59.9), (), True),
+        (asked_for(seconds=60), (), False),
+        (asked_for("failed"), (), False),
+        (asked_for("stopped"), (), False),
+        (asked_for(params=(("p", "1"),)), (), False),
+        (asked_for(queued_at=later(5)), (), False),
+    ],
+)
+def test_the_same_request_within_the_window_is_answered_with_the_run_there_is(
+    earlier: Run, params: tuple[tuple[str, str], ...], stands: bool
+) -> None:
+    intent = an_intent("run", details=Details(params=params))
+    found = planned(DEDUP, a_job_state(recent=(earlier,), intents=(intent,)))
+    if stands:
+        ago_seconds = int((NOW - earlier.queued_at).total_seconds())
+        told = done(intent, f"stands already: run {earlier.id}, asked for {ago_seconds} s ago (dedup)", earlier)
+        assert found == Plan(writes=(told,))
+    else:
+        assert [type(effect) for effect in found.effects] == [Start]
+
+
+def test_params_may_not_matter() -> None:
+    job = changed(DEDUP, dedup=Dedup(60, use_params=False))
+    intent = an_intent("run", details=Details(params=(("p", "1"),)))
+    assert planned(job, a_job_state(recent=(asked_for(),), intents=(intent,))).effects == ()
+
+
+def test_what_is_planned_for_later_stands_for_nothing_and_is_no_duplicate() -> None:
+    ahead = PLANNED._replace(params=DEFAULT)
+    state = a_job_state(waiting(ahead), recent=(ahead, asked_for()), intents=(planning(number=2),))
+    [run, answer] = planned(DEDUP, state).writes
+    assert isinstance(run, Run)
+    assert isinstance(answer, Intent)
+    assert answer.run_id == run.id
+    state = a_job_state(waiting(ahead), recent=(ahead,), intents=(an_intent("run", 2),))
+    assert [type(effect) for effect in planned(DEDUP, state).effects] == [Start]
+
+
+def test_two_at_once_are_one() -> None:
+    found = planned(DEDUP, a_job_state(intents=(an_intent("run", 1), an_intent("run", 2))))
+    assert len([effect for effect in found.effects if isinstance(effect, Start)]) == 1
+    assert [write.message for write in found.writes if isinstance(write, Intent)][1].startswith("stands already: run ")
+
+
+def test_a_slot_is_skipped_for_a_run_that_stands_for_it() -> None:
+    job = changed(DEDUP, type="scheduled", schedule="0 * * * *")
+    cursor = a_cursor(job, ago(3600), NOW)
+    [row] = [write for write in planned(job, a_job_state(recent=(asked_for(),), cursor=cursor)).writes
+             if isinstance(write, Slots)]  # fmt: skip
+    assert (row.outcome, row.reason) == ("skipped", Reason.DEDUP)
+
+
+def test_slots_are_no_duplicates_of_each_other_however_late_they_are_noticed() -> None:
+    """Each is compared by when it is due: a minute apart is not within a window of a minute."""
+    job = changed(DEDUP, type="scheduled", schedule="* * * * *", catch_up="all")
+    cursor = a_cursor(job, ago(180), ago(120))
+    rows = [write for write in planned(job, a_job_state(cursor=cursor)).writes if isinstance(write, Slots)]
+    assert [(row.outcome, row.total) for row in rows] == [("ran", 1)] * 3
+    before = a_run("succeeded", slot=ago(60), queued_at=ago(59.5), params=DEFAULT)
+    found = planned(job, a_job_state(recent=(before,), cursor=a_cursor(job, ago(60), NOW)))
+    assert [row.outcome for row in found.writes if isinstance(row, Slots)] == ["ran"]
+
+
+# --- starts with params ---
+
+
+def test_a_start_with_other_params_asks_for_another_run() -> None:
+    job = changed(JOB, max_instances=2)
+    running = a_run("running", occasion="other", params=(("p", "1"),))
+    same = an_intent("start", details=Details(params=(("p", "1"),)))
+    other = an_intent("start", details=Details(params=(("p", "2"),)))
+    [answer] = planned(job, a_job_state(with_process(running), intents=(same,))).writes
+    assert isinstance(answer, Intent)
+    assert answer.message == "already running (pid 1001)"
+    found = planned(job, a_job_state(with_process(running), intents=(other,)))
+    assert [effect.run_id for effect in found.effects if isinstance(effect, Start)] == [of_intent().id]
+    [run] = [write for write in found.writes if isinstance(write, Run)]
+    assert run.params == (("p", "2"),)
+
+
+# --- triggers ---
+
+
+def test_what_comes_from_outside_runs_the_job_with_what_came_along() -> None:
+    intent = an_intent("trigger", 7, details=Details(has_payload=True, params=(("p", "1"),)))
+    [run, _] = planned(JOB, a_job_state(intents=(intent,))).writes
+    assert isinstance(run, Run)
+    assert (run.trigger, run.request, run.params) == ("webhook", 7, (("p", "1"),))
+
+
+def test_what_comes_from_outside_starts_neither_what_is_disabled_nor_what_was_stopped_by_hand() -> None:
+    [answer] = planned(changed(JOB, enabled=False), a_job_state(intents=(an_intent("trigger"),))).writes
+    assert answer == refused(
+        an_intent("trigger"), 'cannot trigger "job": disabled in jobs.yaml (procclaw start job starts it)'
+    )
+    held = a_job_state(holds=(a_hold("stop"),), intents=(an_intent("trigger"),))
+    [answer] = planned(SERVICE, held).writes
+    message = 'cannot trigger "job": stopped by alice since 2026-06-01 11:00Z (procclaw start job)'
+    assert answer == refused(an_intent("trigger"), message)
+
+
+# --- dead letters ---
+
+FAILED = a_run("failed", occasion="failed", params=(("p", "1"),), trigger_file="/in/a")
+LETTER = DeadLetter(5, "job", FAILED.id, ago(30), Reason.RETRIES_USED_UP, "", 1, 6)
+
+
+def about(kind: str, *letters: int, number: int = 1) -> Intent:
+    return an_intent(kind, number, details=Details(dead_letters=letters, params=FAILED.params))
+
+
+def with_letters(*letters: DeadLetter, **fields: Any) -> JobState:
+    return a_job_state(dead_letters=letters, dead_runs={FAILED.id: FAILED}, **fields)
+
+
+def test_a_dead_letter_is_put_in_again_once_with_what_it_was_given() -> None:
+    found = planned(JOB, with_letters(LETTER, intents=(about("reinject", 5), about("reinject", 5, number=2))))
+    [run] = [write for write in found.writes if isinstance(write, Run)]
+    assert (run.trigger, run.params, run.trigger_file) == ("dead_letter", (("p", "1"),), "/in/a")
+    assert LETTER._replace(reinjected_run_id=run.id) in found.writes
+    [first, second] = [write for write in found.writes if isinstance(write, Intent)]
+    assert (first.state, first.run_id) == (IntentState.ACCEPTED, run.id)
+    assert second.message == f"cannot reinject: dead letter 5 was put in again already, as run {run.id}"
+
+
+def test_each_request_is_about_its_own_dead_letter() -> None:
+    other = LETTER._replace(id=6, run_id="another")
+    state = with_letters(LETTER, other, intents=(about("purge", 5), about("reinject", 6, number=2)))
+    found = planned(JOB, state)
+    assert DeadLettersPurged((5,)) in found.writes
+    assert [write.id for write in found.writes if isinstance(write, DeadLetter)] == [6]
+    assert done(about("purge", 5), "purged 1 of the dead letter queue") in found.writes
+
+
+def test_a_dead_letter_that_is_gone_cannot_be_put_in_again() -> None:
+    found = planned(JOB, with_letters(LETTER, intents=(about("purge", 5), about("reinject", 5, number=2))))
+    message = 'cannot reinject "job": no such entry in the dead letter queue'
+    assert refused(about("reinject", 5, number=2), message) in found.writes
+    assert found.effects == ()
+
+
+def test_a_dead_letter_of_a_service_starts_it() -> None:
+    state = with_letters(LETTER, newest_finished=continuous_run("failed"), intents=(about("reinject", 5),))
+    found = planned(SERVICE, state)
+    [run] = [write for write in found.writes if isinstance(write, Run)]
+    assert run.trigger == "continuous"
+    assert LETTER._replace(reinjected_run_id=run.id) in found.writes
+
+
+def test_a_dead_letter_of_a_service_that_is_being_stopped_gets_the_run_that_comes_after() -> None:
+    run = continuous_run(ending=Reason.STOP_REQUESTED)
+    ending = ActiveRun(run, alive(an_attempt(run, SERVICE, stop=an_order(signalled_ago=1))))
+    found = planned(SERVICE, with_letters(LETTER)._replace(active=(ending,), intents=(about("reinject", 5),)))
+    [taken] = [write for write in found.writes if isinstance(write, Intent)]
+    assert (taken.state, taken.run_id) == (IntentState.ACCEPTED, None)
+    gone = with_letters(LETTER, newest_finished=over(run, "stopped", Reason.STOP_REQUESTED), intents=(taken,))
+    found = planned(SERVICE, gone)
+    [new] = [write for write in found.writes if isinstance(write, Run)]
+    assert LETTER._replace(reinjected_run_id=new.id) in found.writes

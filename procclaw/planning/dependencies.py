@@ -89,7 +89,7 @@ def _why_not_healthy(spec: JobSpec, board: Board) -> str | None:
     if seen is None:
         return "runs, and has not been checked yet"
     how = "is not healthy yet" if seen.is_healthy is None else "is unhealthy"
-    return f"runs, and {how}: {seen.detail}"
+    return f"runs, and {how}" + (f": {seen.detail}" if seen.detail else "")
 
 
 def _why_not_complete(spec: JobSpec, board: Board) -> str | None:

@@ -467,7 +467,7 @@ def _remembered(run: Run, closed: list[Gate], now: datetime) -> tuple[tuple[str,
     keys = [gate.key for gate in closed if gate.gate in AWAITED]
     if closed and all(gate.gate in PLACES for gate in closed):
         keys.append(PLACE)
-    elif closed and closed[0].gate in AWAITED and run.waits_since(LOCK) is not None and LOCK not in keys:
+    if closed and closed[0].gate in AWAITED and run.waits_since(LOCK) is not None and LOCK not in keys:
         keys.append(LOCK)  # while another has its place it has not begun to wait for the lock anew
     return tuple((key, run.waits_since(key) or now) for key in keys)
 
