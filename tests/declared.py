@@ -174,7 +174,17 @@ def draw_job(template: str, rng: Random, now: datetime, name: str | None = None)
         given["timezone"] = rng.choice(("UTC", "Asia/Kolkata"))
     if given["type"] == "oneshot":
         given["run_at"] = to_microseconds(now) // SECOND * SECOND + rng.randrange(-100, 900) * SECOND
+    given |= _drawn_alerts(rng, ends_by_itself=given["type"] != "continuous")
     return a_job(**given)
+
+
+def _drawn_alerts(rng: Random, *, ends_by_itself: bool) -> dict[str, Any]:
+    """What people want to hear of it."""
+    kinds = ("on_failure", "on_max_retries", "on_health_fail", "on_recovered", "on_missed")
+    alerts: dict[str, Any] = {kind: rng.random() < 0.8 for kind in kinds}
+    alerts |= {"channels": None, "webhook": rng.choice((None, "http://127.0.0.1/x")), "command": None}
+    expect = rng.choice((None, None, {"every": rng.choice((20, 600)), "by": None}, {"every": None, "by": "09:10"}))
+    return {"alerts": alerts, "expect": expect if ends_by_itself else None}
 
 
 def _drawn_gates(name: str, rng: Random, *, ends_by_itself: bool) -> dict[str, Any]:
@@ -269,7 +279,7 @@ def edited(jobs: Mapping[str, Document], rng: Random, now: datetime) -> dict[str
     if name not in changed:
         changed[name] = draw_job(name, rng, now)
     else:
-        match rng.randrange(9):
+        match rng.randrange(10):
             case 0:
                 changed[name] = draw_job(name, rng, now)
             case 1:
@@ -287,6 +297,9 @@ def edited(jobs: Mapping[str, Document], rng: Random, now: datetime) -> dict[str
             case 7:
                 ends_by_itself = changed[name]["type"] != "continuous"
                 changed[name] = changed[name] | _drawn_gates(name, rng, ends_by_itself=ends_by_itself)
+            case 8:
+                ends_by_itself = changed[name]["type"] != "continuous"
+                changed[name] = changed[name] | _drawn_alerts(rng, ends_by_itself=ends_by_itself)
             case _:
                 retry = {"enabled": True, "delays": [1], "max_attempts": None, "reset_after": 5}
                 changed[name] = changed[name] | {"retry": retry}

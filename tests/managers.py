@@ -11,7 +11,7 @@ from procclaw.model.state import HOME, Event
 from procclaw.system.store import Row, Store
 from tests.lives import Trace, Violation
 from tests.occasions import CANARY
-from tests.outside import SimulatedLocks, SimulatedProbes, SimulatedSpool, SimulatedWork
+from tests.outside import SimulatedLocks, SimulatedNotifier, SimulatedProbes, SimulatedSpool, SimulatedWork
 from tests.world import Logs
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class Manager:
                 locks=self.locks,
                 work=SimulatedWork(scene.outside),
                 spool=SimulatedSpool(scene.outside),
+                notifier=SimulatedNotifier(scene.outside, scene.oracle.on_notice),
             ),
             configuration=Configuration(scene.files, self.store),
             clock=scene.clock,

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from procclaw.model.clock import from_microseconds, iso, parse_iso, to_microseconds
+from procclaw.model.outside import Notice
 from procclaw.model.spec import Document
 from procclaw.model.state import (
     HOME,
@@ -30,6 +31,7 @@ from procclaw.model.state import (
     SlotOutcome,
     Slots,
     SlotsWithdrawn,
+    Trouble,
 )
 from procclaw.system.store import Row
 from tests.lives import Life, Proc, Violation
@@ -273,6 +275,10 @@ class Oracle:
         for answer in answers:
             self._take_in(answer)
         self.occasions.on_commit(rows, self.in_force, self._latest())
+        told = {(row.job_id, row.kind) for row in rows if isinstance(row, Alert) and row.state != "suppressed"}
+        untold = {(row.job_id, row.kind) for row in rows if isinstance(row, Trouble)} - told
+        if untold:
+            raise Violation(11, f"there is trouble that nobody is told of: {untold}")
         back = {row.job_id: row.after for row in rows if isinstance(row, SlotsWithdrawn)}
         for row in rows:
             match row:
@@ -301,6 +307,22 @@ class Oracle:
         recorded = {(job_id, HoldKind(kind)) for job_id, kind in self._looked("SELECT job_id, kind FROM holds")}
         if recorded != self.accounts.holds:
             raise Violation(9, f"the answers given amount to the holds {self.accounts.holds}, recorded are {recorded}")
+
+    def on_notice(self, notice: Notice) -> None:
+        """People are being told; that they are is on record before, and once they have been it is not done again."""
+        found = self._looked(f"SELECT state, asked_at FROM alerts WHERE key = '{notice.key}'")
+        if not found or found[0][0] != "pending" or found[0][1] is None:
+            raise Violation(11, f"an alert is delivered of which the record says {found}: {notice.body}")
+        if CANARY in repr(notice):
+            raise Violation(12, f"what a request carried is told: {notice}")
+
+    def check_told(self, now: datetime) -> None:
+        """Whether every alert has been told, or waits for its time."""
+        for key, state, next_try_at in self._looked("SELECT key, state, next_try_at FROM alerts"):
+            if state == "sent" and not self._outside.told[key]:
+                raise Violation(11, f"the alert {key} is said to be sent, and has not arrived")
+            if state == "pending" and (next_try_at is None or next_try_at <= to_microseconds(now)):
+                raise Violation(10, f"nobody delivers the alert {key}")
 
     def _take_in_lifted(self, row: HoldLifted) -> None:
         """A hold whose time has come goes without anybody asking."""

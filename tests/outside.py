@@ -1,16 +1,17 @@
-"""What the simulated machine has beside processes: checks, locks, work files, and directories into which files fall.
+"""What the simulated machine has beside processes: checks, locks, work files, directories into which files fall, and
+people who are told.
 
 What the machine keeps (`Outside`) outlives the managers; what one of them began or has in its hand ends with it.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from procclaw.model.errors import DiskFull
-from procclaw.model.outside import LockClaim, Probe
+from procclaw.model.outside import LockClaim, Notice, Probe
 from procclaw.model.spec import TriggerSpec, TriggerType
-from procclaw.model.state import FileSight, FilesSeen, LockSight, ProbeResult
+from procclaw.model.state import Delivery, FileSight, FilesSeen, LockSight, ProbeResult
 from tests.lives import SECOND, Life
 from tests.world import Machine
 
@@ -19,6 +20,7 @@ _SETTLED = 2 * SECOND
 _CHECK_DELAYS = (0, SECOND // 20, SECOND // 20, SECOND, 6 * SECOND, None)
 """How long a check takes; None: nothing ever comes of it."""
 _LOST_AFTER = 13 * SECOND // 2
+_DELIVERY_DELAYS = (0, SECOND // 20, SECOND, 12 * SECOND)
 
 
 class Dropped:
@@ -49,6 +51,9 @@ class Outside:
         self.unreadable_until = 0
         self.shown: dict[tuple[str, str], set[str]] = {}
         """By job and path, the identities that were shown to be settled."""
+        self.told: Counter[str] = Counter()
+        """By key, how often an alert has arrived."""
+        self.is_receiver_out = False
         self._files_made = 0
         machine.lock_of = self.fds.__getitem__
         machine.on_result = self._keep_result
@@ -163,6 +168,52 @@ class SimulatedProbes:
 
     def under_way(self) -> frozenset[str]:
         return frozenset(self._under_way)
+
+    def wait(self, seconds: float) -> None:
+        pass
+
+    def close(self) -> None:
+        self._is_open = False
+
+
+class SimulatedNotifier:
+    """Alerts that one manager is delivering."""
+
+    def __init__(self, outside: Outside, check: Callable[[Notice], None]) -> None:
+        """`check` is told of each that begins."""
+        self._outside = outside
+        self._machine = outside.machine
+        self._check = check
+        self._under_way: set[str] = set()
+        self._results: list[Delivery] = []
+        self._is_open = True
+
+    def begin(self, notice: Notice) -> None:
+        self._machine.reach("before notice")
+        if notice.key in self._under_way:
+            return
+        self._check(notice)
+        self._under_way.add(notice.key)
+        self._machine.later(self._machine.rng.choice(_DELIVERY_DELAYS), lambda: self._end(notice))
+
+    def _end(self, notice: Notice) -> None:
+        arrives = not self._outside.is_receiver_out and self._machine.rng.random() < 0.8
+        self._outside.told[notice.key] += arrives
+        if not self._is_open:
+            self._machine.trace.met["alert sent, and its manager died"] += arrives
+            return
+        self._under_way.discard(notice.key)
+        self._machine.trace.say(f"alert {'arrived' if arrives else 'did not arrive'}: {notice.body['message']}")
+        self._machine.trace.met["alert arrived" if arrives else "alert did not arrive"] += 1
+        self._results.append(Delivery(notice.key, arrives, "" if arrives else "simulated"))
+        self._machine.on_news()
+
+    def results(self) -> tuple[Delivery, ...]:
+        results, self._results = tuple(self._results), []
+        return results
+
+    def pending(self) -> int:
+        return len(self._under_way)
 
     def wait(self, seconds: float) -> None:
         pass

@@ -661,6 +661,7 @@ class Scene:
         if self.oracle.in_force != self.files.jobs:
             raise Violation(10, f"in force is {sorted(self.oracle.in_force)}, saved was {sorted(self.files.jobs)}")
         self.oracle.check_settled(self.clock.now())
+        self.oracle.check_told(self.clock.now())
         _, _, left = self._daemon.controller.preview()
         writes = [each for each in left.writes if not (isinstance(each, Run) and self._waits_for_lock(each))]
         effects = [each for each in left.effects if not (isinstance(each, Start) and self._waits_for_lock(each))]
