@@ -29,7 +29,7 @@ from tests.outside import Outside
 CANARY = "canary-5d1f"
 """Stands in every payload, and must not be told anywhere."""
 
-_DEDUPED = frozenset({Trigger.MANUAL, Trigger.SCHEDULE, Trigger.CATCH_UP, Trigger.WEBHOOK, Trigger.FILE})
+_DEDUPED = frozenset({Trigger.MANUAL, Trigger.SCHEDULE, Trigger.CATCH_UP, Trigger.WEBHOOK})
 
 
 class Known:

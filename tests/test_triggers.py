@@ -169,12 +169,12 @@ def test_a_request_leaves_files_alone() -> None:
     assert plan(a_spec(JOB), state, NOW, judges_slots=False) == Plan()
 
 
-def test_a_file_may_belong_to_the_run_there_is() -> None:
-    job = changed(JOB, dedup=Dedup(60, use_params=True))
-    found = decide(seen(PATH, "/in/b.csv"), job=job)
+def test_no_run_that_was_asked_for_lately_stands_for_a_file() -> None:
+    job = changed(JOB, dedup=Dedup(60, use_params=True), max_instances=5)
+    found = decide(seen(PATH, "/in/b.csv"), job=job, recent=(a_run("succeeded", queued_at=ago(5)),))
     files = [write for write in found.writes if isinstance(write, TriggerFile)]
-    assert [file.run_id for file in files] == [run_of().id, run_of().id]
-    assert len(found.effects) == 1
+    assert [file.run_id for file in files] == [run_of().id, run_of("/in/b.csv").id]
+    assert len(found.effects) == 2
 
 
 # --- deleting ---
