@@ -72,8 +72,9 @@ from procclaw.model.state import (
     Watch,
     WorkflowRun,
     WorkflowState,
+    Write,
 )
-from procclaw.planning.actions import Check, Plan, Relaunch, Signal, Start, Wait, Write
+from procclaw.planning.actions import Check, Plan, Relaunch, Signal, Start, Wait
 from procclaw.planning.board import Board
 from procclaw.planning.plan import plan
 from procclaw.planning.timetable import schedule_key

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from procclaw.engine.configuration import Configuration
 from procclaw.engine.controller import Controller, Cycle, LiveShim
 from procclaw.engine.world import World
-from procclaw.model.state import HOME, Event
-from procclaw.system.store import Row, Store
+from procclaw.model.state import HOME, Event, Row
+from procclaw.system.store import Store
 from tests.lives import Trace, Violation
 from tests.occasions import CANARY
 from tests.outside import SimulatedLocks, SimulatedNotifier, SimulatedProbes, SimulatedSpool, SimulatedWork

@@ -18,11 +18,11 @@ from procclaw.model.state import (
     IntentKind,
     IntentState,
     Reason,
+    Row,
     Run,
     RunState,
     Trigger,
 )
-from procclaw.system.store import Row
 from tests.lives import Life, Violation
 from tests.outside import Outside
 

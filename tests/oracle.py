@@ -26,6 +26,7 @@ from procclaw.model.state import (
     IntentState,
     JobForgotten,
     Reason,
+    Row,
     Run,
     RunState,
     SlotOutcome,
@@ -33,7 +34,6 @@ from procclaw.model.state import (
     SlotsWithdrawn,
     Trouble,
 )
-from procclaw.system.store import Row
 from tests.lives import Life, Proc, Violation
 from tests.occasions import CANARY, Known, Occasions
 from tests.outside import Outside

@@ -42,9 +42,10 @@ from procclaw.model.state import (
     Trouble,
     TroubleOver,
     Usage,
+    Write,
 )
 from procclaw.planning import outbox
-from procclaw.planning.actions import Plan, Write
+from procclaw.planning.actions import Plan
 from procclaw.planning.journal import events
 from procclaw.planning.plan import plan
 from tests import test_rules as rules

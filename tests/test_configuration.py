@@ -328,7 +328,7 @@ def test_a_preview_of_broken_files_is_what_is_in_force(world: World) -> None:
 def test_what_cannot_be_kept_is_not_put_in_force(world: World) -> None:
     world.files.write(jobs("a"), LONG_AGO)
     before = world.look(ago(60)).spec
-    world.store._db.execute(f"PRAGMA max_page_count = {world.store._pragma('page_count')}")  # a full disk
+    world.store._db.execute(f"PRAGMA max_page_count = {world.store._db.pragma('page_count')}")  # a full disk
     world.files.write(jobs(*(f"job-{n}" for n in range(300))), NOW)
     assert world.look(NOW).spec == before
     with pytest.raises(DiskFull):

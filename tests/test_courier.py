@@ -15,10 +15,10 @@ from procclaw.engine.courier import MOST_UNDER_WAY, Courier
 from procclaw.model.errors import DiskFull
 from procclaw.model.outside import Notice
 from procclaw.model.spec import AlertPolicy, Spec, Ways
-from procclaw.model.state import OUTBOX, Alert, AlertKind, AlertState, Delivery, Event
+from procclaw.model.state import OUTBOX, Alert, AlertKind, AlertState, Delivery, Event, Row
 from procclaw.planning.actions import Plan
 from procclaw.planning.outbox import MOST_TRIES, UNANSWERED_SECONDS
-from procclaw.system.store import Row, Store
+from procclaw.system.store import Store
 from tests.builders import JOB, NOW, a_config, a_job, a_spec, later
 from tests.driver import Driver
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from procclaw.model.state import Reason, RunState
-from procclaw.system.store import RESERVE_BYTES
+from procclaw.system.store.database import RESERVE_BYTES
 from tests.driver import Driver, Job, driving
 from tests.support import Reaper
 

@@ -16,8 +16,8 @@ from procclaw.model.state import (
     Reason,
     SlotsWithdrawn,
     Usage,
+    Write,
 )
-from procclaw.planning.actions import Write
 from procclaw.planning.journal import alert_settled, attempt_started, events
 from tests.builders import (
     NOW,

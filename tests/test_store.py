@@ -43,6 +43,7 @@ from procclaw.model.state import (
     Observed,
     Reason,
     RecordPhase,
+    Row,
     Run,
     RunState,
     Sight,
@@ -59,7 +60,8 @@ from procclaw.model.state import (
     WorkflowRun,
     WorkflowState,
 )
-from procclaw.system.store import APPLICATION_ID, RESERVE_BYTES, SCHEMA_VERSION, Problems, Row, Store
+from procclaw.system.store import Problems, Store
+from procclaw.system.store.database import APPLICATION_ID, RESERVE_BYTES, SCHEMA_VERSION
 from tests.builders import (
     JOB,
     NOW,
@@ -829,7 +831,7 @@ def test_another_process_is_noticed_by_the_data_version(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_never_lets_go_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("procclaw.system.store.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("procclaw.system.store.database.BUSY_SECONDS", 0.1)
     path = tmp_path / "procclaw.db"
     with opened(path) as store, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -914,7 +916,7 @@ def test_without_room_a_write_is_refused_whole_and_the_reserve_has_been_given(tm
     reserve = tmp_path / "procclaw.reserve"
     with opened(tmp_path / "procclaw.db", reserve) as store:
         store.keep_reserve()
-        pages = store._pragma("page_count")
+        pages = store._db.pragma("page_count")
         store._db.execute(f"PRAGMA max_page_count = {pages}")  # full, as far as SQLite can tell
         with pytest.raises(DiskFull):
             store.record([a_run("queued"), *(a_big_row(number) for number in range(200))])

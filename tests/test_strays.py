@@ -8,8 +8,8 @@ import pytest
 
 from procclaw.engine.strays import adopted
 from procclaw.model.spec import JobSpec, Leftovers
-from procclaw.model.state import Attempt, Reason, RecordPhase, Run, RunState, Sight, Terms, Trigger
-from procclaw.system.store import Row, Store
+from procclaw.model.state import Attempt, Reason, RecordPhase, Row, Run, RunState, Sight, Terms, Trigger
+from procclaw.system.store import Store
 from tests.builders import (
     BOOT,
     JOB,

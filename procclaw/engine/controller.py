@@ -36,15 +36,17 @@ from procclaw.model.state import (
     LaunchUndecided,
     Reason,
     RecordPhase,
+    Row,
     Run,
     Slice,
     State,
+    Write,
 )
 from procclaw.planning import journal
-from procclaw.planning.actions import Check, DeleteFile, Plan, Relaunch, Signal, Start, Write
+from procclaw.planning.actions import Check, DeleteFile, Plan, Relaunch, Signal, Start
 from procclaw.planning.board import lock_key
 from procclaw.planning.plan import merged, plan, plan_home, plans
-from procclaw.system.store import Row, Store
+from procclaw.system.store import Store
 
 KILL = 9
 """SIGKILL, the same number on every system."""

@@ -27,6 +27,7 @@ from procclaw.model.state import (
     ProbeResult,
     Process,
     RecordPhase,
+    Row,
     Run,
     Sight,
     State,
@@ -35,7 +36,7 @@ from procclaw.model.state import (
 from procclaw.planning import usage
 from procclaw.planning.board import LOCK, lock_key, order_of
 from procclaw.planning.neighbourhood import Neighbourhoods
-from procclaw.system.store import Row, Store
+from procclaw.system.store import Store
 
 NAMELESS_SECONDS = 2.0
 """A shim that has not said the job's pid by now runs where /proc does not tell it; people are shown its own."""

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from procclaw.model.spec import JobType, Leftovers, Spec
-from procclaw.model.state import Attempt, Reason, RecordPhase, Run, RunState, Sight, Terms, Trigger
+from procclaw.model.state import Attempt, Reason, RecordPhase, Row, Run, RunState, Sight, Terms, Trigger
 from procclaw.planning.outcome import finished
-from procclaw.system.store import Row, Store
+from procclaw.system.store import Store
 
 _UNKNOWN_TERMS = Terms(15, 60.0, Leftovers.STOP, (0,), None, "")
 

@@ -826,3 +826,31 @@ class LaunchRefused(NamedTuple):
 
 class LaunchUndecided(NamedTuple):
     """Somebody else is starting it, or it has started already: look again next cycle."""
+
+
+Write = (
+    Run
+    | Attempt
+    | Slots
+    | Cursor
+    | Hold
+    | Intent
+    | Health
+    | Usage
+    | Alert
+    | Trouble
+    | Watch
+    | DeadLetter
+    | TriggerFile
+    | WorkflowRun
+    | HoldLifted
+    | SlotsWithdrawn
+    | JobForgotten
+    | TroubleOver
+    | TriggerFileGone
+    | DeadLettersPurged
+)
+"""What a plan has written: a row of a table, or what is to become of some."""
+
+Row = Write | Event
+"""What is written; an event is made from what is, and never planned."""

@@ -8,52 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from procclaw.model.state import (
-    Alert,
     Attempt,
-    Cursor,
-    DeadLetter,
-    DeadLettersPurged,
-    Health,
-    Hold,
-    HoldLifted,
-    Intent,
-    JobForgotten,
     Process,
     Reason,
-    Run,
-    Slots,
-    SlotsWithdrawn,
     Terms,
-    TriggerFile,
-    TriggerFileGone,
-    Trouble,
-    TroubleOver,
-    Usage,
-    Watch,
-    WorkflowRun,
-)
-
-Write = (
-    Run
-    | Attempt
-    | Slots
-    | Cursor
-    | Hold
-    | Intent
-    | Health
-    | Usage
-    | Alert
-    | Trouble
-    | Watch
-    | DeadLetter
-    | TriggerFile
-    | WorkflowRun
-    | HoldLifted
-    | SlotsWithdrawn
-    | JobForgotten
-    | TroubleOver
-    | TriggerFileGone
-    | DeadLettersPurged
+    Write,
 )
 
 

@@ -29,8 +29,9 @@ from procclaw.model.state import (
     State,
     StopOrder,
     Trigger,
+    Write,
 )
-from procclaw.planning.actions import Effect, Plan, Wait, Write
+from procclaw.planning.actions import Effect, Plan, Wait
 from procclaw.planning.gates import Gate
 from procclaw.planning.outcome import finished
 

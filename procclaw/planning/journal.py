@@ -25,8 +25,8 @@ from procclaw.model.state import (
     SlotsWithdrawn,
     Usage,
     WorkflowRun,
+    Write,
 )
-from procclaw.planning.actions import Write
 
 Fields = dict[str, object]
 

@@ -5,8 +5,8 @@ from typing import assert_never
 
 from procclaw.model.clock import iso
 from procclaw.model.spec import Spec, changed_fields
-from procclaw.model.state import Alert, Attempt, Reason, Run, RunState, Slots, WorkflowRun
-from procclaw.planning.actions import Check, DeleteFile, Effect, Plan, Relaunch, Signal, Start, Wait, Write
+from procclaw.model.state import Alert, Attempt, Reason, Run, RunState, Slots, WorkflowRun, Write
+from procclaw.planning.actions import Check, DeleteFile, Effect, Plan, Relaunch, Signal, Start, Wait
 from procclaw.planning.views import View, moment
 
 _HOLDS = frozenset({Reason.STOPPED, Reason.PAUSED, Reason.REVOKED})

@@ -1,0 +1,261 @@
+"""The file `procclaw.db` as such: opening it, transactions, what its errors mean, and room on a full disk.
+
+Writers say BEGIN IMMEDIATE: a transaction that begins by reading and writes later fails at once, whatever the busy
+timeout, when another writer came between. A newer or damaged file is refused with what to do about it and is never
+emptied or replaced.
+"""
+
+import contextlib
+import errno
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from procclaw.model.errors import DiskFull, StoreError
+from procclaw.system.store.migrations import LATEST, migrate
+from procclaw.system.store.tables import SCHEMA
+
+SCHEMA_VERSION = LATEST
+APPLICATION_ID = 0x50434C57
+BUSY_SECONDS = 5.0
+RESERVE_BYTES = 8 * 1024 * 1024
+SPARE_PAGES = 128
+"""Half a megabyte: some hundred commits, each of which makes less than a page on average."""
+
+Found = TypeVar("Found")
+
+
+class Database:
+    """One connection. Not shared between threads."""
+
+    def __init__(self, path: str, reserve: str | None = None) -> None:
+        """Open or create.
+
+        Raises StoreError for a file that is newer, damaged or not ours; DiskFull if there is no room.
+        """
+        self.path = path
+        self._reserve = reserve
+        try:
+            self._connection = sqlite3.connect(
+                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{path}: cannot open the database: {error}") from error
+        try:
+            self._prepare_with_room()
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise self._translated(error) from error
+        except StoreError:
+            self._connection.close()
+            raise
+
+    def _prepare_with_room(self) -> None:
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            # Even to read, the first to open the database makes a file beside it.
+            if not isinstance(self._translated(error), DiskFull) or not self._release_reserve():
+                raise
+            self._prepare()
+
+    def _prepare(self) -> None:
+        is_empty = self._is_empty()
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        # Also of a file that exists: a copy made by VACUUM INTO is not in this mode.
+        if self.pragma("journal_mode") != "wal":
+            self._connection.execute("PRAGMA journal_mode = WAL")
+        if not is_empty:
+            self._migrate()
+            return
+        with self.writing():
+            if not self._is_empty():
+                return  # another process was quicker
+            for statement in SCHEMA.split(";\n"):
+                self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _migrate(self) -> None:
+        if self.pragma("user_version") == SCHEMA_VERSION:
+            return
+        with self.writing():
+            # Another process may have been quicker.
+            migrate(self._connection, self.pragma("user_version"))
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _is_empty(self) -> bool:
+        """Whether the file has nothing in it yet. Raises StoreError, having changed nothing, if it is not for us."""
+        if self._connection.in_transaction:
+            return self._has_nothing()
+        # As one moment saw it: another process may be making the tables.
+        with self._looking():
+            return self._has_nothing()
+
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[None]:
+        """A read transaction."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            # After an error the transaction may already be gone.
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+
+    def _has_nothing(self) -> bool:
+        version = self.pragma("user_version")
+        if self.pragma("application_id") == APPLICATION_ID:
+            if version > SCHEMA_VERSION:
+                raise StoreError(
+                    f"{self.path}: written by a newer ProcClaw (schema {version}, this one knows {SCHEMA_VERSION}); "
+                    "use that version, or move the file away to start without its history"
+                )
+            return False
+        if version or self._connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+            raise StoreError(f"{self.path}: not a ProcClaw database; move it away")
+        return True
+
+    def pragma(self, name: str) -> Any:
+        return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        return self._connection
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def check(self) -> None:
+        """Raise StoreError if the file is damaged. Reads all of it, so only when a daemon starts."""
+        verdict = self.read("PRAGMA quick_check")[0][0]
+        if verdict != "ok":
+            raise StoreError(self._damaged(str(verdict)))
+
+    def _damaged(self, what: str) -> str:
+        return (
+            f"{self.path}: the database is damaged ({what}); restore it from a backup, or move it away "
+            "to start without its history: running jobs are found again by their records"
+        )
+
+    def _translated(self, error: sqlite3.DatabaseError) -> Exception:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and self._is_disk_full()):
+            return DiskFull(f"{self.path}: no space left on the device")
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return StoreError(self._damaged(str(error)))
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return StoreError(f"{self.path}: locked by another process for more than {BUSY_SECONDS:.0f} s")
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
+            return StoreError(f"{self.path}: {error}; check the owner, the permissions and the disk")
+        return error
+
+    def _is_disk_full(self) -> bool:
+        # SQLite reports a full disk as a plain I/O error where it grows the shared-memory file.
+        stat = os.statvfs(os.path.dirname(self.path) or ".")
+        return stat.f_bavail * stat.f_frsize < 64 * 1024
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            # After SQLITE_FULL the transaction may already be gone.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def write(self, body: Callable[[], Any]) -> Any:
+        """Run `body` in a transaction; again, as long as room can be made on a full disk."""
+        rooms = iter((self._reuse_log, self._release_reserve))
+        while True:
+            try:
+                with self.writing():
+                    return body()
+            except sqlite3.DatabaseError as error:
+                translated = self._translated(error)
+                if isinstance(translated, DiskFull) and any(make_room() for make_room in rooms):
+                    continue
+                if translated is error:
+                    raise
+                raise translated from error
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        except sqlite3.DatabaseError as error:
+            translated = self._translated(error)
+            if translated is error:
+                raise
+            raise translated from error
+
+    def reading(self, body: Callable[[], Found]) -> Found:
+        """What `body` gives, in one read transaction."""
+        try:
+            with self._looking():
+                return body()
+        except sqlite3.DatabaseError as error:
+            translated = self._translated(error)
+            if translated is error:
+                raise
+            raise translated from error
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """One statement of a transaction that has begun; its errors are translated where the transaction ends."""
+        return self._connection.execute(sql, parameters)
+
+    def _release_reserve(self) -> bool:
+        if self._reserve is None:
+            return False
+        try:
+            os.unlink(self._reserve)
+        except OSError:
+            return False
+        return True
+
+    def _reuse_log(self) -> bool:
+        """Have the write-ahead log begin anew in the blocks it has, its contents having gone to the database."""
+        try:
+            _, frames, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.DatabaseError:
+            return False
+        return bool(frames == moved)
+
+    def _keep_pages(self) -> None:
+        """Keep free pages within the database: space given back to a full disk may be gone, but these are ours."""
+        if self.pragma("freelist_count") >= SPARE_PAGES:
+            return
+        size = 2 * SPARE_PAGES * int(self.pragma("page_size"))
+        with self.writing():
+            self._connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('spare', zeroblob(?))", (size,))
+        # Pages that are freed by the transaction that made them would never be written, nor have a place on the disk.
+        self._reuse_log()
+        with self.writing():
+            self._connection.execute("DELETE FROM meta WHERE key = 'spare'")
+
+    def keep_reserve(self) -> None:
+        """Set disk space aside for the next time the disk is full; without effect while it is."""
+        with contextlib.suppress(sqlite3.DatabaseError):
+            self._keep_pages()
+        # So that what is new since the last time has its place in the database as well.
+        self._reuse_log()
+        if self._reserve is None or os.path.exists(self._reserve):
+            return
+        beside = self._reserve + ".new"
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                zeros = bytes(1024 * 1024)
+                for _ in range(RESERVE_BYTES // len(zeros)):
+                    if os.write(descriptor, zeros) != len(zeros):
+                        raise OSError(errno.ENOSPC, "the reserve does not fit")
+            finally:
+                os.close(descriptor)
+            os.rename(beside, self._reserve)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
