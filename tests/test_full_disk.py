@@ -13,7 +13,7 @@ import pytest
 from procclaw.model.state import Reason, RunState
 from procclaw.system.store.database import RESERVE_BYTES
 from tests.driver import Driver, Job, driving
-from tests.support import Reaper
+from tests.support import Reaper, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -81,7 +81,12 @@ def disk(home: Path, reaper: Reaper) -> Iterator[Disk]:
     yield disk
     disk.empty()
     reaper.end()
-    subprocess.run(["umount", place], check=True)
+
+    def is_unmounted() -> bool:
+        return subprocess.run(["umount", place], capture_output=True).returncode == 0
+
+    # What was killed last may take a moment to let go of its files.
+    wait_until(is_unmounted, 10, lambda: "something still uses the small disk")
 
 
 @pytest.fixture
