@@ -21,6 +21,7 @@ from procclaw.planning.gates import (
     standing_gates,
     time_gate,
 )
+from procclaw.planning.slots import start_after_jitter
 from procclaw.planning.views import View, gate_view, moment
 
 
@@ -106,7 +107,8 @@ def _wanting(spec: JobSpec, job: JobState, now: datetime) -> Gate:
             if due_at is not None and due_at <= now:
                 return Gate("schedule")
             detail = "not due yet" if due_at is not None else "no time left in its schedule"
-            return Gate("schedule", Reason.NOT_DUE, detail, None, due_at, f"procclaw run {spec.id}")
+            starts_at = None if due_at is None else start_after_jitter(spec, due_at)
+            return Gate("schedule", Reason.NOT_DUE, detail, None, starts_at, f"procclaw run {spec.id}")
 
 
 def _resting(spec: JobSpec, last: Run | None) -> Gate:
