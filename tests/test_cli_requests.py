@@ -86,7 +86,7 @@ def test_asking_again_with_the_same_key_asks_for_nothing_new(cli: CommandLine) -
 
 @pytest.mark.real
 def test_a_trigger_hands_its_json_to_the_job(cli: CommandLine, tmp_path: Path) -> None:
-    cli.declare(job={"cmd": 'cat "$PROCCLAW_PAYLOAD_FILE"; echo " $PROCCLAW_TRIGGER"'})
+    cli.declare(job={"cmd": 'cat "${PROCCLAW_PAYLOAD_FILE:-/dev/null}"; echo " $PROCCLAW_TRIGGER"'})
     (tmp_path / "body").write_text('{"from": "file"}')
     assert cli("trigger", "job", "--payload", '{"from": "argument"}').code == 0
     assert cli("trigger", "job", "--payload", str(tmp_path / "body")).code == 0
@@ -95,14 +95,14 @@ def test_a_trigger_hands_its_json_to_the_job(cli: CommandLine, tmp_path: Path) -
         [sys.executable, str(PROGRAM), "trigger", "job", "--payload", "-"], input=b'["stdin"]', capture_output=True
     )
     assert done.returncode == 0
-    assert cli("run", "job", "--wait").code == 1
-    assert cli("logs", "job").out.splitlines()[:4] == [
+    cli("run", "job", "--wait")
+    assert cli("logs", "job").out.splitlines() == [
         '{"from": "argument"} webhook',
         '{"from": "file"} webhook',
         "7 webhook",
         '["stdin"] webhook',
+        " manual",
     ]
-    cli("stop", "job")
 
 
 @pytest.mark.parametrize(
