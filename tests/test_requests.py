@@ -30,7 +30,6 @@ from tests.builders import (
     NOW,
     TERM,
     a_cursor,
-    a_dead_letter,
     a_hold,
     a_job,
     a_job_state,
