@@ -47,4 +47,8 @@ class CommandLine:
 
     def declare(self, **jobs: Mapping[str, Any]) -> None:
         """Write jobs.yaml."""
-        (self._home / "jobs.yaml").write_text(json.dumps({"jobs": jobs}, indent=1))
+        self.declare_all(jobs)
+
+    def declare_all(self, jobs: Mapping[str, Mapping[str, Any]], **others: Mapping[str, Any]) -> None:
+        """The same with what else may stand at the top of it: queues, workflows."""
+        (self._home / "jobs.yaml").write_text(json.dumps({"jobs": jobs, **others}, indent=1))

@@ -242,20 +242,20 @@ def test_why_says_what_holds_and_what_would_free_it(cli: CommandLine) -> None:
         off={"cmd": "true", "type": "scheduled", "schedule": "0 0 1 1 *", "enabled": False},
     )
     assert cli("why", "asked").out.startswith(
-        "asked is stopped\nto let it start: procclaw start asked\n\nenabled\topen\t"
+        "asked is stopped: runs only when asked\nto let it start: procclaw start asked\n\nenabled\topen\t"
     )
-    assert cli("why", "wanted").out.startswith("wanted is pending; it can start now\n\n")
+    assert cli("why", "wanted").out.startswith("wanted is pending; nothing keeps it from starting\n\n")
     assert cli("why", "held").out.startswith(
         "held is stopped: not built yet: env ${secret:…}\n"
         "to let it start: remove env ${secret:…} from held, then procclaw start held\n\n"
     )
     assert cli("why", "off").out.startswith(
-        "off is disabled\nto let it start: procclaw start off, or enabled: true at "
+        "off is disabled: disabled in jobs.yaml\nto let it start: procclaw start off, or enabled: true at "
     )
     assert "\nschedule\topen\t" in cli("why", "off").out
     cli("pause", "due")
     lines = cli("why", "due").out.splitlines()
-    assert re.fullmatch(r"due is paused: paused by .*", lines[0])
+    assert re.fullmatch(r"due is paused by \S+ \(cli\), since \d{4}-.* ago\)", lines[0])
     assert lines[1] == "to let it start: procclaw resume due, then procclaw run due"
 
 
@@ -274,6 +274,7 @@ def test_status_shows_what_a_job_is_and_how_its_newest_runs_ended(cli: CommandLi
         "tags": "a, b",
         "last run": "",
         "last exit code": "3",
+        "dead letters": "1 (procclaw dlq job)",
         "declared at": "jobs.yaml:3",
     }
     header, run = lines[lines.index("") + 1 :]

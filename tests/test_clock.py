@@ -13,6 +13,7 @@ from procclaw.model.clock import (
     from_microseconds,
     iso,
     parse_iso,
+    parse_span,
     seconds_between,
     to_microseconds,
 )
@@ -84,3 +85,17 @@ def test_the_machines_clock_goes_forward_in_utc() -> None:
     clock.sleep(0)
     assert clock.monotonic() >= earlier
     assert first.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("0.5s", 0.5), ("15m", 900), ("2h", 7200), ("30d", 30 * 86_400), ("1w", 7 * 86_400), ("0s", 0)],
+)
+def test_a_span_is_a_number_and_a_unit(text: str, seconds: float) -> None:
+    assert parse_span(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "90", "s", "-1s", "1.s", "2d2h", "1 h", "1H", "\u0661s", "1" * 10 + "s", "1h\n"])
+def test_what_is_no_span_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a span such as 90s"):
+        parse_span(text)

@@ -1046,3 +1046,8 @@ def test_a_dead_letter_of_a_service_that_is_being_stopped_gets_the_run_that_come
     found = planned(SERVICE, gone)
     [new] = [write for write in found.writes if isinstance(write, Run)]
     assert LETTER._replace(reinjected_run_id=new.id) in found.writes
+
+
+def test_a_dead_letter_of_another_job_is_left_alone() -> None:
+    found = planned(JOB, with_letters(LETTER, LETTER._replace(id=6, job_id="other"), intents=(about("purge", 5, 6),)))
+    assert [write for write in found.writes if isinstance(write, DeadLettersPurged)] == [DeadLettersPurged((5,))]

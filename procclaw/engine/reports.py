@@ -15,9 +15,9 @@ from procclaw.model.state import HOME, DeadLetter, JobState, Run, WorkflowRun
 from procclaw.planning import listings, views
 from procclaw.planning.board import Board
 from procclaw.planning.dependencies import lack_of
+from procclaw.planning.gates import standing_or_imagined
 from procclaw.planning.queue import queue_view
 from procclaw.planning.views import View, moment
-from procclaw.planning.why import standing_or_imagined
 
 
 class Reports:

@@ -162,7 +162,8 @@ def _headline(context: "Context", job: View, closed: list[View]) -> str:
     first = closed[0]
     since = f", since {local(first['since'])} ({distance(first['since'], now)})" if first["since"] else ""
     if first["gate"] in _HOLDS:
-        return f"{job['id']} is {context.console.status(first['gate'])} {shown(first['reason'])}{since}"
+        until = f", until {coming(first['until'], now)}" if first["until"] else ""
+        return f"{job['id']} is {context.console.status(first['gate'])} {shown(first['reason'])}{since}{until}"
     return f"{job['id']} is {status}: {shown(_first_reason(job, first))}{since}"
 
 

@@ -190,12 +190,16 @@ def ledger(context: "Context", options: Namespace) -> int:
 
 def _slots_row(context: "Context", view: View) -> tuple[object, ...]:
     span = (moment_cell(context, view["first_due_at"]), moment_cell(context, view["last_due_at"]))
-    reason = None if view["reason"] is None else f"{str(view['reason']).replace('_', ' ')}{_said_of(view['reason'])}"
-    return (view["job_id"], *span, view["count"], view["outcome"], view["run_id"], reason)
+    return (view["job_id"], *span, view["count"], view["outcome"], view["run_id"], words_of_slots(view))
 
 
-def _said_of(reason: str) -> str:
-    return f": {_OF_SLOTS[reason]}" if reason in _OF_SLOTS else ""
+def words_of_slots(view: View) -> str | None:
+    """Why slots did not run."""
+    reason = view["reason"]
+    if reason is None:
+        return None
+    words = str(reason).replace("_", " ")
+    return f"{words}: {_OF_SLOTS[reason]}" if reason in _OF_SLOTS else words
 
 
 _OF_SLOTS = {

@@ -27,7 +27,7 @@ def dependency_gates(run: Run, spec: JobSpec, board: Board) -> Iterator[Gate]:
         what_lacks = lack_of(dependency, run, board)
         about = f"{dependency.job} {dependency.condition}"
         if what_lacks is None:
-            yield Gate(GATE, about=about)
+            yield Gate(GATE, detail=f"{dependency.job} ({dependency.condition})", about=about)
         else:
             detail = f"{dependency.job} ({dependency.condition}): {what_lacks}"
             yield Gate(GATE, Reason.DEPENDENCY, detail, unblock=_unblocking(dependency.job, board), about=about)

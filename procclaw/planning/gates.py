@@ -218,3 +218,21 @@ def rests(spec: JobSpec, last: Run | None) -> bool:
     if last.state not in (RunState.FAILED, RunState.SUCCEEDED):
         return False
     return last.process_hash == spec.process_hash
+
+
+def waiting_run(job: JobState, now: datetime) -> Run | None:
+    """The run that waits for its start; one for a time that has not come only if there is no other."""
+    waiting = [active.run for active in job.active if active.live is None]
+    return min(waiting, key=lambda run: run.is_ahead(now), default=None)
+
+
+def standing_or_imagined(spec: JobSpec, board: Board) -> Run:
+    """The run that waits for its start; if none does, one as it would be made now."""
+    return waiting_run(board.job(spec.id), board.now) or imagined_run(spec, board.now)
+
+
+def imagined_run(spec: JobSpec, now: datetime) -> Run:
+    """The run that would stand at the gates if the job were asked to run now."""
+    trigger = Trigger.CONTINUOUS if spec.type is JobType.CONTINUOUS else Trigger.MANUAL
+    params = tuple(sorted((each.name, each.default) for each in spec.params if each.default is not None))
+    return Run("", spec.id, "", trigger, RunState.QUEUED, now, now, priority=spec.priority, params=params)

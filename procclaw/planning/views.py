@@ -305,7 +305,7 @@ def gate_view(gate: Gate) -> View:
     return {
         "gate": gate.gate,
         "open": gate.reason is None,
-        "reason": None if gate.reason is None else (gate.detail or str(gate.reason)),
+        "reason": gate.detail or (None if gate.reason is None else str(gate.reason)),
         "since": moment(gate.since),
         "until": moment(gate.until),
         "unblock": gate.unblock,

@@ -9,18 +9,21 @@ from datetime import datetime
 
 from procclaw.model.clock import after, seconds_between
 from procclaw.model.spec import JobSpec, JobType, Overlap
-from procclaw.model.state import Hold, JobState, Lack, Reason, Run, RunState, Trigger
+from procclaw.model.state import Hold, JobState, Lack, Reason, Run, RunState
 from procclaw.planning.board import Board
 from procclaw.planning.dependencies import dependency_gates
 from procclaw.planning.gates import (
     Gate,
     enabled_gate,
+    imagined_run,
     rests,
     shared_gates,
     standing_for,
     standing_gates,
     time_gate,
+    waiting_run,
 )
+from procclaw.planning.slots import start_after_jitter
 from procclaw.planning.views import View, gate_view, moment
 
 
@@ -33,7 +36,7 @@ def gates(
     found = [_enabled(spec, waiting), *standing_gates(spec, job, home_holds)]
     if waiting is None:
         found.append(_wanting(spec, job, now))
-        waiting = _imagined(spec, now)
+        waiting = imagined_run(spec, now)
         found += _admissions(spec, board, now)
     found.append(time_gate(waiting, now))
     found += dependency_gates(waiting, spec, board)
@@ -45,23 +48,12 @@ def _since(gate: Gate, waiting: Run) -> Gate:
     return gate._replace(since=gate.since or waiting.waits_since(gate.key))
 
 
-def waiting_run(job: JobState, now: datetime) -> Run | None:
-    """The run that waits for its start; one for a time that has not come only if there is no other."""
-    waiting = [active.run for active in job.active if active.live is None]
-    return min(waiting, key=lambda run: run.is_ahead(now), default=None)
-
-
-def standing_or_imagined(spec: JobSpec, board: Board) -> Run:
-    """The run that waits for its start; if none does, one as it would be made now."""
-    return waiting_run(board.job(spec.id), board.now) or _imagined(spec, board.now)
-
-
 def _admissions(spec: JobSpec, board: Board, now: datetime) -> Iterator[Gate]:
     """What would keep another run from being made at all."""
     job = board.job(spec.id)
     if spec.dedup is not None:
         known = {run.id: run for run in job.recent} | {active.run.id: active.run for active in job.active}
-        earlier = standing_for(spec.dedup, known.values(), _imagined(spec, now).params, now, now)
+        earlier = standing_for(spec.dedup, known.values(), imagined_run(spec, now).params, now, now)
         if earlier is None:
             yield Gate("dedup")
         else:
@@ -106,7 +98,8 @@ def _wanting(spec: JobSpec, job: JobState, now: datetime) -> Gate:
             if due_at is not None and due_at <= now:
                 return Gate("schedule")
             detail = "not due yet" if due_at is not None else "no time left in its schedule"
-            return Gate("schedule", Reason.NOT_DUE, detail, None, due_at, f"procclaw run {spec.id}")
+            starts_at = None if due_at is None else start_after_jitter(spec, due_at)
+            return Gate("schedule", Reason.NOT_DUE, detail, None, starts_at, f"procclaw run {spec.id}")
 
 
 def _resting(spec: JobSpec, last: Run | None) -> Gate:
@@ -115,13 +108,6 @@ def _resting(spec: JobSpec, last: Run | None) -> Gate:
     how = "failed" if last.state is RunState.FAILED else "finished"
     detail = f"its last run {how}: {str(last.reason).replace('_', ' ')}"
     return Gate("wanted", last.reason, detail, last.finished_at, None, f"procclaw start {spec.id}")
-
-
-def _imagined(spec: JobSpec, now: datetime) -> Run:
-    """The run that would stand at the gates if the job were asked to run now."""
-    trigger = Trigger.CONTINUOUS if spec.type is JobType.CONTINUOUS else Trigger.MANUAL
-    params = tuple(sorted((each.name, each.default) for each in spec.params if each.default is not None))
-    return Run("", spec.id, "", trigger, RunState.QUEUED, now, now, priority=spec.priority, params=params)
 
 
 def why_view(spec: JobSpec, found: tuple[Gate, ...]) -> View:
