@@ -114,16 +114,18 @@ QUEUES = ("lane", "lanes")
 SPOOL = "/spool"
 
 
-def draw_more(rng: Random) -> dict[str, Any]:
+def draw_more(rng: Random, jobs: Mapping[str, Document]) -> dict[str, Any]:
     """What is declared beside jobs."""
     limits = {name: {"limit": rng.choice((1, 2))} for name in QUEUES if rng.random() < 0.5}
-    flows = {name: draw_workflow(rng) for name in ("flow", "stream") if rng.random() < 0.4}
+    flows = {name: draw_workflow(rng, jobs) for name in ("flow", "stream") if rng.random() < 0.4}
     return {"queues": limits, "max_parallel": rng.choice((None, None, 2, 3)), "workflows": flows}
 
 
-def draw_workflow(rng: Random) -> dict[str, Any]:
+def draw_workflow(rng: Random, jobs: Mapping[str, Document]) -> dict[str, Any]:
     """A workflow's document; now and then one of its jobs is not declared, or never ends."""
-    names = sorted(TEMPLATES) if rng.random() < 0.2 else sorted({*TEMPLATES} - {"web", "db"})
+    names = sorted(name for name, job in jobs.items() if job["type"] != "continuous")
+    if not names or rng.random() < 0.1:
+        names = sorted(TEMPLATES)
     kind = rng.choice(("chain", "group", "chord"))
     return {
         "type": kind,
