@@ -12,6 +12,8 @@ from typing import Any
 from procclaw.model.clock import seconds_between
 from procclaw.model.spec import Document, WorkflowSpec
 from procclaw.model.state import (
+    Alert,
+    AlertKind,
     DeadLetter,
     DeadLettersPurged,
     Intent,
@@ -25,9 +27,6 @@ from procclaw.model.state import (
 from procclaw.system.store import Row
 from tests.lives import Life, Violation
 from tests.outside import Outside
-
-CANARY = "canary-5d1f"
-"""Stands in every payload, and must not be told anywhere."""
 
 _DEDUPED = frozenset({Trigger.MANUAL, Trigger.SCHEDULE, Trigger.CATCH_UP, Trigger.WEBHOOK})
 
@@ -86,6 +85,7 @@ class Occasions:
         for intent in intents.values():
             self._take_in(intent, latest)
         self._check_letters(written, after)
+        self._check_alerts(written, after, jobs)
 
     # --- new runs ---
 
@@ -226,6 +226,20 @@ class Occasions:
                 found = self._looked(f"SELECT count(*) FROM dead_letters WHERE run_id = '{run.id}'")
                 if found != [(1,)]:
                     raise Violation(10, f"run {run.job_id}/{run.id} failed and has {found[0][0]} dead letters")
+
+    def _check_alerts(self, rows: tuple[Row, ...], after: Mapping[str, Run], jobs: Document) -> None:
+        """Of every run that has failed somebody is to be told, and of no other."""
+        told = {row.run_id for row in rows if isinstance(row, Alert) and row.kind is AlertKind.FAILED}
+        for row in rows:
+            if isinstance(row, Alert):
+                self._machine.trace.met[f"alert: {row.kind}"] += 1
+        for run in after.values():
+            job = jobs.get(run.job_id)
+            is_due = run.state is RunState.FAILED and job is not None and job["alerts"]["on_max_retries"]
+            if is_due and run.id not in told:
+                raise Violation(10, f"run {run.job_id}/{run.id} failed, and nobody is told")
+            if run.id in told and run.state is not RunState.FAILED:
+                raise Violation(10, f"run {run.job_id}/{run.id} is said to have failed: {run.state}")
 
     # --- what an attempt is given ---
 

@@ -10,13 +10,12 @@ from typing import Any, NamedTuple, TypeVar
 from procclaw.engine.controller import Cycle
 from procclaw.model.errors import Conflict, DiskFull, ProcclawError, StoreError
 from procclaw.model.spec import workflow_from_document
-from procclaw.model.state import HOME, NO_DETAILS, WORKFLOWS, Details, Intent, IntentKind, Launch, Run
+from procclaw.model.state import HOME, NO_DETAILS, WORKFLOWS, AlertKind, Details, Intent, IntentKind, Launch, Run
 from procclaw.planning.actions import Check, Start
 from procclaw.system.store import Store
 from tests.declared import SPOOL, TEMPLATES, Files, draw_job, draw_more, draw_workflow, edited, favouring
-from tests.lives import SECOND, Child, Clock, Crash, Script, Trace, Violation
+from tests.lives import CANARY, SECOND, Child, Clock, Crash, Script, Trace, Violation
 from tests.managers import Daemon, Manager, hurry
-from tests.occasions import CANARY
 from tests.oracle import Accounts, Oracle
 from tests.outside import Outside
 from tests.truth import ONE_JOB
@@ -53,6 +52,7 @@ _POINTS = (
     "before check",
     "before delete_file",
     "after delete_file",
+    "before notice",
 )
 
 
@@ -790,12 +790,17 @@ FAVOURS = {
     "crash before delete_file": "files",
     "crash after delete_file": "files",
     "crash before make_work": "",
+    "crash before notice": "alerts",
 }
 """What has to be declared for a theme to mean much."""
 
 THEMES = (*ACTS, *(f"fate {name}" for name in FATES), *(f"crash {point}" for point in _POINTS))
 
 KINDS = (
+    *(f"alert: {kind}" for kind in AlertKind),
+    "alert arrived",
+    "alert did not arrive",
+    "alert sent, and its manager died",
     *(f"crash {point}" for point in _POINTS),
     *(f"asked {kind}" for kind in IntentKind),
     "backup",

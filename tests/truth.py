@@ -178,10 +178,8 @@ class Truth:
 
     def why_waiting(self, run_id: str, job_id: str, attempts: int, trigger: str) -> list[str]:
         """Everything that truly keeps a run from starting, holds and times excepted; as words."""
-        reasons = []
-        for needed in self.needs(job_id) if attempts == 0 else ():
-            if not self.certainly_holds(needed, run_id):
-                reasons.append(f"dependency {needed.job_id} {needed.condition}")
+        needs = self.needs(job_id) if attempts == 0 else ()
+        reasons = [f"{needed}" for needed in needs if not self.certainly_holds(needed, run_id)]
         queue = self.jobs[job_id]["queue"]
         taken = self._taken()
         if sum(1 for other, _ in taken if other == job_id) >= self.limit_of(job_id):
