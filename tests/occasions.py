@@ -113,7 +113,8 @@ class Occasions:
     def _stands_for(self, earlier: Run, other: Run, run: Run, job: Document) -> bool:
         if other.job_id != run.job_id:
             return False
-        age = seconds_between(earlier.queued_at, run.queued_at)
+        # A slot is a request for its due time, whenever it was noticed.
+        age = seconds_between(earlier.scheduled_at or earlier.queued_at, run.scheduled_at or run.queued_at)
         if not 0 <= age < job["dedup"]["window_seconds"] or (job["dedup"]["use_params"] and other.params != run.params):
             return False
         if self._was_purged(other):

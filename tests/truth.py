@@ -157,7 +157,9 @@ class Truth:
     def _has_run_since(self, job_id: str, run_id: str, *, is_manual: bool) -> bool:
         boot = f"boot-{self._machine.boot}"
         [(queued_at,)] = self._looked(f"SELECT queued_at FROM runs WHERE id = '{run_id}'")
-        since = f"boot_id = '{boot}'" if is_manual else f"started_at >= {queued_at}"
+        # What began later than now began before the clock was set back.
+        now = int(self._machine.clock.now().timestamp() * SECOND)
+        since = f"boot_id = '{boot}'" if is_manual else f"started_at BETWEEN {queued_at} AND {now}"
         return bool(
             self._looked(
                 f"SELECT 1 FROM runs WHERE job_id = '{job_id}' AND finished_at IS NOT NULL AND attempts > 0 AND {since}"
