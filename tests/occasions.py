@@ -67,7 +67,7 @@ class Occasions:
         """The job is no longer declared; should it come back, its files are new."""
         for seen in (self.known.of_file, self._outside.shown):
             for key in [key for key in seen if key[0] == job_id]:
-                del seen[key]  # type: ignore[attr-defined]
+                del seen[key]
 
     def on_commit(self, rows: Iterable[Row], jobs: Document, latest: datetime) -> None:
         """`latest`: the wall clock's furthest reading within the cycle."""
@@ -126,7 +126,11 @@ class Occasions:
         return not self._looked(f"SELECT 1 FROM runs WHERE id = '{run.id}'")
 
     def _is_restart(self, run: Run, intents: Mapping[int, Intent]) -> bool:
-        """A restart has ended what it stands for, so it asks for another run in any case."""
+        """A restart has ended what it stands for, so it asks for another run in any case; what is found again is not
+        asked for.
+        """
+        if run.occasion.startswith("record:"):
+            return True
         if not run.occasion.startswith("intent:"):
             return False
         number = int(run.occasion.removeprefix("intent:").partition("@")[0])
@@ -167,7 +171,7 @@ class Occasions:
         runs = self.known.steps.setdefault((workflow, step), [])
         if run_id not in runs:
             runs.append(run_id)
-        if any(self._went_well(earlier) for earlier in runs[:-1]):
+        if any(self._went_well(earlier) for earlier in runs[:-1] if not self._is_unreadable(earlier)):
             raise Violation(11, f"step {step} of workflow run {workflow} succeeded, and it is started again: {runs}")
         most = (1 + self.known.retries[workflow]) * (3 if spec.on_failure == "retry" else 1)
         if len(runs) > most:
@@ -186,6 +190,10 @@ class Occasions:
 
     def _lives_of(self, run_id: str) -> list[Life]:
         return [life for life in self._machine.lives.values() if life.run_id == run_id]
+
+    def _is_unreadable(self, run_id: str) -> bool:
+        """Somebody deleted a record of it, so nobody knows how it ended."""
+        return any(life.facts.get("is_record_deleted") for life in self._lives_of(run_id))
 
     def _went_well(self, run_id: str) -> bool:
         return any(life.code in life.facts["job"]["success_exit_codes"] for life in self._lives_of(run_id))

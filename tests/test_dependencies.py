@@ -535,4 +535,5 @@ def test_a_run_that_came_to_nothing_does_not_hide_that_the_job_has_run_since() -
     waiting_run = a_run("queued", queued_at=ago(60))
     for begun, is_met in ((began, True), (None, False)):
         state = a_job_state(id="db", newest_finished=came_to_nothing, newest_begun=begun)
-        assert (lack_of(AFTER_START, waiting_run, a_board(DB, states=[state])) is None) is is_met
+        lack = lack_of(Dependency("db", AFTER_START, None), waiting_run, a_board(DB, states=[state]))
+        assert (lack is None) is is_met
