@@ -94,11 +94,14 @@ def _completed() -> dict[str, Any]:
 
 
 def document_of(jobs: Mapping[str, Document], more: Mapping[str, Any] | None = None, **history: int) -> dict[str, Any]:
-    """What a home's files come to that declare these jobs; `more`: queues, workflows, and `max_parallel`."""
+    """What a home's files come to that declare these jobs; `more`: queues, workflows, how many run in
+    parallel (`max_parallel`), and how people are told (`webhook`, `cooldown`).
+    """
     rest = dict(more or {})
     config = _completed()["config"]
     daemon = {**config["daemon"], "max_parallel": rest.pop("max_parallel", None)}
-    config = {**config, "daemon": daemon, "history": {**config["history"], **history}}
+    alerts = {**config["alerts"], "webhook": rest.pop("webhook", None), "cooldown": rest.pop("cooldown", 300)}
+    config = {**config, "daemon": daemon, "alerts": alerts, "history": {**config["history"], **history}}
     whole = {**_completed(), **rest, "jobs": jobs, "config": config}
     copied: dict[str, Any] = json.loads(json.dumps(whole))
     return copied
@@ -112,18 +115,27 @@ def a_job(**given: Any) -> Document:
 
 QUEUES = ("lane", "lanes")
 SPOOL = "/spool"
+_TOLD = ("on_failure", "on_max_retries", "on_health_fail", "on_recovered", "on_missed")
 
 
-def draw_more(rng: Random) -> dict[str, Any]:
+def draw_more(rng: Random, jobs: Mapping[str, Document]) -> dict[str, Any]:
     """What is declared beside jobs."""
     limits = {name: {"limit": rng.choice((1, 2))} for name in QUEUES if rng.random() < 0.5}
-    flows = {name: draw_workflow(rng) for name in ("flow", "stream") if rng.random() < 0.4}
-    return {"queues": limits, "max_parallel": rng.choice((None, None, 2, 3)), "workflows": flows}
+    flows = {name: draw_workflow(rng, jobs) for name in ("flow", "stream") if rng.random() < 0.4}
+    return {
+        "queues": limits,
+        "max_parallel": rng.choice((None, None, 2, 3)),
+        "workflows": flows,
+        "webhook": rng.choice((None, "http://simulated/")),
+        "cooldown": rng.choice((0, 30, 300)),
+    }
 
 
-def draw_workflow(rng: Random) -> dict[str, Any]:
+def draw_workflow(rng: Random, jobs: Mapping[str, Document]) -> dict[str, Any]:
     """A workflow's document; now and then one of its jobs is not declared, or never ends."""
-    names = sorted(TEMPLATES) if rng.random() < 0.2 else sorted({*TEMPLATES} - {"web", "db"})
+    names = sorted(name for name, job in jobs.items() if job["type"] != "continuous")
+    if not names or rng.random() < 0.1:
+        names = sorted(TEMPLATES)
     kind = rng.choice(("chain", "group", "chord"))
     return {
         "type": kind,
@@ -180,8 +192,7 @@ def draw_job(template: str, rng: Random, now: datetime, name: str | None = None)
 
 def _drawn_alerts(rng: Random, *, ends_by_itself: bool) -> dict[str, Any]:
     """What people want to hear of it."""
-    kinds = ("on_failure", "on_max_retries", "on_health_fail", "on_recovered", "on_missed")
-    alerts: dict[str, Any] = {kind: rng.random() < 0.8 for kind in kinds}
+    alerts: dict[str, Any] = {kind: rng.random() < 0.8 for kind in _TOLD}
     alerts |= {"channels": None, "webhook": rng.choice((None, "http://127.0.0.1/x")), "command": None}
     expect = rng.choice((None, None, {"every": rng.choice((20, 600)), "by": None}, {"every": None, "by": "09:10"}))
     return {"alerts": alerts, "expect": expect if ends_by_itself else None}
@@ -249,6 +260,9 @@ def favouring(job: Document, name: str, what: str) -> Document:
             return {**job, "trigger": [_trigger("file", f"{SPOOL}/{name}") | {"delete_after": True}], "depends_on": []}
         case "lock":
             return {**job, "lock": {**job["lock"], "enabled": True, "path": "/shared/locks"}}
+        case "alerts":
+            alerts = dict.fromkeys(_TOLD, True) | {"channels": None, "webhook": "http://simulated/", "command": None}
+            return {**job, "alerts": alerts}
         case "health":
             return {**job, "health_check": _check(interval=5)}
         case _:

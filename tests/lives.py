@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 from procclaw.model.state import Launch
 
+CANARY = "canary-5d1f"
+"""Stands in every payload, and must not be told anywhere."""
+
 BEGIN = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SECOND = 1_000_000
 """All spans in here are whole microseconds, so nothing depends on how floats round."""

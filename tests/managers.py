@@ -9,8 +9,7 @@ from procclaw.engine.controller import Controller, Cycle, LiveShim
 from procclaw.engine.world import World
 from procclaw.model.state import HOME, Event, Row
 from procclaw.system.store import Store
-from tests.lives import Trace, Violation
-from tests.occasions import CANARY
+from tests.lives import CANARY, Trace, Violation
 from tests.outside import SimulatedLocks, SimulatedNotifier, SimulatedProbes, SimulatedSpool, SimulatedWork
 from tests.world import Logs
 

@@ -12,6 +12,8 @@ from typing import Any
 from procclaw.model.clock import seconds_between
 from procclaw.model.spec import Document, WorkflowSpec
 from procclaw.model.state import (
+    Alert,
+    AlertKind,
     DeadLetter,
     DeadLettersPurged,
     Intent,
@@ -25,9 +27,6 @@ from procclaw.model.state import (
 )
 from tests.lives import Life, Violation
 from tests.outside import Outside
-
-CANARY = "canary-5d1f"
-"""Stands in every payload, and must not be told anywhere."""
 
 _DEDUPED = frozenset({Trigger.MANUAL, Trigger.SCHEDULE, Trigger.CATCH_UP, Trigger.WEBHOOK})
 
@@ -68,7 +67,7 @@ class Occasions:
         """The job is no longer declared; should it come back, its files are new."""
         for seen in (self.known.of_file, self._outside.shown):
             for key in [key for key in seen if key[0] == job_id]:
-                del seen[key]  # type: ignore[attr-defined]
+                del seen[key]
 
     def on_commit(self, rows: Iterable[Row], jobs: Document, latest: datetime) -> None:
         """`latest`: the wall clock's furthest reading within the cycle."""
@@ -86,6 +85,7 @@ class Occasions:
         for intent in intents.values():
             self._take_in(intent, latest)
         self._check_letters(written, after)
+        self._check_alerts(written, after, jobs)
 
     # --- new runs ---
 
@@ -113,7 +113,8 @@ class Occasions:
     def _stands_for(self, earlier: Run, other: Run, run: Run, job: Document) -> bool:
         if other.job_id != run.job_id:
             return False
-        age = seconds_between(earlier.queued_at, run.queued_at)
+        # A slot is a request for its due time, whenever it was noticed.
+        age = seconds_between(earlier.scheduled_at or earlier.queued_at, run.scheduled_at or run.queued_at)
         if not 0 <= age < job["dedup"]["window_seconds"] or (job["dedup"]["use_params"] and other.params != run.params):
             return False
         if self._was_purged(other):
@@ -125,7 +126,11 @@ class Occasions:
         return not self._looked(f"SELECT 1 FROM runs WHERE id = '{run.id}'")
 
     def _is_restart(self, run: Run, intents: Mapping[int, Intent]) -> bool:
-        """A restart has ended what it stands for, so it asks for another run in any case."""
+        """A restart has ended what it stands for, so it asks for another run in any case; what is found again is not
+        asked for.
+        """
+        if run.occasion.startswith("record:"):
+            return True
         if not run.occasion.startswith("intent:"):
             return False
         number = int(run.occasion.removeprefix("intent:").partition("@")[0])
@@ -166,7 +171,7 @@ class Occasions:
         runs = self.known.steps.setdefault((workflow, step), [])
         if run_id not in runs:
             runs.append(run_id)
-        if any(self._went_well(earlier) for earlier in runs[:-1]):
+        if any(self._went_well(earlier) for earlier in runs[:-1] if not self._is_unreadable(earlier)):
             raise Violation(11, f"step {step} of workflow run {workflow} succeeded, and it is started again: {runs}")
         most = (1 + self.known.retries[workflow]) * (3 if spec.on_failure == "retry" else 1)
         if len(runs) > most:
@@ -185,6 +190,10 @@ class Occasions:
 
     def _lives_of(self, run_id: str) -> list[Life]:
         return [life for life in self._machine.lives.values() if life.run_id == run_id]
+
+    def _is_unreadable(self, run_id: str) -> bool:
+        """Somebody deleted a record of it, so nobody knows how it ended."""
+        return any(life.facts.get("is_record_deleted") for life in self._lives_of(run_id))
 
     def _went_well(self, run_id: str) -> bool:
         return any(life.code in life.facts["job"]["success_exit_codes"] for life in self._lives_of(run_id))
@@ -226,6 +235,20 @@ class Occasions:
                 found = self._looked(f"SELECT count(*) FROM dead_letters WHERE run_id = '{run.id}'")
                 if found != [(1,)]:
                     raise Violation(10, f"run {run.job_id}/{run.id} failed and has {found[0][0]} dead letters")
+
+    def _check_alerts(self, rows: tuple[Row, ...], after: Mapping[str, Run], jobs: Document) -> None:
+        """Of every run that has failed somebody is to be told, and of no other."""
+        told = {row.run_id for row in rows if isinstance(row, Alert) and row.kind is AlertKind.FAILED}
+        for row in rows:
+            if isinstance(row, Alert):
+                self._machine.trace.met[f"alert: {row.kind}"] += 1
+        for run in after.values():
+            job = jobs.get(run.job_id)
+            is_due = run.state is RunState.FAILED and job is not None and job["alerts"]["on_max_retries"]
+            if is_due and run.id not in told:
+                raise Violation(10, f"run {run.job_id}/{run.id} failed, and nobody is told")
+            if run.id in told and run.state is not RunState.FAILED:
+                raise Violation(10, f"run {run.job_id}/{run.id} is said to have failed: {run.state}")
 
     # --- what an attempt is given ---
 

@@ -34,8 +34,8 @@ from procclaw.model.state import (
     SlotsWithdrawn,
     Trouble,
 )
-from tests.lives import Life, Proc, Violation
-from tests.occasions import CANARY, Known, Occasions
+from tests.lives import CANARY, Life, Proc, Violation
+from tests.occasions import Known, Occasions
 from tests.outside import Outside
 from tests.truth import Truth
 

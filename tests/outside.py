@@ -49,6 +49,7 @@ class Outside:
         self.work: dict[str, dict[str, bytes]] = {}
         self.files: dict[str, Dropped] = {}
         self.unreadable_until = 0
+        self.is_lock_disk_full = False
         self.shown: dict[tuple[str, str], set[str]] = {}
         """By job and path, the identities that were shown to be settled."""
         self.told: Counter[str] = Counter()
@@ -253,7 +254,7 @@ class SimulatedLocks:
     def hand_over(self, lock: str, holder: str) -> tuple[int, int]:
         self._machine.reach("before hand_over")
         assert self._mine[lock] is None
-        if self._machine.is_disk_full:
+        if self._outside.is_lock_disk_full:
             self._machine.trace.meet("disk full: lock")
             raise DiskFull("the simulated lock file cannot be written")
         fd = self._mine[lock] = _FIRST_FD + len(self._outside.fds)

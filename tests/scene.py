@@ -10,13 +10,12 @@ from typing import Any, NamedTuple, TypeVar
 from procclaw.engine.controller import Cycle
 from procclaw.model.errors import Conflict, DiskFull, ProcclawError, StoreError
 from procclaw.model.spec import workflow_from_document
-from procclaw.model.state import HOME, NO_DETAILS, WORKFLOWS, Details, Intent, IntentKind, Launch, Run
+from procclaw.model.state import HOME, NO_DETAILS, WORKFLOWS, AlertKind, Details, Intent, IntentKind, Launch, Run
 from procclaw.planning.actions import Check, Start
 from procclaw.system.store import Store
 from tests.declared import SPOOL, TEMPLATES, Files, draw_job, draw_more, draw_workflow, edited, favouring
-from tests.lives import SECOND, Child, Clock, Crash, Script, Trace, Violation
+from tests.lives import CANARY, SECOND, Child, Clock, Crash, Script, Trace, Violation
 from tests.managers import Daemon, Manager, hurry
-from tests.occasions import CANARY
 from tests.oracle import Accounts, Oracle
 from tests.outside import Outside
 from tests.truth import ONE_JOB
@@ -25,7 +24,7 @@ from tests.world import Machine
 T = TypeVar("T")
 
 STEPS = 36
-CALM = 300 * SECOND
+CALM = 200 * SECOND
 _MILLISECOND = SECOND // 1000
 _BUSY = 200
 """Cycles that ask for the next one at once, after which a manager counts as spinning."""
@@ -53,6 +52,7 @@ _POINTS = (
     "before check",
     "before delete_file",
     "after delete_file",
+    "before notice",
 )
 
 
@@ -352,7 +352,7 @@ class Scene:
         force = kind in FORCEFUL and self.rng.random() < 0.3
         now = self.clock.now()
         details, payload = self._drawn_details(kind, job_id, now)
-        key = f"key-{self.rng.randrange(3)}" if kind is IntentKind.TRIGGER and self.rng.random() < 0.4 else None
+        key = f"key-{self.rng.randrange(2)}" if kind is IntentKind.TRIGGER and self.rng.random() < 0.7 else None
         intent = Intent(0, job_id, kind, force, now, "simulated", key=key, details=details)
         earlier = self._keys.get(key) if key is not None else None
         try:
@@ -378,6 +378,15 @@ class Scene:
         told += f"{f' until {details.until:%H:%M:%S}' if details.until else ''}"
         self.trace.say(f"request {intent.id}: {kind} {job_id}{told}")
 
+    def ask_again(self) -> None:
+        """Somebody who has had no answer asks once more, under the same key, and gets no second run."""
+        jobs = sorted(self.oracle.in_force)
+        if jobs:
+            job_id = self.rng.choice(jobs)
+            for _ in range(3):
+                self._ask(IntentKind.TRIGGER, job_id)
+                self._live(self.rng.randrange(SECOND))
+
     def _drawn_details(self, kind: IntentKind, job_id: str, now: datetime) -> tuple[Details, bytes | None]:
         rng, job = self.rng, self.oracle.in_force.get(job_id, {})
         params = (("WHO", rng.choice(("you", "them"))),) if job.get("params") and rng.random() < 0.5 else ()
@@ -389,7 +398,7 @@ class Scene:
             case IntentKind.START | IntentKind.RESTART:
                 return Details(params), None
             case IntentKind.TRIGGER:
-                payload = f'{{"who": "{CANARY}", "n": {rng.randrange(2)}}}'.encode() if rng.random() < 0.6 else None
+                payload = f'{{"who": "{CANARY}"}}'.encode() if rng.random() < 0.6 else None
                 return Details(params, has_payload=payload is not None), payload
             case IntentKind.REVOKE:
                 until = rng.choice((None, now + timedelta(seconds=rng.choice((1, 20, 300)))))
@@ -402,7 +411,7 @@ class Scene:
             case IntentKind.WORKFLOW:
                 declared = self.files.more.get("workflows", {})
                 name = rng.choice(("", *declared))
-                document = declared[name] if name else draw_workflow(rng)
+                document = declared[name] if name else draw_workflow(rng, self.files.jobs)
                 return Details(workflow=workflow_from_document(document), workflow_name=name), None
             case IntentKind.CANCEL_WORKFLOW | IntentKind.RETRY_WORKFLOW:
                 runs = [each for (each,) in self._look("SELECT id FROM workflow_runs ORDER BY rowid DESC LIMIT 3")]
@@ -453,12 +462,13 @@ class Scene:
             self._daemon = None
 
     def fill_disk(self) -> None:
-        which = self.rng.randrange(3)
-        self.machine.is_disk_full = which != 1
-        self._is_db_full = which != 0
+        which = self.rng.randrange(4)
+        self.machine.is_disk_full = which in (0, 2)
+        self._is_db_full = which in (1, 2)
+        self.outside.is_lock_disk_full = which == 3
         self._ask_something()
         self._live(self.rng.randrange(20 * SECOND))
-        self.machine.is_disk_full = self._is_db_full = False
+        self.machine.is_disk_full = self._is_db_full = self.outside.is_lock_disk_full = False
         self.trace.say("the disk has room again")
 
     def lack_processes(self) -> None:
@@ -558,14 +568,14 @@ class Scene:
         if favoured:
             name = self.rng.choice(names)
             jobs[name] = favouring(jobs[name], name, favoured)
-        self.files.write(jobs, more=draw_more(self.rng))
+        self.files.write(jobs, more=draw_more(self.rng, jobs))
 
     def edit(self) -> None:
         self.trace.meet("jobs.yaml edited")
         self._edit()
 
     def _edit(self) -> None:
-        more = draw_more(self.rng) if self.rng.random() < 0.15 else None
+        more = draw_more(self.rng, self.files.jobs) if self.rng.random() < 0.15 else None
         self.files.write(edited(self.files.jobs, self.rng, self.clock.now()), more=more)
 
     def remove_job(self) -> None:
@@ -745,6 +755,7 @@ ACTS: dict[str, Callable[[Scene], None]] = {
     "suspend": Scene.suspend,
     "reboot": Scene.reboot,
     "disk full": Scene.fill_disk,
+    "asked again": Scene.ask_again,
     "no processes": Scene.lack_processes,
     "database locked": Scene.lock_database,
     "refused": Scene.refuse,
@@ -772,18 +783,24 @@ FAVOURS = {
     "file deleted": "files",
     "directory hidden": "files",
     "lock elsewhere": "lock",
+    "disk full": "lock",
     "crash before hand_over": "lock",
     "crash after hand_over": "lock",
     "crash before check": "health",
     "crash before delete_file": "files",
     "crash after delete_file": "files",
     "crash before make_work": "",
+    "crash before notice": "alerts",
 }
 """What has to be declared for a theme to mean much."""
 
 THEMES = (*ACTS, *(f"fate {name}" for name in FATES), *(f"crash {point}" for point in _POINTS))
 
 KINDS = (
+    *(f"alert: {kind}" for kind in AlertKind),
+    "alert arrived",
+    "alert did not arrive",
+    "alert sent, and its manager died",
     *(f"crash {point}" for point in _POINTS),
     *(f"asked {kind}" for kind in IntentKind),
     "backup",

@@ -527,3 +527,13 @@ def test_who_waits_for_a_run_that_gives_up_is_looked_at_again_at_once() -> None:
     assert [(run.state, run.reason) for run in over] == [(RunState.FAILED, Reason.DEPENDENCY_TIMEOUT)]
     assert [wait.job_id for wait in decided.waits] == ["use"]
     assert decided.wake_at == NOW
+
+
+def test_a_run_that_came_to_nothing_does_not_hide_that_the_job_has_run_since() -> None:
+    began = continuous_run("failed", job_id="db", started_at=ago(50), finished_at=ago(40))
+    came_to_nothing = a_run("expired", job_id="db", queued_at=ago(30))
+    waiting_run = a_run("queued", queued_at=ago(60))
+    for begun, is_met in ((began, True), (None, False)):
+        state = a_job_state(id="db", newest_finished=came_to_nothing, newest_begun=begun)
+        lack = lack_of(Dependency("db", AFTER_START, None), waiting_run, a_board(DB, states=[state]))
+        assert (lack is None) is is_met

@@ -17,6 +17,7 @@ import pytest
 
 from procclaw.engine.controller import Controller
 from procclaw.engine.inputs import Inputs
+from procclaw.engine.observing import Observer
 from procclaw.model.errors import UsageError
 from procclaw.model.spec import JobSpec, Spec, document_hash, spec_from_document
 from procclaw.model.state import Attempt, DeadLetter, HoldKind, Run, RunState
@@ -82,7 +83,7 @@ Mutation = Callable[[pytest.MonkeyPatch], None]
 
 
 def forget_that_the_database_was_put_back(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Controller, "_lost_until", lambda *_: None)
+    patch.setattr(Observer, "lost_until", lambda *_: None)
 
 
 def ignore_the_limit(patch: pytest.MonkeyPatch) -> None:
@@ -105,7 +106,7 @@ def trust_a_pid(patch: pytest.MonkeyPatch) -> None:
 
 
 def overlook_what_is_left(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Controller, "_members", lambda *_: {})
+    patch.setattr(Observer, "_members", lambda *_: {})
 
 
 def record_another_exit_code(patch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,9 @@ class Truth:
     def _has_run_since(self, job_id: str, run_id: str, *, is_manual: bool) -> bool:
         boot = f"boot-{self._machine.boot}"
         [(queued_at,)] = self._looked(f"SELECT queued_at FROM runs WHERE id = '{run_id}'")
-        since = f"boot_id = '{boot}'" if is_manual else f"started_at >= {queued_at}"
+        # What began later than now began before the clock was set back.
+        now = int(self._machine.clock.now().timestamp() * SECOND)
+        since = f"boot_id = '{boot}'" if is_manual else f"started_at BETWEEN {queued_at} AND {now}"
         return bool(
             self._looked(
                 f"SELECT 1 FROM runs WHERE job_id = '{job_id}' AND finished_at IS NOT NULL AND attempts > 0 AND {since}"
@@ -178,10 +180,8 @@ class Truth:
 
     def why_waiting(self, run_id: str, job_id: str, attempts: int, trigger: str) -> list[str]:
         """Everything that truly keeps a run from starting, holds and times excepted; as words."""
-        reasons = []
-        for needed in self.needs(job_id) if attempts == 0 else ():
-            if not self.certainly_holds(needed, run_id):
-                reasons.append(f"dependency {needed.job_id} {needed.condition}")
+        needs = self.needs(job_id) if attempts == 0 else ()
+        reasons = [f"{needed}" for needed in needs if not self.certainly_holds(needed, run_id)]
         queue = self.jobs[job_id]["queue"]
         taken = self._taken()
         if sum(1 for other, _ in taken if other == job_id) >= self.limit_of(job_id):

@@ -742,6 +742,8 @@ class JobState(NamedTuple):
     active: tuple[ActiveRun, ...] = ()
     """In the order they were queued."""
     newest_finished: Run | None = None
+    newest_begun: Run | None = None
+    """The newest that is over and had an attempt, where `newest_finished` had none."""
     holds: tuple[Hold, ...] = ()
     cursor: Cursor | None = None
     ran_after_cursor: frozenset[datetime] = frozenset()

@@ -63,7 +63,8 @@ def _has_started(spec: JobSpec, run: Run, board: Board) -> bool:
     if board.is_up(spec.id) is not None:
         return True
     job = board.job(spec.id)
-    known = [active.run for active in job.active] + ([job.newest_finished] if job.newest_finished else [])
+    known = [active.run for active in job.active]
+    known += [each for each in (job.newest_finished, job.newest_begun) if each is not None]
     since = None if spec.type is JobType.MANUAL else run.queued_at
     return any(_ran(other, since=since, board=board) for other in known)
 

@@ -127,7 +127,8 @@ class Draft:
         """The job as the steps so far left it."""
         active = tuple(ActiveRun(going.run, going.live) for going in self.going if not going.is_over)
         holds = tuple(self.holds.values())
-        return self.job._replace(holds=holds, active=active, newest_finished=self.newest_finished())
+        newest, begun = self.newest_finished(), self.newest_begun()
+        return self.job._replace(holds=holds, active=active, newest_finished=newest, newest_begun=begun)
 
     def hold(self, kind: HoldKind, by: str, until: datetime | None = None) -> None:
         """Set a hold; one that stands already stays as it is, but for its end."""
@@ -231,6 +232,10 @@ class Draft:
     def newest_finished(self) -> Run | None:
         over = [going.run for going in self.going if going.is_over]
         return over[-1] if over else self.job.newest_finished
+
+    def newest_begun(self) -> Run | None:
+        over = (self.job.newest_begun, self.job.newest_finished, *(going.run for going in self.going if going.is_over))
+        return next((run for run in reversed(over) if run is not None and run.attempts), None)
 
     def open_intents(self) -> list[Intent]:
         return [intent for intent in self.intents.values() if intent.resolved_at is None]

@@ -100,6 +100,7 @@ class _Reading:
                 id=name,
                 active=tuple(active.get(name, ())),
                 newest_finished=finished.get(name),
+                newest_begun=self._newest_begun(finished.get(name)),
                 holds=tuple(holds.get(name, ())),
                 cursor=cursors.get(name),
                 ran_after_cursor=self._ran_after(cursors.get(name)),
@@ -166,6 +167,17 @@ class _Reading:
             f"SELECT {RUNS.columns} FROM runs WHERE id IN ({newest})", () if self._chosen is None else (self._chosen,)
         )
         return [RUNS.read(row) for row in rows]
+
+    def _newest_begun(self, newest: Run | None) -> Run | None:
+        if newest is None or newest.attempts:
+            return None
+        rows = self._db.execute(
+            f"SELECT {RUNS.columns} FROM runs WHERE job_id = ? AND finished_at IS NOT NULL AND attempts > 0 "
+            "ORDER BY rowid DESC LIMIT 1",
+            (newest.job_id,),
+        )
+        found: list[Run] = [RUNS.read(row) for row in rows]
+        return found[0] if found else None
 
     # --- what one job's declaration asks for ---
 
