@@ -293,6 +293,7 @@ def terms_of(job: JobSpec) -> Terms:
         success_exit_codes=job.success_exit_codes,
         timeout_seconds=job.timeout_seconds,
         process_hash=job.process_hash,
+        queue=job.queue,
     )
 
 

@@ -481,3 +481,30 @@ def test_a_param_that_a_slot_cannot_have_is_no_silent_failure(driver: Driver) ->
     assert attempt.reason is Reason.ENVIRONMENT
     assert attempt.detail == "job needs the param DAY: -p DAY=VALUE"
     assert "DAY" in driver.ask("status", "job").out
+
+
+def test_a_directory_that_cannot_be_watched_and_a_file_that_cannot_be_deleted_are_told_once(driver: Driver) -> None:
+    job = watching(driver, delete_after=True)
+    elsewhere = {**job, "trigger": {**job["trigger"], "watch_path": str(driver.home / "nowhere")}}
+    driver.declare({"job": job, "elsewhere": elsewhere})
+    driver.start_daemon()
+    path = put(driver.home / "in", "a.csv", age=60)
+    driver.wait(lambda: not path.exists())
+    time.sleep(2.5)
+    lines = (driver.home / "logs" / "daemon.log").read_text().splitlines()
+    told = [line for line in lines if "directory not watched" in line]
+    assert len([line for line in told if "job=elsewhere" in line and "nowhere: no such file or directory" in line]) == 1
+    assert len(told) <= 2  # the other directory was not there at first, perhaps
+
+
+def test_a_queue_is_not_left_to_another_by_a_job_that_is_gone_and_still_alive(driver: Driver) -> None:
+    stubborn = {"cmd": alone("q", noting("trap '' TERM; exec sleep 1000")), "shutdown": {"grace_period": 2}}
+    nobody = {"cmd": alone("q", noting("exit 0")), "queue": "q"}
+    driver.declare({"gone": {**stubborn, "queue": "q"}, "next": nobody})
+    driver.start_daemon()
+    driver.ask("start", "gone")
+    driver.ask("start", "next")
+    driver.wait(lambda: count_of(driver, "next", "queued"))
+    driver.declare({"next": nobody})
+    driver.wait_for_notes("next")
+    assert_never_together(driver)

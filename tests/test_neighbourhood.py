@@ -48,10 +48,7 @@ def test_what_ends_by_itself_is_everybodys_concern_where_the_home_has_a_limit() 
     assert around(spec, "a") == "a"
     limited = spec._replace(config=a_config(max_parallel=2))
     assert (around(limited, "a"), around(limited, "c")) == ("ab", "c")
-    # What is left of a job that is gone has one of the places.
-    assert around(limited, "x") == "abx"
-    assert around(spec, "x") == "x"
-    for name in (HOME, WORKFLOWS):
+    for name in (HOME, WORKFLOWS, "gone"):
         assert Neighbourhoods(limited).around([name]) == {name}
 
 

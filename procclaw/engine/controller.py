@@ -131,6 +131,9 @@ class Controller:
         self._log = log
         self._mint = mint
         self._lack: Lack | None = None
+        self._undeleted: set[DeleteFile] = set()
+        self._unwatched: dict[str, tuple[str, ...]] = {}
+        """By job, what is wrong with the directories it watches, so that it is said once."""
         self._unchecked: dict[str, str] = {}
         """By job, why its check could not be begun, so that it is said once."""
 
@@ -190,6 +193,7 @@ class Controller:
             state, seen = self._observer.look(spec, scope, workflows, self._lacking(), restored_until, now)
             by_job = plans(spec, state, now, judges_slots=judges_slots, acts_on=scope.acts, asked=scope.asked)
             decided = merged(by_job.values())
+            self._tell_of_directories(state, by_job)
             acted = self._act(spec, state, decided, seen, now)
         finally:
             # If we die before this, the kernel does it.
@@ -197,12 +201,22 @@ class Controller:
         acted.look_again += [(job_id, CONFIRM_SECONDS) for job_id in _nameless(state)]
         has_alerts = any(isinstance(write, Alert) for write in decided.writes)
         outbox_at = self._courier.deliver(spec, now, must_look=has_alerts or scope.acts is None)
+        if any(_frees_a_place_of_the_gone(spec, write) for write in decided.writes):
+            acted.must_look_again = True
         wakes = self._wakes(by_job, acted, in_force.settles_at, outbox_at, now)
         acts = scope.acts if scope.asked is None else frozenset(by_job) | scope.asked
         live = self._live(state, acts, acted.launched)
         wake_at = min(wakes.values(), default=None)
         acts = None if acts is None else acts | {OUTBOX}
         return Cycle(now, acts, decided, wake_at, spec, wakes, live, has_acted=not decided.is_idle)
+
+    def _tell_of_directories(self, state: State, jobs: Iterable[str]) -> None:
+        for job in (state.jobs[name] for name in jobs if name in state.jobs):
+            problems = job.files.problems
+            if problems != self._unwatched.get(job.id, ()):
+                for problem in problems:
+                    self._log.line("warning", "directory not watched", job=job.id, detail=problem)
+                self._unwatched[job.id] = problems
 
     def _deliver(self, spec: Spec, now: datetime) -> Cycle:
         outbox_at = self._courier.deliver(spec, now, must_look=False)
@@ -487,8 +501,12 @@ class Controller:
             self._unchecked.pop(job.id, None)
 
     def _delete_file(self, effect: DeleteFile) -> None:
-        if not self._world.spool.delete(effect.path, effect.identity):
+        if self._world.spool.delete(effect.path, effect.identity):
+            self._undeleted.discard(effect)
+        elif effect not in self._undeleted:
+            # It is tried at each look.
             self._log.line("warning", "trigger file not deleted", job=effect.job_id, file=effect.path)
+            self._undeleted.add(effect)
 
     def _signal(self, effect: Signal, now: datetime, acted: _Acted) -> None:
         attempt, order = effect.attempt, effect.attempt.stop
@@ -556,6 +574,11 @@ class Controller:
             except (ProcclawError, OSError) as error:
                 # A log that cannot be rotated is no reason not to run the job.
                 self._log.line("warning", "log not rotated", job=job.id, file=opened.file, detail=error)
+
+
+def _frees_a_place_of_the_gone(spec: Spec, write: Write) -> bool:
+    """Whether something has ended of a job that is no longer declared: nothing tells any more who may wait for it."""
+    return isinstance(write, Attempt) and write.ended_at is not None and write.job_id not in spec.jobs
 
 
 def _nameless(state: State) -> Iterator[str]:

@@ -100,9 +100,8 @@ class Observer:
             steps |= {job_id for workflow in asked_for if workflow is not None for job_id in workflow.steps}
             acts = near.around(jobs | steps | {WORKFLOWS})
         reads = near.around(acts) | {HOME, WORKFLOWS}
-        if spec.config.max_parallel is not None:
-            # What is left of a job that is gone still counts.
-            reads |= {attempt.job_id for attempt in self._store.live_attempts()} - spec.jobs.keys()
+        # What is left of a job that is gone still has its places.
+        reads |= frozenset(self._store.jobs_with_life()) - spec.jobs.keys()
         return Scope(acts, reads, None if all_around else jobs)
 
     def workflows(self) -> tuple[WorkflowState, ...]:

@@ -51,7 +51,8 @@ def adopted(store: Store, spec: Spec, record: str, sight: Sight, boot_id: str, n
         # Whether it runs the present text is not known; to restart it on a guess would be worse than to leave it.
         shutdown = job.shutdown
         success, limit = job.success_exit_codes, job.timeout_seconds
-        terms = Terms(shutdown.signal, shutdown.grace_seconds, shutdown.leftovers, success, limit, hash_now)
+        how = (shutdown.signal, shutdown.grace_seconds, shutdown.leftovers)
+        terms = Terms(*how, success, limit, hash_now, job.queue)
     attempt_id = f"{name.run_id}.{name.number}"
     rows += [run, Attempt(attempt_id, name.run_id, name.job_id, name.number, name.mark, boot_id, now, terms)]
     return rows

@@ -191,6 +191,8 @@ class Terms(NamedTuple):
     success_exit_codes: tuple[int, ...]
     timeout_seconds: float | None
     process_hash: str
+    queue: str | None = None
+    """The queue in which it has a place."""
 
 
 class Slice(NamedTuple):

@@ -45,7 +45,8 @@ class Board:
         for job in jobs.values():
             for active in job.active:
                 if active.live is not None:
-                    self._take_places(active.run)
+                    # The job may be gone from its queue meanwhile, or gone altogether.
+                    self._take_places(active.run, active.live.attempt.terms.queue or self.queue_of(active.run))
 
     def job(self, job_id: str) -> JobState:
         job = self._jobs.get(job_id) or JobState(job_id)
@@ -62,7 +63,7 @@ class Board:
     def begin(self, run: Run) -> None:
         """The run gets a process: it takes its places, and the lock that was free."""
         self._begun.add(run.id)
-        self._take_places(run)
+        self._take_places(run, self.queue_of(run))
         self.give_lock(run)
 
     def give_lock(self, run: Run) -> None:
@@ -70,13 +71,13 @@ class Board:
         if job is not None and job.lock is not None:
             self._given[lock_key(job.lock)] = run
 
-    def _take_places(self, run: Run) -> None:
+    def _take_places(self, run: Run, queue: str | None) -> None:
         self._live[run.job_id] += 1
         job = self.spec_of(run.job_id)
         if run.trigger is not Trigger.CONTINUOUS:
             self._parallel.append(run)
-            if job is not None and job.queue is not None:
-                self._in_queue.setdefault(job.queue, []).append(run)
+            if queue is not None:
+                self._in_queue.setdefault(queue, []).append(run)
         if job is not None and job.lock is not None:
             self._lock_holders[lock_key(job.lock)] = run
 

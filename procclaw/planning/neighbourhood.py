@@ -7,13 +7,11 @@ about one of a thousand jobs that have nothing to do with each other plans that 
 from collections.abc import Iterable, Iterator
 
 from procclaw.model.spec import Spec
-from procclaw.model.state import NO_JOBS
 from procclaw.planning.board import lock_key
 
 
 class Neighbourhoods:
     def __init__(self, spec: Spec) -> None:
-        self._parallel = list(_in_parallel(spec))
         self._leader = {job_id: job_id for job_id in spec.jobs}
         for bond in _bonds(spec):
             self._join([job_id for job_id in bond if job_id in self._leader])
@@ -33,22 +31,9 @@ class Neighbourhoods:
     def around(self, jobs: Iterable[str]) -> frozenset[str]:
         """These jobs and all that a change of theirs may concern."""
         found: set[str] = set()
-        left = list(jobs)
-        while left:
-            job_id = left.pop()
-            if job_id in self._leader:
-                found |= self._members[self._led_by(job_id)]
-            elif job_id not in found:
-                found.add(job_id)
-                # What is left of a job that is gone still counts against the limit of all.
-                left += self._parallel[:1] if job_id not in NO_JOBS else []
+        for job_id in jobs:
+            found |= self._members[self._led_by(job_id)] if job_id in self._leader else {job_id}
         return frozenset(found)
-
-
-def _in_parallel(spec: Spec) -> Iterator[str]:
-    """The jobs that daemon.max_parallel makes each other's concern."""
-    if spec.config.max_parallel is not None:
-        yield from (job.id for job in spec.jobs.values() if job.ends_by_itself)
 
 
 def _bonds(spec: Spec) -> Iterator[list[str]]:
@@ -60,5 +45,6 @@ def _bonds(spec: Spec) -> Iterator[list[str]]:
             shared.setdefault(f"queue {job.queue}", []).append(job.id)
         if job.lock is not None:
             shared.setdefault(f"lock {lock_key(job.lock)}", []).append(job.id)
-    yield list(_in_parallel(spec))
+        if spec.config.max_parallel is not None and job.ends_by_itself:
+            shared.setdefault("parallel", []).append(job.id)
     yield from shared.values()

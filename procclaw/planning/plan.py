@@ -578,6 +578,7 @@ def _start(draft: Draft, going: Going, spec: JobSpec) -> None:
         success_exit_codes=spec.success_exit_codes,
         timeout_seconds=spec.timeout_seconds,
         process_hash=spec.process_hash,
+        queue=spec.queue,
     )
     draft.started[run.id] = instance
     draft.effects.append(Start(run.job_id, run.id, number, instance, terms, _why_started(run)))

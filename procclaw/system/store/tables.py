@@ -164,8 +164,8 @@ def _read_stop(text: str) -> StopOrder:
 
 
 def _read_terms(text: str) -> Terms:
-    signal, grace, leftovers, success, timeout, process_hash = json.loads(text)
-    return Terms(signal, grace, Leftovers(leftovers), tuple(success), timeout, process_hash)
+    signal, grace, leftovers, success, timeout, process_hash, *rest = json.loads(text)
+    return Terms(signal, grace, Leftovers(leftovers), tuple(success), timeout, process_hash, *rest)
 
 
 def _write_closed(closed: Sequence[tuple[str, datetime]]) -> str:
