@@ -299,7 +299,7 @@ class Store:
 
     def jobs_with_life(self) -> tuple[str, ...]:
         """The jobs with an attempt that is not over."""
-        return tuple(row[0] for row in self._read("SELECT DISTINCT job_id FROM attempts WHERE ended_at IS NULL"))
+        return tuple(row[0] for row in self._db.read("SELECT DISTINCT job_id FROM attempts WHERE ended_at IS NULL"))
 
     def live_attempts(self) -> tuple[Attempt, ...]:
         rows = self._db.read(f"SELECT {ATTEMPTS.columns} FROM attempts WHERE ended_at IS NULL")
