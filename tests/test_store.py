@@ -1,8 +1,8 @@
 """The database, always a real one.
 
-`tests/data/databases/v1.db` is a database of schema version 1 with the rows of `SAMPLE`; it must open for ever. It was
-made by `python -c "from tests.test_store import write_sample; write_sample('tests/data/databases/v1.db')"`, and may be
-made again only as long as no version of ProcClaw has been released with that schema.
+`tests/data/databases/v1.db` and its like are databases of each schema version there has been, with the rows of
+`SAMPLES`; they must open for ever. One of the present version is made by `python -c "from tests.test_store import
+write_sample; write_sample()"`, and may be made again only as long as no version of ProcClaw has been released with it.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ from procclaw.model.state import (
     AlertState,
     Attempt,
     Cursor,
+    DeadLetter,
     DeadLettersPurged,
     Details,
     Event,
@@ -84,7 +85,7 @@ from tests.builders import (
 )
 from tests.support import Reaper, wait_until
 
-V1 = Path(__file__).parent / "data" / "databases" / "v1.db"
+DATABASES = Path(__file__).parent / "data" / "databases"
 MICROSECOND = timedelta(microseconds=1)
 
 
@@ -960,9 +961,37 @@ SAMPLE: tuple[Row, ...] = (
 DOCUMENT = {"jobs": {JOB: {"cmd": "true"}}}
 
 
-def write_sample(path: str) -> None:
-    store = Store(path)
-    store.record(SAMPLE, committed_at=NOW)
+ASKED = an_intent(
+    "trigger",
+    3,
+    key="key",
+    details=Details((("A", "ü"),), later(60), later(90), True, (1, 2), A_WORKFLOW, "nightly", "wwwwwwwwwwww"),
+)
+SAMPLES: dict[int, tuple[Row, ...]] = {
+    1: SAMPLE,
+    2: (
+        SINCE_VERSION_2,
+        *(row for row in SAMPLE if row not in (FULL_RUN, FULL_ATTEMPT)),
+        SINCE_VERSION_2._replace(id="cccccccccccc", occasion="slot:2", closed=()),
+        FULL_ATTEMPT._replace(result='{"a":1}'),
+        a_hold("revoke")._replace(until=later(60)),
+        ASKED,
+        Health(JOB, FULL_ATTEMPT.id, False, ago(5), ago(4), 2, ago(3), "connection refused"),
+        Usage(JOB, FULL_ATTEMPT.id, NOW, 1.5, 12.5, 64.25, ago(2), "64 MB of at most 50 MB"),
+        Alert("k", JOB, AlertKind.FAILED, ago(60), "failed", "run", AlertState.SENT, 1, later(5), ago(1), NOW, "why"),
+        Trouble(JOB, AlertKind.UNHEALTHY, ago(5)),
+        Watch(JOB, "every 60", ago(9)),
+        a_dead_letter(over(FULL_RUN, "failed", Reason.RETRIES_USED_UP, exit_code=3))._replace(id=1),
+        TriggerFile(JOB, "/spool/ü.csv", "1:2:3", "rrrrrrrrrrrr", ago(1)),
+        A_WORKFLOW_RUN,
+    ),
+}
+"""By schema version, what stands in its database."""
+
+
+def write_sample() -> None:
+    store = Store(str(DATABASES / f"v{SCHEMA_VERSION}.db"))
+    store.record(SAMPLES[SCHEMA_VERSION], committed_at=NOW)
     store.save_spec("hash", DOCUMENT, NOW)
     store.set_problems(Problems(NOW, ("jobs.yaml:1: …",)))
     store.set_lack(Lack(Reason.NO_DISK, "no space left", later(5)))
@@ -982,12 +1011,17 @@ def schema_of(path: Path) -> dict[str, set[str]]:
 OUT_OF_USE = {"runs": {"waiting_since"}}
 
 
-def test_a_database_of_schema_version_1_opens_and_means_the_same(tmp_path: Path) -> None:
+def test_there_is_a_database_of_every_schema_version() -> None:
+    assert set(SAMPLES) == set(range(1, SCHEMA_VERSION + 1))
+
+
+@pytest.mark.parametrize("version", SAMPLES)
+def test_a_database_of_an_old_schema_version_opens_and_means_the_same(version: int, tmp_path: Path) -> None:
     path = tmp_path / "procclaw.db"
-    shutil.copy(V1, path)
+    shutil.copy(DATABASES / f"v{version}.db", path)
     with opened(path) as store:
         store.check()
-        for row in SAMPLE:
+        for row in SAMPLES[version]:
             match row:
                 case Run():
                     assert store.run(row.id) == row
@@ -1003,15 +1037,33 @@ def test_a_database_of_schema_version_1_opens_and_means_the_same(tmp_path: Path)
                     assert store.intent(row.id) == row
                 case Event():
                     assert store.events() == (row._replace(id=1),)
+                case Health() | Usage():
+                    lives = [active.live for active in state_of(store, row.job_id).active if active.live is not None]
+                    assert row in [found for live in lives for found in (live.health, live.usage)]
+                case Alert():
+                    assert store.alerts() == (row,)
+                case Trouble():
+                    assert row in state_of(store, row.job_id).troubles
+                case Watch():
+                    assert state_of(store, row.job_id).watch == row
+                case DeadLetter():
+                    assert store.dead_letter(row.id) == row
+                case TriggerFile():
+                    assert row in state_of(store, row.job_id).triggered
+                case WorkflowRun():
+                    assert store.workflow_run(row.id) == row
+                case _:
+                    pytest.fail(f"nothing looks at {row}")
         assert store.last_commit_at() == NOW
         assert store.load_spec() == ("hash", DOCUMENT)
         assert store.problems() == Problems(NOW, ("jobs.yaml:1: …",))
         assert store.lack() == Lack(Reason.NO_DISK, "no space left", later(5))
 
 
-def test_an_old_database_has_the_schema_of_a_new_one_once_it_is_open(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", SAMPLES)
+def test_an_old_database_has_the_schema_of_a_new_one_once_it_is_open(version: int, tmp_path: Path) -> None:
     old, new = tmp_path / "old.db", tmp_path / "new.db"
-    shutil.copy(V1, old)
+    shutil.copy(DATABASES / f"v{version}.db", old)
     for path in (old, new):
         Store(str(path)).close()
     assert {name: columns - OUT_OF_USE.get(name, set()) for name, columns in schema_of(old).items()} == schema_of(new)
