@@ -69,9 +69,10 @@ class Occasions:
             for key in [key for key in seen if key[0] == job_id]:
                 del seen[key]
 
-    def on_commit(self, rows: Iterable[Row], jobs: Document, latest: datetime) -> None:
-        """`latest`: the wall clock's furthest reading within the cycle."""
+    def on_commit(self, rows: Iterable[Row], jobs: Document, latest: datetime, began: int) -> None:
+        """`latest`: the wall clock's furthest reading within the cycle; `began`: when that began (elapsed)."""
         written = tuple(rows)
+        before = set(self.known.runs)
         after = {row.id: row for row in written if isinstance(row, Run)}
         intents = {row.id: row for row in written if isinstance(row, Intent)}
         for run in after.values():
@@ -81,9 +82,9 @@ class Occasions:
             self._check_stopped_early(run, latest)
             self.known.runs[run.id] = run
             self.known.occasions.add(run.occasion)
-            self.known.created.setdefault(run.id, self._machine.clock.elapsed)
+            self.known.created.setdefault(run.id, began)
         for intent in intents.values():
-            self._take_in(intent, latest)
+            self._take_in(intent, before, latest)
         self._check_letters(written, after)
         self._check_alerts(written, after, jobs)
 
@@ -139,7 +140,7 @@ class Occasions:
 
     # --- times ---
 
-    def _take_in(self, intent: Intent, latest: datetime) -> None:
+    def _take_in(self, intent: Intent, before: set[str], latest: datetime) -> None:
         self.known.answered[intent.id] = intent
         if intent.state is not IntentState.DONE:
             return
@@ -151,7 +152,7 @@ class Occasions:
         if intent.kind is IntentKind.RETRY_WORKFLOW:
             self.known.retries[intent.details.workflow_run] += 1
         if intent.kind is IntentKind.CANCEL_ETA:
-            for run in self.known.runs.values():
+            for run in [self.known.runs[run_id] for run_id in before]:
                 if run.job_id == intent.job_id and run.is_ahead(latest) and not self._was_purged(run):
                     raise Violation(9, f"request {intent.id}: {intent.message}, and run {run.id} is still planned")
 

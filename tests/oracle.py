@@ -274,7 +274,7 @@ class Oracle:
         answers = sorted((row for row in rows if isinstance(row, Intent)), key=lambda intent: intent.id)
         for answer in answers:
             self._take_in(answer)
-        self.occasions.on_commit(rows, self.in_force, self._latest())
+        self.occasions.on_commit(rows, self.in_force, self._latest(), self.truth.since)
         told = {(row.job_id, row.kind) for row in rows if isinstance(row, Alert) and row.state != "suppressed"}
         untold = {(row.job_id, row.kind) for row in rows if isinstance(row, Trouble)} - told
         if untold:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from procclaw.engine.controller import Cycle
 from procclaw.model.errors import Conflict, DiskFull, ProcclawError, StoreError
-from procclaw.model.spec import workflow_from_document
+from procclaw.model.spec import Document, workflow_from_document
 from procclaw.model.state import HOME, NO_DETAILS, WORKFLOWS, AlertKind, Details, Intent, IntentKind, Launch, Run
 from procclaw.planning.actions import Check, Start
 from procclaw.system.store import Store
@@ -71,6 +71,15 @@ class Key(NamedTuple):
         return self.intent.requested_at > now - timedelta(hours=24)
 
 
+class Backup(NamedTuple):
+    """A copy of the database, and what there was to know of it."""
+
+    path: str
+    accounts: Accounts
+    document: Document
+    keys: dict[str, Key]
+
+
 class Scene:
     """One history."""
 
@@ -93,7 +102,7 @@ class Scene:
         self._daemon: Daemon | None = None
         self._crash: tuple[str, int] | None = None
         self._fates: list[Script] = []
-        self._backup: tuple[str, Any, Any] | None = None
+        self._backup: Backup | None = None
         self._keys: dict[str, Key] = {}
         self._is_db_full = self._is_db_locked = False
         self._is_in_cycle = self._is_calm = False
@@ -507,14 +516,15 @@ class Scene:
             assert self._looking is not None
             self._looking.backup(copy)
             copy.close()
-            self._backup = (path, self.oracle.snapshot(), self.oracle.truth.document)
+            self._backup = Backup(path, self.oracle.snapshot(), self.oracle.truth.document, dict(self._keys))
             self.trace.meet("backup")
             return
-        path, accounts, in_force = self._backup
+        path, accounts, in_force, keys = self._backup
         self._backup = None
         self._put_in_place(path)
         self.oracle.go_back(accounts)
         self.oracle.truth.document = in_force
+        self._keys = keys
         self.trace.meet("database restored")
 
     def lose_database(self) -> None:

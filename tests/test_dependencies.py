@@ -488,7 +488,8 @@ def replace_job(state: Any, job: JobState) -> Any:
     ("started_at", "finished_at", "is_met"),
     [
         (ago(90), ago(61), False),
-        (ago(90), ago(60), True),
+        (ago(90), ago(60), False),
+        (ago(90), ago(59), True),
         (ago(60), ago(59), True),
         (ago(90), None, False),
         (later(9000), ago(61), False),
@@ -496,6 +497,7 @@ def replace_job(state: Any, job: JobState) -> Any:
     ],
     ids=[
         "before",
+        "ended before, as was noticed then",
         "ended since",
         "all since",
         "retrying since before",

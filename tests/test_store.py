@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from procclaw.model.errors import Conflict, DiskFull, StoreError
-from procclaw.model.spec import OnFailure, Priority, WorkflowSpec, WorkflowType
+from procclaw.model.spec import Dedup, OnFailure, Priority, WorkflowSpec, WorkflowType
 from procclaw.model.state import (
     ActiveRun,
     Alert,
@@ -1080,3 +1080,13 @@ def test_every_kind_of_request_and_reason_can_be_kept(store: Store) -> None:
         run = a_run("failed", occasion=str(number), reason=reason)
         store.record([run])
         assert store.run(run.id) == run
+
+
+def test_what_may_stand_for_a_slot_reaches_back_from_when_the_first_due_one_can_have_been_due(store: Store) -> None:
+    job = a_job("scheduled", dedup=Dedup(60, True))
+    old = a_run("succeeded", slot=ago(400))
+    store.record([old, a_cursor(job, ago(350), ago(340))])
+    specs = {JOB: job}
+    assert state_of(store, now=NOW, specs=specs).recent == (old,)
+    store.record([a_cursor(job, ago(30), later(30))])
+    assert state_of(store, now=NOW, specs=specs).recent == ()

@@ -74,8 +74,10 @@ def _ran(run: Run, *, since: datetime | None, board: Board) -> bool:
         return False
     if since is None:
         return run.boot_id == board.boot_id and (not run.is_active or run.state is RunState.RETRYING)
-    # What was noted for later than now was noted before the clock was set back.
-    return any(at is not None and since <= at <= board.now for at in (run.started_at, run.finished_at))
+    # What was noted for later than now was noted before the clock was set back. An end that was noted at the moment at
+    # which the waiting run was made lay before it: that was when somebody looked.
+    has_started = run.started_at is not None and since <= run.started_at <= board.now
+    return has_started or (run.finished_at is not None and since < run.finished_at <= board.now)
 
 
 def _why_not_healthy(spec: JobSpec, board: Board) -> str | None:

@@ -107,7 +107,7 @@ class _Reading:
                 straddling=self._straddling(cursors.get(name)),
                 is_run_at_judged=name in judged,
                 intents=tuple(intents.get(name, ())),
-                recent=self._recent(name),
+                recent=self._recent(name, cursors.get(name)),
                 last_success_at=self._last_success_at(name),
                 troubles=tuple(troubles.get(name, ())),
                 watch=watches.get(name),
@@ -206,11 +206,13 @@ class _Reading:
         found = slots_at(self._db, cursor.job_id, self._question.now)
         return found if found is not None and found.last_due_at > self._question.now else None
 
-    def _recent(self, name: str) -> tuple[Run, ...]:
+    def _recent(self, name: str, cursor: Cursor | None) -> tuple[Run, ...]:
         spec = self._spec(name)
         if spec is None or spec.dedup is None or self._question is None:
             return ()
-        since = to_microseconds(after(self._question.now, -spec.dedup.window_seconds))
+        # A slot is judged by when it was due, however late that is noticed.
+        earliest_at = self._question.now if cursor is None else min(self._question.now, cursor.judged_until)
+        since = to_microseconds(after(earliest_at, -spec.dedup.window_seconds))
         rows = self._db.execute(
             f"SELECT {RUNS.columns} FROM runs WHERE job_id = ? AND queued_at > ? ORDER BY queued_at DESC, rowid DESC",
             (name, since),
