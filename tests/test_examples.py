@@ -56,7 +56,7 @@ def copy(home: Path) -> Copy:
 
 
 def ignored(_folder: str, names: list[str]) -> set[str]:
-    left_behind = {"logs", "records", "work", "backups", "inbox", "done"}
+    left_behind = {"logs", "records", "work", "backups", "inbox", "done", "data"}
     return {name for name in names if name.startswith("procclaw.") or name in left_behind}
 
 
@@ -226,6 +226,36 @@ def test_the_spool_takes_what_is_delivered_two_at_a_time(copy: Copy, driver: Dri
         re.sub(r"^\d{4}-\d\d-\d\dT[\d:.]+Z ", "", line) for line in driver.ask("logs", "collect").out.splitlines()
     ]
     assert set(stamped) == {f"took {run_id}" for run_id in delivered}
+
+
+@pytest.mark.real
+def test_the_shop_waits_for_its_database_and_closes_the_day(copy: Copy, driver: Driver) -> None:
+    home = copy("shop", [("sleep 1\n      touch", "sleep 0.2\n      touch")])
+    driver.start_daemon()
+    for item in ("tea", "cake"):
+        driver.ask("trigger", "order", "--payload", f'{{"item": "{item}"}}')
+    driver.wait(lambda: [run.state for run in driver.runs("order")] == [RunState.SUCCEEDED] * 2)
+    [up] = driver.attempts("database")
+    assert all(up.started_at < attempt.created_at for attempt in driver.attempts("order") if up.started_at)
+    assert sorted((home / "data" / "orders").read_text().split()) == ['"cake"}', '"tea"}', '{"item":', '{"item":']
+
+    report = driver.ask("run", "report", "-p", "day=2026-06-01", "--wait", "--json").json
+    assert (report["state"], report["result"]) == ("succeeded", {"day": "2026-06-01", "orders": 2})
+    assert "pattern of param day" in driver.ask("run", "report", "-p", "day=monday", code=2).err
+
+    evening = driver.ask("workflow", "run", "evening", "--wait", "--json").json
+    assert [step["state"] for step in evening["steps"]] == ["succeeded"] * 3
+    published = driver.ask("runs", "logs", evening["steps"][2]["run_id"]).out
+    assert '"orders": 2' in published
+
+    driver.ask("stop", "database")
+    asked = driver.ask("run", "report")
+    assert asked.out.startswith("report: waits: database (after_healthy): does not run: it is stopped")
+    assert "\nto let it start: procclaw start database\n" in driver.ask("why", "report").out
+    assert driver.ask("queue").out.startswith("1\treport\t")
+    driver.ask("start", "database")
+    driver.wait(lambda: [run.state for run in driver.runs("report")] == [RunState.SUCCEEDED] * 3)
+    driver.ask("stop", "database", "--force")
 
 
 @pytest.mark.parametrize(

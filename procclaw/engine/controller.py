@@ -491,7 +491,7 @@ class Controller:
     def _check(self, spec: Spec, effect: Check) -> None:
         job = spec.jobs[effect.job_id]
         try:
-            self._world.probes.begin(probe_of(job, spec.config, effect.attempt_id))
+            self._world.probes.begin(probe_of(job, spec.config, effect.attempt_id, self._home))
         except ProcclawError as error:
             # Its environment cannot be made at present, which says nothing about the job; the check stays due.
             if self._unchecked.get(job.id) != str(error):

@@ -160,7 +160,7 @@ def launch_of(
     )
 
 
-def probe_of(spec: JobSpec, config: Config, attempt_id: str) -> Probe:
+def probe_of(spec: JobSpec, config: Config, attempt_id: str, home: str) -> Probe:
     """The job's health check, to be made now. Raises ProcclawError when its environment cannot be made."""
     check = spec.health_check
     if check.type is CheckType.FILE and check.path is not None:
@@ -174,7 +174,7 @@ def probe_of(spec: JobSpec, config: Config, attempt_id: str) -> Probe:
         check,
         argv=(SHELL, "-c", check.cmd) if isinstance(check.cmd, str) else check.cmd,
         cwd=working_directory(spec, account_for(spec)),
-        env=tuple(_values(environment(spec, config)).items()),
+        env=tuple((_values(environment(spec, config)) | _values(own_variables(spec.id, home))).items()),
         user=spec.user,
         group=spec.group,
     )

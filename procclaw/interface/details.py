@@ -207,7 +207,9 @@ def _further_up(context: "Context", job_id: str, closed: list[View]) -> Iterator
             seen.add(other)
             left.append(other)
             reason = reason_of(context.operations.job(other))
-            yield f"{other} is {dependency['status']}" + (f": {reason}" if reason else "")
+            status = dependency["status"]
+            is_said = reason is not None and reason.startswith(f"{status} ")
+            yield f"{other} is {reason if is_said else status}" + (f": {reason}" if reason and not is_said else "")
 
 
 def _gate_row(gate: View) -> tuple[object, ...]:
