@@ -539,3 +539,13 @@ def test_a_run_that_came_to_nothing_does_not_hide_that_the_job_has_run_since() -
         state = a_job_state(id="db", newest_finished=came_to_nothing, newest_begun=begun)
         lack = lack_of(Dependency("db", AFTER_START, None), waiting_run, a_board(DB, states=[state]))
         assert (lack is None) is is_met
+
+
+@pytest.mark.parametrize(("state", "is_met"), [("succeeded", True), ("failed", False)])
+def test_a_plan_that_was_taken_back_does_not_undo_what_the_job_has_completed(state: str, is_met: bool) -> None:
+    began = a_run(state, job_id="db", boot_id=BOOT, finished_at=ago(40))
+    taken_back = a_run("stopped", job_id="db", trigger="eta", attempts=0, started_at=None, reason=Reason.CANCELLED)
+    state_now = a_job_state(id="db", newest_finished=taken_back, newest_begun=began)
+    board = a_board(changed(a_job(), id="db"), states=[state_now])
+    lack = lack_of(Dependency("db", AFTER_COMPLETE, None), a_run("queued"), board)
+    assert (lack is None) is is_met

@@ -201,6 +201,7 @@ def test_due_slots_are_skipped_for_the_first_reason_that_is_told(
         (a_run("queued", slot=ago(20), closed=in_line(ago(10))), later(290)),
         (a_run("queued"), None),
         (a_run("queued", trigger="catch_up", closed=in_line(ago(10))), None),
+        (a_run("queued", trigger="file", closed=in_line(ago(10))), None),
         (continuous_run("queued", closed=in_line(ago(10))), None),
         (a_run("retrying", closed=in_line(ago(10))), None),
     ],

@@ -1046,6 +1046,16 @@ def test_a_dependency_on_a_job_that_does_not_exist_is_a_warning(tmp_path: Path) 
     )
 
 
+def test_waiting_for_the_completion_of_what_never_completes_is_a_warning(tmp_path: Path) -> None:
+    text = (
+        "jobs:\n  web: {cmd: x, type: continuous}\n"
+        "  use: {cmd: x, depends_on: [web, {job: web, condition: after_complete}]}\n"
+    )
+    assert load(written(tmp_path, {"jobs.yaml": text})).warnings == (
+        'jobs.yaml:3 jobs.use.depends_on[1]: "web" is continuous and never completes',
+    )
+
+
 def test_a_job_that_is_refused_as_a_whole_is_not_reported_missing_elsewhere(tmp_path: Path) -> None:
     text = "jobs:\n  a: 5\n  b: {cmd: x}\nworkflows: {w: {type: group, jobs: [a, b]}}\n"
     assert problems(written(tmp_path, {"jobs.yaml": text})) == [

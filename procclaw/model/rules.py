@@ -314,6 +314,9 @@ def _dependencies(home: Home, hint: _JobHints) -> Findings:
         for index, dependency in enumerate(dependencies(job)):
             other = dependency["job"]
             if other in home.jobs:
+                if dependency["condition"] == "after_complete" and home.jobs[other].whole["type"] == "continuous":
+                    path = _written_at(job, home.config.get("defaults", {}), ("depends_on", index))
+                    yield Finding(path, f'"{other}" is continuous and never completes', is_error=False)
                 earlier, later = (job.id, other) if dependency["condition"] == "before_complete" else (other, job.id)
                 waits_for[later].append(earlier)
             elif other not in home.refused_jobs:

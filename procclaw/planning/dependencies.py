@@ -96,7 +96,9 @@ def _why_not_healthy(spec: JobSpec, board: Board) -> str | None:
 
 
 def _why_not_complete(spec: JobSpec, board: Board) -> str | None:
-    newest = board.job(spec.id).newest_finished
+    job = board.job(spec.id)
+    # A run that came to nothing (taken back, expired) says nothing about the job's work.
+    newest = job.newest_begun or job.newest_finished
     if board.is_active(spec.id):
         return _present(spec, board, "has not completed")
     if newest is None:

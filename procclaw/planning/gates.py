@@ -202,7 +202,8 @@ def standing_for(
 def expires_at(run: Run, spec: JobSpec) -> datetime | None:
     """When a run that waits for its turn gives up; None: it does not wait for that, or waits as long as it takes."""
     waiting_since = run.waits_since(PLACE)
-    never_expires = run.trigger in (Trigger.CONTINUOUS, Trigger.CATCH_UP, Trigger.ETA)
+    # A file triggers once: what became of it must not depend on how many others there were.
+    never_expires = run.trigger in (Trigger.CONTINUOUS, Trigger.CATCH_UP, Trigger.ETA, Trigger.FILE)
     if waiting_since is None or never_expires or run.state is not RunState.QUEUED:
         return None
     return after(waiting_since, spec.concurrency.queue_timeout_seconds)
