@@ -48,6 +48,7 @@ from procclaw.model.state import (
 )
 from procclaw.planning import attempts, slots, timetable
 from procclaw.planning import plan as plan_module
+from procclaw.planning import runs as runs_module
 from procclaw.planning.actions import Plan, Relaunch, Signal, Start
 from procclaw.planning.board import Board
 from procclaw.planning.draft import Draft
@@ -543,7 +544,8 @@ def _more_than_allowed(patch: pytest.MonkeyPatch) -> None:
 
 
 def _despite_holds(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(plan_module, "standing_gates", lambda *_: iter(()))
+    for module in (plan_module, runs_module):
+        patch.setattr(module, "standing_gates", lambda *_: iter(()))
 
 
 def _in_silence(patch: pytest.MonkeyPatch) -> None:
@@ -555,7 +557,7 @@ def _busy(patch: pytest.MonkeyPatch) -> None:
 
 
 def _as_it_comes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(plan_module, "sorted", lambda found, **_: list(found), raising=False)
+    patch.setattr(runs_module, "sorted", lambda found, **_: list(found), raising=False)
 
 
 def _in_no_order(patch: pytest.MonkeyPatch) -> None:
@@ -566,7 +568,7 @@ def _with_any_lock(patch: pytest.MonkeyPatch) -> None:
     def gates(run: Run, spec: JobSpec, board: Board, _lack: Lack | None) -> tuple[Gate, ...]:
         return (place_gate(run, spec, board.live(run.job_id)),)
 
-    patch.setattr(plan_module, "shared_gates", gates)
+    patch.setattr(runs_module, "shared_gates", gates)
 
 
 def _restless(patch: pytest.MonkeyPatch) -> None:
@@ -609,13 +611,13 @@ def _done_with_it(patch: pytest.MonkeyPatch) -> None:
 
 
 def _counting_again(patch: pytest.MonkeyPatch) -> None:
-    real = plan_module._start
+    real = runs_module._start
 
     def start(draft: Draft, going: Any, spec: JobSpec) -> None:
         going.run = going.run._replace(attempts=0)
         real(draft, going, spec)
 
-    patch.setattr(plan_module, "_start", start)
+    patch.setattr(runs_module, "_start", start)
 
 
 BROKEN: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [

@@ -21,7 +21,7 @@ from procclaw.engine.observing import Observer
 from procclaw.model.errors import UsageError
 from procclaw.model.spec import JobSpec, Spec, document_hash, spec_from_document
 from procclaw.model.state import Attempt, DeadLetter, HoldKind, Run, RunState
-from procclaw.planning import dependencies, plan, requests, slots, timetable, triggers, workflows
+from procclaw.planning import dependencies, plan, requests, runs, slots, timetable, triggers, workflows
 from procclaw.planning.actions import Plan
 from procclaw.planning.draft import Draft
 from procclaw.planning.gates import Gate, shared_gates
@@ -132,7 +132,8 @@ def let_next_be_now(patch: pytest.MonkeyPatch) -> None:
 
 
 def ignore_holds(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(plan, "standing_gates", lambda *_: (Gate("open"),))
+    for module in (plan, runs):
+        patch.setattr(module, "standing_gates", lambda *_: (Gate("open"),))
 
 
 def never_wake(patch: pytest.MonkeyPatch) -> None:
@@ -146,7 +147,7 @@ def without_gate(name: str) -> Mutation:
         def without(*args: Any) -> Iterator[Gate]:
             return (gate for gate in shared_gates(*args) if gate.gate != name)
 
-        patch.setattr(plan, "shared_gates", without)
+        patch.setattr(runs, "shared_gates", without)
 
     return open_it
 
@@ -185,7 +186,7 @@ def replace_state(found: Callable[..., Run | None]) -> Callable[..., Run | None]
 
 
 def start_when_planned(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(plan, "time_gate", lambda run, now: Gate("time"))
+    patch.setattr(runs, "time_gate", lambda run, now: Gate("time"))
 
 
 def let_no_hold_run_out(patch: pytest.MonkeyPatch) -> None:
