@@ -11,8 +11,8 @@ from typing import Any
 
 from procclaw.engine.files import ConfigurationFiles
 from procclaw.model.clock import to_microseconds
+from procclaw.model.document import Document, document_hash, process_hash
 from procclaw.model.errors import SpecError
-from procclaw.model.spec import Document, document_hash, process_hash
 from procclaw.system.specfile import Fingerprint, Loaded
 from tests.lives import SECOND
 from tests.world import Machine

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from procclaw.model.clock import seconds_between
-from procclaw.model.spec import Document, WorkflowSpec
+from procclaw.model.document import Document
+from procclaw.model.spec import WorkflowSpec
 from procclaw.model.state import (
     Alert,
     AlertKind,

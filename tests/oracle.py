@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from procclaw.model.clock import from_microseconds, iso, parse_iso, to_microseconds
+from procclaw.model.document import Document
 from procclaw.model.outside import Notice
-from procclaw.model.spec import Document
 from procclaw.model.state import (
     HOME,
     Alert,

@@ -8,8 +8,8 @@ from random import Random
 from typing import Any, NamedTuple, TypeVar
 
 from procclaw.engine.controller import Cycle
+from procclaw.model.document import Document, workflow_from_document
 from procclaw.model.errors import Conflict, DiskFull, ProcclawError, StoreError
-from procclaw.model.spec import Document, workflow_from_document
 from procclaw.model.state import HOME, NO_DETAILS, WORKFLOWS, AlertKind, Details, Intent, IntentKind, Launch, Run
 from procclaw.planning.actions import Check, Start
 from procclaw.system.store import Store

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.spec import Condition, Dependency, JobSpec, Lock, LockProvider, Spec
+from procclaw.model.spec import (
+    Condition,
+    Dependency,
+    JobSpec,
+    Lock,
+    LockProvider,
+    Spec,
+)
 from procclaw.model.state import HOME, WORKFLOWS
 from procclaw.planning.neighbourhood import Neighbourhoods
 from tests.builders import a_config, a_job, a_spec, changed

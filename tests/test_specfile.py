@@ -15,10 +15,10 @@ import pytest
 
 from procclaw.model.clock import from_microseconds
 from procclaw.model.completion import UNBUILT
+from procclaw.model.document import process_hash, spec_from_document
 from procclaw.model.errors import SpecError
 from procclaw.model.references import as_shell_variables, references_in, replaced
 from procclaw.model.shape import resolved
-from procclaw.model.spec import process_hash, spec_from_document
 from procclaw.planning import expression, schedule
 from procclaw.system import specfile
 from procclaw.system.specfile import Loaded

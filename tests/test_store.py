@@ -20,7 +20,13 @@ from typing import Any
 import pytest
 
 from procclaw.model.errors import Conflict, DiskFull, StoreError
-from procclaw.model.spec import Dedup, OnFailure, Priority, WorkflowSpec, WorkflowType
+from procclaw.model.spec import (
+    Dedup,
+    OnFailure,
+    Priority,
+    WorkflowSpec,
+    WorkflowType,
+)
 from procclaw.model.state import (
     ActiveRun,
     Alert,

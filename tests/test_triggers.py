@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.spec import Dedup, JobSpec, TriggerSpec, TriggerType
+from procclaw.model.spec import (
+    Dedup,
+    JobSpec,
+    TriggerSpec,
+    TriggerType,
+)
 from procclaw.model.state import (
     FileSight,
     FilesSeen,

@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.spec import Condition, Dedup, Dependency, JobSpec, Lock, LockProvider, Param
+from procclaw.model.spec import (
+    Condition,
+    Dedup,
+    Dependency,
+    JobSpec,
+    Lock,
+    LockProvider,
+    Param,
+)
 from procclaw.model.state import Hold, HoldKind, JobState, Lack, Reason, RunState
 from procclaw.planning import why
 from procclaw.planning.gates import Gate

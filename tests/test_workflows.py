@@ -19,7 +19,16 @@ import pytest
 from procclaw.engine.home import Home
 from procclaw.engine.observing import EVERYTHING, Observer
 from procclaw.model.ids import run_id
-from procclaw.model.spec import Condition, Dependency, JobSpec, OnFailure, Param, Spec, WorkflowSpec, WorkflowType
+from procclaw.model.spec import (
+    Condition,
+    Dependency,
+    JobSpec,
+    OnFailure,
+    Param,
+    Spec,
+    WorkflowSpec,
+    WorkflowType,
+)
 from procclaw.model.state import (
     HOME,
     WORKFLOWS,

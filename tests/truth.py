@@ -8,7 +8,7 @@ Between the two lies what nobody can blame anybody for.
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from procclaw.model.spec import Document
+from procclaw.model.document import Document
 from procclaw.model.state import HoldKind
 from tests.lives import SECOND, Life
 from tests.outside import Outside

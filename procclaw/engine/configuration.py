@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from procclaw.model.clock import after
+from procclaw.model.document import document_hash, spec_from_document
 from procclaw.model.errors import DiskFull, SpecError
-from procclaw.model.spec import Spec, document_hash, spec_from_document
+from procclaw.model.spec import Spec
 from procclaw.system.specfile import Fingerprint, Loaded
 from procclaw.system.store import Problems, Store
 

@@ -22,7 +22,12 @@ from procclaw.engine.observing import EVERYTHING, Observer
 from procclaw.engine.world import World
 from procclaw.model.clock import after
 from procclaw.model.errors import DiskFull, ProcclawError
-from procclaw.model.spec import JobSpec, Lock, LogPolicy, Spec
+from procclaw.model.spec import (
+    JobSpec,
+    Lock,
+    LogPolicy,
+    Spec,
+)
 from procclaw.model.state import (
     HOME,
     OUTBOX,

@@ -13,7 +13,12 @@ from procclaw.model.clock import iso
 from procclaw.model.errors import ProcclawError
 from procclaw.model.outside import Notice, Probe
 from procclaw.model.references import Reference, as_shell_variables, references_in, replaced
-from procclaw.model.spec import CheckType, Config, JobSpec, Spec
+from procclaw.model.spec import (
+    CheckType,
+    Config,
+    JobSpec,
+    Spec,
+)
 from procclaw.model.state import Alert, Attempt, Launch, Run
 from procclaw.system.processes import shell_argv
 from procclaw.system.surroundings import Account, account_of, own_account, own_variable, read_env_file

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from procclaw.engine.home import Home
 from procclaw.model.clock import after, seconds_between
+from procclaw.model.document import spec_from_document
 from procclaw.model.errors import Conflict, NotFound, SpecError, UsageError
-from procclaw.model.spec import JobSpec, Spec, spec_from_document
+from procclaw.model.spec import JobSpec, Spec
 from procclaw.model.state import (
     HOME,
     NO_DETAILS,

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from procclaw.model.clock import parse_iso, to_microseconds
+from procclaw.model.document import Document, process_hash
 from procclaw.model.references import references_in
 from procclaw.model.shape import Shape, child, filled
-from procclaw.model.spec import Document, process_hash
 
 PRESETS: Mapping[str, tuple[float, ...]] = {
     "webhook": (0, 30, 300, 900, 3600),

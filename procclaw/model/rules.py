@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from procclaw.model.clock import parse_iso
 from procclaw.model.completion import ONLY_FOR, Declared, dependencies, listed, size_in_bytes
+from procclaw.model.document import Document
 from procclaw.model.references import references_in
 from procclaw.model.shape import Path, did_you_mean, quoted
-from procclaw.model.spec import Document
 
 CheckSchedule = Callable[[tuple[str, ...], str], object]
 """Raises ValueError, its message for a person, where expressions or zone are impossible."""

@@ -21,7 +21,13 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from procclaw.model.clock import to_microseconds
-from procclaw.model.spec import CatchUpPolicy, JobSpec, JobType, Overlap, Spec
+from procclaw.model.spec import (
+    CatchUpPolicy,
+    JobSpec,
+    JobType,
+    Overlap,
+    Spec,
+)
 from procclaw.model.state import (
     HOME,
     NO_JOBS,

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from procclaw.model.clock import iso
-from procclaw.model.spec import Spec, changed_fields
+from procclaw.model.document import changed_fields
+from procclaw.model.spec import Spec
 from procclaw.model.state import Alert, Attempt, Reason, Run, RunState, Slots, WorkflowRun, Write
 from procclaw.planning.actions import Check, DeleteFile, Effect, Plan, Relaunch, Signal, Start, Wait
 from procclaw.planning.views import View, moment

@@ -7,7 +7,12 @@ changed since is another file. While the job is held or disabled its files wait;
 
 from fnmatch import fnmatchcase
 
-from procclaw.model.spec import JobSpec, JobType, TriggerSpec, TriggerType
+from procclaw.model.spec import (
+    JobSpec,
+    JobType,
+    TriggerSpec,
+    TriggerType,
+)
 from procclaw.model.state import FileSight, HoldKind, Run, RunState, Trigger, TriggerFile, TriggerFileGone
 from procclaw.planning.actions import DeleteFile
 from procclaw.planning.draft import Draft

@@ -19,7 +19,13 @@ from enum import Enum, auto
 
 from procclaw.model.clock import after, to_microseconds
 from procclaw.model.ids import run_id
-from procclaw.model.spec import JobType, OnFailure, Spec, WorkflowSpec, WorkflowType
+from procclaw.model.spec import (
+    JobType,
+    OnFailure,
+    Spec,
+    WorkflowSpec,
+    WorkflowType,
+)
 from procclaw.model.state import (
     WORKFLOWS,
     Intent,

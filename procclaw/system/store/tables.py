@@ -10,7 +10,13 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from procclaw.model.clock import from_microseconds, to_microseconds
-from procclaw.model.spec import Leftovers, OnFailure, Priority, WorkflowSpec, WorkflowType
+from procclaw.model.spec import (
+    Leftovers,
+    OnFailure,
+    Priority,
+    WorkflowSpec,
+    WorkflowType,
+)
 from procclaw.model.state import (
     NO_DETAILS,
     Alert,
