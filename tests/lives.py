@@ -198,6 +198,12 @@ class Life:
         return is_led or self.main is not None or (bool(self.others) and not self.is_kept)
 
     @property
+    def went_well(self) -> bool:
+        """It ended by itself, with a code that counts as success."""
+        was_ordered = self.facts.get("stop") not in (None, "leftovers")
+        return not was_ordered and self.code in self.facts["job"]["success_exit_codes"]
+
+    @property
     def has_processes(self) -> bool:
         return self.shim is not None or self.main is not None or bool(self.others)
 

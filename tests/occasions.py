@@ -198,7 +198,7 @@ class Occasions:
         return any(life.facts.get("is_record_deleted") for life in self._lives_of(run_id))
 
     def _went_well(self, run_id: str) -> bool:
-        return any(life.code in life.facts["job"]["success_exit_codes"] for life in self._lives_of(run_id))
+        return any(life.went_well for life in self._lives_of(run_id))
 
     def check_settled(self) -> None:
         """A workflow that is not over has a step that is under way or waits."""
@@ -274,7 +274,7 @@ class Occasions:
     def check_deletion(self, path: str, jobs: Document) -> None:
         """A file may go only when a run for it has succeeded, or nobody ever gets to see what was in it."""
         lives = (life for life in self._machine.lives.values() if life.file == path)
-        if not any(life.code in life.facts["job"]["success_exit_codes"] for life in lives):
+        if not any(life.went_well for life in lives):
             raise Violation(1, f"{path} was deleted, and no run for it has succeeded")
         if not any(trigger["delete_after"] for job in jobs.values() for trigger in job["trigger"]):
             raise Violation(1, f"{path} was deleted, and no trigger says so")

@@ -49,7 +49,7 @@ class Outside:
         self.work: dict[str, dict[str, bytes]] = {}
         self.files: dict[str, Dropped] = {}
         self.unreadable_until = 0
-        self.is_lock_disk_full = False
+        self.is_lock_disk_full = self.is_work_disk_full = False
         self.shown: dict[tuple[str, str], set[str]] = {}
         """By job and path, the identities that were shown to be settled."""
         self.told: Counter[str] = Counter()
@@ -271,12 +271,13 @@ class SimulatedLocks:
 
 class SimulatedWork:
     def __init__(self, outside: Outside) -> None:
+        self._outside = outside
         self._work = outside.work
         self._machine = outside.machine
 
     def make(self, attempt_id: str, user: str | None, files: Mapping[str, bytes]) -> str:
         self._machine.reach("before make_work")
-        if self._machine.is_disk_full:
+        if self._machine.is_disk_full or self._outside.is_work_disk_full:
             self._machine.trace.meet("disk full: work")
             raise DiskFull("the simulated work directory cannot be made")
         self._work.setdefault(attempt_id, {}).update(files)

@@ -24,7 +24,7 @@ from tests.world import Machine
 T = TypeVar("T")
 
 STEPS = 36
-CALM = 200 * SECOND
+CALM = 150 * SECOND
 _MILLISECOND = SECOND // 1000
 _BUSY = 200
 """Cycles that ask for the next one at once, after which a manager counts as spinning."""
@@ -340,7 +340,9 @@ class Scene:
                 is_rare = FAVOURS.get(theme) is not None
                 self._crash = (theme.removeprefix("crash "), 1 if is_rare else self.rng.randrange(1, 4))
             if FAVOURS.get(theme) == "files":
+                self._fates += [FATES["is done at once"]] * 3
                 self.drop_file()
+                self._live(5 * SECOND)
             elif theme in FAVOURS:
                 self._ask_something()
         elif theme.startswith("fate "):
@@ -471,13 +473,14 @@ class Scene:
             self._daemon = None
 
     def fill_disk(self) -> None:
-        which = self.rng.randrange(4)
+        which = self.rng.randrange(5)
         self.machine.is_disk_full = which in (0, 2)
         self._is_db_full = which in (1, 2)
-        self.outside.is_lock_disk_full = which == 3
+        self.outside.is_lock_disk_full, self.outside.is_work_disk_full = which == 3, which == 4
         self._ask_something()
         self._live(self.rng.randrange(20 * SECOND))
-        self.machine.is_disk_full = self._is_db_full = self.outside.is_lock_disk_full = False
+        self.machine.is_disk_full = self._is_db_full = False
+        self.outside.is_lock_disk_full = self.outside.is_work_disk_full = False
         self.trace.say("the disk has room again")
 
     def lack_processes(self) -> None:
@@ -752,6 +755,7 @@ FATES = {
     "is stuck in the kernel": Script(on_term="ignores", kill_delay=15 * SECOND),
     "leaves children behind": Script(seconds=1.0, children=(Child(0, None, False, False, "dies"),)),
     "drains": Script(seconds=1.0, drain=400 * _MILLISECOND),
+    "is done at once": Script(seconds=0.0),
     "fails at once": Script(seconds=0.0, code=1),
     "leaves a daemon behind": Script(seconds=1.0, children=(Child(0, None, True, True, "ignores"),)),
 }

@@ -21,11 +21,13 @@ from tests.builders import (
     a_start,
     a_state,
     ago,
+    an_attempt,
     changed,
     continuous_run,
     in_line,
     later,
     over,
+    seen_as,
     started,
     waiting,
     with_process,
@@ -279,3 +281,13 @@ def test_a_board_tells_of_jobs_of_which_nothing_is_known() -> None:
     assert not a_board().is_active("unheard-of")
     planned = ActiveRun(a_run("queued", trigger="eta", not_before_at=later(5)), None)
     assert not a_board(a_job(), states=[a_job_state(planned)]).is_active("job")
+
+
+@pytest.mark.parametrize(("phase", "is_up"), [("locked", True), ("blank", False), ("lost", False), ("exited", False)])
+def test_a_process_that_is_gone_or_never_began_is_not_up_although_no_end_of_it_is_recorded(
+    phase: str, is_up: bool
+) -> None:
+    run = a_run("running")
+    attempt = an_attempt(run)
+    board = a_board(a_job(), states=[a_job_state(ActiveRun(run, seen_as(phase, attempt)))])
+    assert (board.is_up(run.job_id) is not None) is is_up

@@ -130,7 +130,7 @@ class Truth:
             return False
         if is_manual and life.boot != self._machine.boot:
             return False
-        return life.code in life.facts["job"]["success_exit_codes"] or bool(life.facts.get("is_record_deleted"))
+        return life.went_well or bool(life.facts.get("is_record_deleted"))
 
     def certainly_holds(self, needed: Needed, run_id: str) -> bool:
         """Whether nobody could say at present that it does not."""

@@ -11,10 +11,15 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from procclaw.model.spec import JobSpec, Lock, Spec
-from procclaw.model.state import Attempt, JobState, LockSight, RecordPhase, Run, Trigger
+from procclaw.model.state import Attempt, JobState, LockSight, Observed, RecordPhase, Run, Trigger
 
 LOCK = "lock"
 """The name under which a run remembers since when it waits for its lock."""
+
+_NOT_RUNNING = (RecordPhase.BLANK, RecordPhase.EXITED, RecordPhase.FAILED_CWD, RecordPhase.LOST)
+"""What a look at a record shows whose process is gone, or died before it began and will be started once more. The end
+may be recorded by a later cycle, because this one acts on other jobs.
+"""
 
 
 def order_of(run: Run) -> tuple[int, datetime]:
@@ -146,19 +151,18 @@ class Board:
     def is_up(self, job_id: str) -> Attempt | None:
         """The job's attempt whose process runs and is to go on; None when none does."""
         lives = (active.live for active in self.job(job_id).active if active.live is not None)
-        # A blank record: its process died before it began, and will be started once more.
-        begun = (live.attempt for live in lives if live.sight.phase is not RecordPhase.BLANK)
-        return next((each for each in begun if runs(each)), None)
+        return next((live.attempt for live in lives if runs(live)), None)
 
     def is_active(self, job_id: str) -> bool:
         """Whether a run of the job is under way or waits for its turn."""
         return any(not active.run.is_ahead(self.now) for active in self.job(job_id).active)
 
 
-def runs(attempt: Attempt) -> bool:
+def runs(live: Observed) -> bool:
     """Whether its process runs and is to go on."""
+    attempt = live.attempt
     is_alive = attempt.pid is not None and attempt.exited_at is None and attempt.refusal is None
-    return is_alive and attempt.stop is None
+    return is_alive and attempt.stop is None and live.sight.phase not in _NOT_RUNNING
 
 
 def _named(run: Run) -> str:

@@ -91,7 +91,7 @@ def _why_not_healthy(spec: JobSpec, board: Board) -> str | None:
     if not spec.health_check.is_probed:
         return None
     lives = [active.live for active in board.job(spec.id).active if active.live is not None]
-    if any(live.health is not None and live.health.is_healthy and runs(live.attempt) for live in lives):
+    if any(live.health is not None and live.health.is_healthy and runs(live) for live in lives):
         return None
     seen = next((live.health for live in lives if live.health is not None), None)
     if seen is None:
