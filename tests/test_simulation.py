@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from procclaw.engine.controller import Controller
+from procclaw.engine.acting import Actor
 from procclaw.engine.inputs import Inputs
 from procclaw.engine.observing import Observer
 from procclaw.model.document import document_hash, spec_from_document
@@ -96,14 +96,14 @@ def drop_overtaken_slots(patch: pytest.MonkeyPatch) -> None:
 
 
 def trust_a_pid(patch: pytest.MonkeyPatch) -> None:
-    signal = Controller._signal
+    signal = Actor._signal
 
-    def trusting(self: Controller, effect: Any, *rest: Any) -> None:
+    def trusting(self: Actor, effect: Any, *rest: Any) -> None:
         attempt = effect.attempt
         ticks = None if attempt.pid is None else self._processes.start_ticks(attempt.pid)
         signal(self, replace(effect, attempt=attempt._replace(start_ticks=ticks)), *rest)
 
-    patch.setattr(Controller, "_signal", trusting)
+    patch.setattr(Actor, "_signal", trusting)
 
 
 def overlook_what_is_left(patch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def without_gate(name: str) -> Mutation:
 
 
 def hand_over_no_lock(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Controller, "_with_lock", lambda self, launch, *_: launch)
+    patch.setattr(Actor, "_with_lock", lambda self, launch, *_: launch)
 
 
 def depend_on_nothing(patch: pytest.MonkeyPatch) -> None:
