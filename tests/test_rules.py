@@ -557,7 +557,8 @@ def _busy(patch: pytest.MonkeyPatch) -> None:
 
 
 def _as_it_comes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(runs_module, "sorted", lambda found, **_: list(found), raising=False)
+    for module in (plan_module, runs_module):
+        patch.setattr(module, "sorted", lambda found, **_: list(found), raising=False)
 
 
 def _in_no_order(patch: pytest.MonkeyPatch) -> None:
