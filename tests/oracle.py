@@ -594,6 +594,9 @@ class Oracle:
             f"SELECT {columns} FROM runs WHERE job_id = '{job_id}' AND finished_at IS NULL AND NOT {ahead}"
         )
         if job is None or is_home_held:
+            if job is not None:
+                # What was planned for a time that has come meanwhile waits for the release.
+                active = [run for run in active if not (run[2] == "eta" and run[5] == 0)]
             if alive or active:
                 raise Violation(10, f"{job_id} is not wanted, and there are {names} {active}")
             return

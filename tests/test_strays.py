@@ -45,7 +45,7 @@ def taken_in(store: Store, record: str, job: JobSpec | None = None, sight: Sight
 
 def unknown_run(trigger: Trigger = Trigger.MANUAL, **fields: Any) -> Run:
     run = Run("abc", JOB, f"record:{MARK}", trigger, RunState.RUNNING, NOW, NOW, started_at=NOW, attempts=3)
-    return run._replace(**{"process_hash": "as it is", **fields})
+    return run._replace(**{"process_hash": "as it is", "boot_id": BOOT, **fields})
 
 
 def unknown_attempt(job: JobSpec, run_id: str = "abc", number: int = 3) -> Attempt:
@@ -93,7 +93,7 @@ def test_an_earlier_attempt_of_the_same_number_is_another_one(store: Store) -> N
 def test_a_run_that_is_known_goes_on_with_the_attempt_that_was_not(store: Store) -> None:
     run = over(a_run("running", id="abc", attempts=1, failures=1), "failed", Reason.RETRIES_USED_UP)
     store.record([run])
-    revived = run._replace(state=RunState.RUNNING, finished_at=None, reason=None, attempts=3)
+    revived = run._replace(state=RunState.RUNNING, finished_at=None, reason=None, attempts=3, boot_id=BOOT)
     assert taken_in(store, RECORD, a_job()) == [revived, unknown_attempt(a_job())]
 
 

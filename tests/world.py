@@ -487,7 +487,7 @@ class Machine:
         record = life.record
         was_fresh = self.clock.now() - record.written_at < timedelta(seconds=5)
         record.holder = None
-        if record.code is not None and not was_fresh:
+        if (record.code is not None and not was_fresh) or "ended" in life.facts:
             return
         match self.rng.randrange(4):
             case 0:

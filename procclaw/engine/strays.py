@@ -46,6 +46,7 @@ def adopted(store: Store, spec: Spec, record: str, sight: Sight, boot_id: str, n
     hash_now = "" if job is None else job.process_hash
     attempts = max(run.attempts, name.number)
     run = run._replace(state=RunState.RUNNING, finished_at=None, reason=None, attempts=attempts, process_hash=hash_now)
+    run = run._replace(boot_id=boot_id)
     terms = _UNKNOWN_TERMS
     if job is not None:
         # Whether it runs the present text is not known; to restart it on a guess would be worse than to leave it.
