@@ -9,8 +9,55 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from procclaw.model.alerts import (
+    Alert,
+    Trouble,
+    TroubleOver,
+    Watch,
+)
 from procclaw.model.clock import to_microseconds
 from procclaw.model.ids import run_id
+from procclaw.model.intents import (
+    Intent,
+    IntentKind,
+    IntentState,
+)
+from procclaw.model.outside import (
+    ProbeResult,
+    Process,
+    RecordPhase,
+    Sight,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    HOME,
+    Attempt,
+    Cursor,
+    DeadLetter,
+    DeadLettersPurged,
+    Health,
+    Hold,
+    HoldKind,
+    HoldLifted,
+    JobForgotten,
+    Run,
+    RunState,
+    SlotOutcome,
+    Slots,
+    SlotsWithdrawn,
+    StopOrder,
+    Terms,
+    Trigger,
+    TriggerFile,
+    TriggerFileGone,
+    Usage,
+    WorkflowRun,
+)
+from procclaw.model.rows import (
+    Write,
+)
 from procclaw.model.spec import (
     AlertPolicy,
     CatchUp,
@@ -33,46 +80,11 @@ from procclaw.model.spec import (
     Spec,
 )
 from procclaw.model.state import (
-    HOME,
     ActiveRun,
-    Alert,
-    Attempt,
-    Cursor,
-    DeadLetter,
-    DeadLettersPurged,
-    Health,
-    Hold,
-    HoldKind,
-    HoldLifted,
-    Intent,
-    IntentKind,
-    IntentState,
-    JobForgotten,
     JobState,
     Observed,
-    ProbeResult,
-    Process,
-    Reason,
-    RecordPhase,
-    Run,
-    RunState,
-    Sight,
-    SlotOutcome,
-    Slots,
-    SlotsWithdrawn,
     State,
-    StopOrder,
-    Terms,
-    Trigger,
-    TriggerFile,
-    TriggerFileGone,
-    Trouble,
-    TroubleOver,
-    Usage,
-    Watch,
-    WorkflowRun,
     WorkflowState,
-    Write,
 )
 from procclaw.planning.actions import Check, Plan, Relaunch, Signal, Start, Wait
 from procclaw.planning.board import Board

@@ -14,17 +14,19 @@ import pytest
 
 from procclaw.engine.world import Processes
 from procclaw.model.clock import EPOCH
-from procclaw.model.spec import Leftovers
-from procclaw.model.state import (
-    Attempt,
+from procclaw.model.outside import (
     Launch,
     Launched,
     LaunchUndecided,
     Process,
     RecordPhase,
     Sight,
+)
+from procclaw.model.records import (
+    Attempt,
     Terms,
 )
+from procclaw.model.spec import Leftovers
 
 TERMS = Terms(signal.SIGTERM, 1.0, Leftovers.STOP, (0,), None, "")
 # Not constants: whoever tests at the same time on the same machine must not find our processes for theirs.

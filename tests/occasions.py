@@ -9,23 +9,31 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from procclaw.model.clock import seconds_between
-from procclaw.model.document import Document
-from procclaw.model.spec import WorkflowSpec
-from procclaw.model.state import (
+from procclaw.model.alerts import (
     Alert,
     AlertKind,
-    DeadLetter,
-    DeadLettersPurged,
+)
+from procclaw.model.clock import seconds_between
+from procclaw.model.document import Document
+from procclaw.model.intents import (
     Intent,
     IntentKind,
     IntentState,
+)
+from procclaw.model.reasons import (
     Reason,
-    Row,
+)
+from procclaw.model.records import (
+    DeadLetter,
+    DeadLettersPurged,
     Run,
     RunState,
     Trigger,
 )
+from procclaw.model.rows import (
+    Row,
+)
+from procclaw.model.spec import WorkflowSpec
 from tests.lives import Life, Violation
 from tests.outside import Outside
 

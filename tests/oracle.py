@@ -10,29 +10,37 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from procclaw.model.alerts import (
+    Alert,
+    Trouble,
+)
 from procclaw.model.clock import from_microseconds, iso, parse_iso, to_microseconds
 from procclaw.model.document import Document
+from procclaw.model.intents import (
+    Intent,
+    IntentKind,
+    IntentState,
+)
 from procclaw.model.outside import Notice
-from procclaw.model.state import (
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
     HOME,
-    Alert,
     Attempt,
     Cursor,
     Event,
     HoldKind,
     HoldLifted,
-    Intent,
-    IntentKind,
-    IntentState,
     JobForgotten,
-    Reason,
-    Row,
     Run,
     RunState,
     SlotOutcome,
     Slots,
     SlotsWithdrawn,
-    Trouble,
+)
+from procclaw.model.rows import (
+    Row,
 )
 from tests.lives import CANARY, Life, Proc, Violation
 from tests.occasions import Known, Occasions

@@ -9,9 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from procclaw.model.errors import DiskFull
-from procclaw.model.outside import LockClaim, Notice, Probe
+from procclaw.model.outside import (
+    Delivery,
+    FileSight,
+    FilesSeen,
+    LockClaim,
+    LockSight,
+    Notice,
+    Probe,
+    ProbeResult,
+)
 from procclaw.model.spec import TriggerSpec, TriggerType
-from procclaw.model.state import Delivery, FileSight, FilesSeen, LockSight, ProbeResult
 from tests.lives import SECOND, Life
 from tests.world import Machine
 

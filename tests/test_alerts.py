@@ -10,6 +10,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from procclaw.model.alerts import (
+    Alert,
+    AlertKind,
+    AlertState,
+    Trouble,
+    TroubleOver,
+)
+from procclaw.model.outside import (
+    Delivery,
+    Measure,
+    ProbeResult,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    Health,
+    JobForgotten,
+    Run,
+    Slots,
+    StopOrder,
+    Usage,
+)
+from procclaw.model.rows import (
+    Write,
+)
 from procclaw.model.spec import (
     AlertPolicy,
     CheckType,
@@ -24,25 +50,9 @@ from procclaw.model.spec import (
 )
 from procclaw.model.state import (
     ActiveRun,
-    Alert,
-    AlertKind,
-    AlertState,
-    Delivery,
-    Health,
-    JobForgotten,
     JobState,
-    Measure,
     Observed,
-    ProbeResult,
-    Reason,
-    Run,
-    Slots,
     State,
-    StopOrder,
-    Trouble,
-    TroubleOver,
-    Usage,
-    Write,
 )
 from procclaw.planning import outbox
 from procclaw.planning.actions import Plan

@@ -16,7 +16,12 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.state import Reason, RunState
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    RunState,
+)
 from tests.driver import NOTE, STAYS, Driver, Job, driving, is_alive, noting, until
 from tests.support import Reaper
 

@@ -20,7 +20,15 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.state import IntentKind, Reason, RunState
+from procclaw.model.intents import (
+    IntentKind,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    RunState,
+)
 from tests.driver import NOTE, ROOT, STAYS, STUBBORN, Driver, Job, driving, is_alive, mark_of, noting
 from tests.support import Reaper, look_at_all
 

@@ -2,7 +2,13 @@
 
 import pytest
 
-from procclaw.model.state import ActiveRun, JobState, Trigger
+from procclaw.model.records import (
+    Trigger,
+)
+from procclaw.model.state import (
+    ActiveRun,
+    JobState,
+)
 from procclaw.planning.draft import Draft
 from tests.builders import NOW, a_job, a_job_state, a_run, a_state, waiting, with_process
 

@@ -5,17 +5,19 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.spec import AlertPolicy, Expect, JobSpec
-from procclaw.model.state import (
-    ActiveRun,
+from procclaw.model.alerts import (
     Alert,
     AlertKind,
     AlertState,
-    JobState,
-    State,
     Trouble,
     TroubleOver,
     Watch,
+)
+from procclaw.model.spec import AlertPolicy, Expect, JobSpec
+from procclaw.model.state import (
+    ActiveRun,
+    JobState,
+    State,
 )
 from procclaw.planning.actions import Plan
 from procclaw.planning.plan import plan, plans

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from procclaw.model.state import Reason, RunState
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    RunState,
+)
 from procclaw.system.store.database import RESERVE_BYTES
 from tests.driver import Driver, Job, driving
 from tests.support import Reaper, wait_until

@@ -5,8 +5,17 @@ from typing import Any
 
 import pytest
 
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    Hold,
+    Run,
+)
 from procclaw.model.spec import JobSpec
-from procclaw.model.state import Hold, Lack, Reason, Run
+from procclaw.model.state import (
+    Lack,
+)
 from procclaw.planning.gates import (
     Gate,
     enabled_gate,

@@ -5,8 +5,21 @@ from typing import Any
 
 import pytest
 
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    Attempt,
+    Health,
+    Run,
+    RunState,
+)
 from procclaw.model.spec import Condition, Dependency, JobSpec
-from procclaw.model.state import ActiveRun, Attempt, Health, Observed, Reason, Run, RunState, State
+from procclaw.model.state import (
+    ActiveRun,
+    Observed,
+    State,
+)
 from procclaw.planning.actions import Check, Plan, Signal, Start
 from procclaw.planning.plan import plan
 from tests.builders import (

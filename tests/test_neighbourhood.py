@@ -4,6 +4,10 @@ from typing import Any
 
 import pytest
 
+from procclaw.model.records import (
+    HOME,
+    WORKFLOWS,
+)
 from procclaw.model.spec import (
     Condition,
     Dependency,
@@ -12,7 +16,6 @@ from procclaw.model.spec import (
     LockProvider,
     Spec,
 )
-from procclaw.model.state import HOME, WORKFLOWS
 from procclaw.planning.neighbourhood import Neighbourhoods
 from tests.builders import a_config, a_job, a_spec, changed
 

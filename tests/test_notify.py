@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.outside import Notice
-from procclaw.model.state import Delivery
+from procclaw.model.outside import (
+    Delivery,
+    Notice,
+)
 from procclaw.model.urls import parse_url
 from procclaw.system import notify
 from procclaw.system.notify import Notifier, webhook

@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 
 from procclaw.engine.observing import EVERYTHING, Observer, Scope
-from procclaw.model.state import Attempt, Measure, Observed, ProbeResult, Reason
+from procclaw.model.outside import (
+    Measure,
+    ProbeResult,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    Attempt,
+)
+from procclaw.model.state import (
+    Observed,
+)
 from procclaw.system.store import Store
 from tests.builders import NOW, a_job, a_result, a_run, a_spec, an_attempt, changed
 from tests.lives import Clock, Trace

@@ -12,7 +12,15 @@ from itertools import pairwise
 import pytest
 
 from procclaw.model.clock import after
-from procclaw.model.state import Reason, RunState, SlotOutcome, Slots, Trigger
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    RunState,
+    SlotOutcome,
+    Slots,
+    Trigger,
+)
 from tests.driver import NOTE, STAYS, STUBBORN, Driver, is_alive, noting
 
 pytestmark = pytest.mark.real

@@ -4,8 +4,20 @@ from typing import Any
 
 import pytest
 
+from procclaw.model.outside import (
+    RecordPhase,
+    Sight,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    Attempt,
+    Run,
+    RunState,
+    StopOrder,
+)
 from procclaw.model.spec import JobSpec, Retry
-from procclaw.model.state import Attempt, Reason, RecordPhase, Run, RunState, Sight, StopOrder
 from procclaw.planning.outcome import after_attempt, delay_seconds, ended, how_it_ended, is_success, natural_end
 from tests.builders import (
     BOOT,

@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.outside import Probe
+from procclaw.model.outside import (
+    Probe,
+    ProbeResult,
+)
 from procclaw.model.spec import CheckType, HealthCheck, OnUnhealthy
-from procclaw.model.state import ProbeResult
 from procclaw.system.probes import Prober
 from tests.conftest import is_loopback
 from tests.listeners import (

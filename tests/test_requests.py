@@ -6,23 +6,29 @@ from typing import Any
 import pytest
 
 from procclaw.model.clock import to_microseconds
-from procclaw.model.spec import Dedup, JobSpec, Param
-from procclaw.model.state import (
+from procclaw.model.intents import (
+    Details,
+    Intent,
+    IntentState,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
     HOME,
-    ActiveRun,
     DeadLetter,
     DeadLettersPurged,
-    Details,
     Hold,
     HoldKind,
     HoldLifted,
-    Intent,
-    IntentState,
-    JobState,
-    Observed,
-    Reason,
     Run,
     Slots,
+)
+from procclaw.model.spec import Dedup, JobSpec, Param
+from procclaw.model.state import (
+    ActiveRun,
+    JobState,
+    Observed,
 )
 from procclaw.planning.actions import Plan, Signal, Start
 from tests.builders import (

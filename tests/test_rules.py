@@ -14,6 +14,30 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from procclaw.engine.observing import _wanting_a_start
+from procclaw.model.intents import (
+    Intent,
+    IntentKind,
+    IntentState,
+)
+from procclaw.model.outside import (
+    LockSight,
+    Process,
+    RecordPhase,
+    Sight,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    DESPITE_DISABLED,
+    HOME,
+    Attempt,
+    HoldKind,
+    Run,
+    SlotOutcome,
+    Slots,
+    SlotsWithdrawn,
+)
 from procclaw.model.spec import (
     Condition,
     Dedup,
@@ -25,25 +49,9 @@ from procclaw.model.spec import (
     Priority,
 )
 from procclaw.model.state import (
-    DESPITE_DISABLED,
-    HOME,
-    Attempt,
-    HoldKind,
-    Intent,
-    IntentKind,
-    IntentState,
     JobState,
     Lack,
-    LockSight,
     Observed,
-    Process,
-    Reason,
-    RecordPhase,
-    Run,
-    Sight,
-    SlotOutcome,
-    Slots,
-    SlotsWithdrawn,
     State,
 )
 from procclaw.planning import attempts, slots, timetable

@@ -19,7 +19,52 @@ from typing import Any
 
 import pytest
 
+from procclaw.model.alerts import (
+    Alert,
+    AlertKind,
+    AlertState,
+    Trouble,
+    TroubleOver,
+    Watch,
+)
 from procclaw.model.errors import Conflict, DiskFull, StoreError
+from procclaw.model.intents import (
+    Details,
+    Intent,
+    IntentKind,
+)
+from procclaw.model.outside import (
+    RecordPhase,
+    Sight,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    Attempt,
+    Cursor,
+    DeadLetter,
+    DeadLettersPurged,
+    Event,
+    Health,
+    Hold,
+    HoldKind,
+    HoldLifted,
+    JobForgotten,
+    Run,
+    RunState,
+    Slice,
+    Slots,
+    SlotsWithdrawn,
+    StopOrder,
+    TriggerFile,
+    TriggerFileGone,
+    Usage,
+    WorkflowRun,
+)
+from procclaw.model.rows import (
+    Row,
+)
 from procclaw.model.spec import (
     Dedup,
     OnFailure,
@@ -29,42 +74,9 @@ from procclaw.model.spec import (
 )
 from procclaw.model.state import (
     ActiveRun,
-    Alert,
-    AlertKind,
-    AlertState,
-    Attempt,
-    Cursor,
-    DeadLetter,
-    DeadLettersPurged,
-    Details,
-    Event,
-    Health,
-    Hold,
-    HoldKind,
-    HoldLifted,
-    Intent,
-    IntentKind,
-    JobForgotten,
     JobState,
     Lack,
     Observed,
-    Reason,
-    RecordPhase,
-    Row,
-    Run,
-    RunState,
-    Sight,
-    Slice,
-    Slots,
-    SlotsWithdrawn,
-    StopOrder,
-    TriggerFile,
-    TriggerFileGone,
-    Trouble,
-    TroubleOver,
-    Usage,
-    Watch,
-    WorkflowRun,
     WorkflowState,
 )
 from procclaw.system.store import Problems, Store
@@ -460,7 +472,7 @@ def test_a_process_that_is_killed_leaves_all_of_a_transaction_or_nothing(tmp_pat
     opened_once = Store(str(path))
     opened_once.close()
     script = (
-        "import sys; from datetime import datetime, UTC; from procclaw.model.state import Event;"
+        "import sys; from datetime import datetime, UTC; from procclaw.model.records import Event;"
         "from procclaw.system.store import Store; store = Store(sys.argv[1]); print('go', flush=True);\n"
         "while True: store.record([Event(datetime.now(UTC), str(n), None, ()) for n in range(7)])"
     )
@@ -793,7 +805,10 @@ def test_a_file_that_was_copied_out_of_its_mode_is_put_back_into_it(tmp_path: Pa
 ASKER = """
 import sys
 from datetime import datetime, UTC
-from procclaw.model.state import Intent, IntentKind
+from procclaw.model.intents import (
+    Intent,
+    IntentKind,
+)
 from procclaw.system.store import Store
 
 path, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])

@@ -7,8 +7,24 @@ from typing import Any
 import pytest
 
 from procclaw.engine.strays import adopted
+from procclaw.model.outside import (
+    RecordPhase,
+    Sight,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    Attempt,
+    Run,
+    RunState,
+    Terms,
+    Trigger,
+)
+from procclaw.model.rows import (
+    Row,
+)
 from procclaw.model.spec import JobSpec, Leftovers
-from procclaw.model.state import Attempt, Reason, RecordPhase, Row, Run, RunState, Sight, Terms, Trigger
 from procclaw.system.store import Store
 from tests.builders import (
     BOOT,

@@ -4,6 +4,18 @@ from typing import Any
 
 import pytest
 
+from procclaw.model.outside import (
+    FileSight,
+    FilesSeen,
+)
+from procclaw.model.records import (
+    HoldKind,
+    HoldLifted,
+    JobForgotten,
+    Run,
+    TriggerFile,
+    TriggerFileGone,
+)
 from procclaw.model.spec import (
     Dedup,
     JobSpec,
@@ -11,15 +23,7 @@ from procclaw.model.spec import (
     TriggerType,
 )
 from procclaw.model.state import (
-    FileSight,
-    FilesSeen,
-    HoldKind,
-    HoldLifted,
-    JobForgotten,
     JobState,
-    Run,
-    TriggerFile,
-    TriggerFileGone,
 )
 from procclaw.planning.actions import DeleteFile, Plan
 from procclaw.planning.plan import plan

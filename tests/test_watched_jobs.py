@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.state import Attempt, Reason, RunState
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    Attempt,
+    RunState,
+)
 from tests.driver import STAYS, Driver, noting, until
 from tests.listeners import Listeners, answering, listening
 

@@ -4,6 +4,14 @@ from typing import Any
 
 import pytest
 
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    Hold,
+    HoldKind,
+    RunState,
+)
 from procclaw.model.spec import (
     Condition,
     Dedup,
@@ -13,7 +21,10 @@ from procclaw.model.spec import (
     LockProvider,
     Param,
 )
-from procclaw.model.state import Hold, HoldKind, JobState, Lack, Reason, RunState
+from procclaw.model.state import (
+    JobState,
+    Lack,
+)
 from procclaw.planning import why
 from procclaw.planning.gates import Gate
 from tests.builders import (

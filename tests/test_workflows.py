@@ -19,6 +19,29 @@ import pytest
 from procclaw.engine.home import Home
 from procclaw.engine.observing import EVERYTHING, Observer
 from procclaw.model.ids import run_id
+from procclaw.model.intents import (
+    Details,
+    Intent,
+    IntentKind,
+    IntentState,
+)
+from procclaw.model.outside import (
+    Process,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    HOME,
+    WORKFLOWS,
+    Event,
+    Hold,
+    HoldKind,
+    Run,
+    RunState,
+    Trigger,
+    WorkflowRun,
+)
 from procclaw.model.spec import (
     Condition,
     Dependency,
@@ -30,24 +53,9 @@ from procclaw.model.spec import (
     WorkflowType,
 )
 from procclaw.model.state import (
-    HOME,
-    WORKFLOWS,
     ActiveRun,
-    Details,
-    Event,
-    Hold,
-    HoldKind,
-    Intent,
-    IntentKind,
-    IntentState,
     JobState,
-    Process,
-    Reason,
-    Run,
-    RunState,
     State,
-    Trigger,
-    WorkflowRun,
     WorkflowState,
 )
 from procclaw.planning.actions import Plan, Signal, Start, Wait

@@ -14,20 +14,24 @@ from datetime import datetime, timedelta
 from random import Random
 
 from procclaw.model.errors import DiskFull
-from procclaw.model.spec import LogPolicy
-from procclaw.model.state import (
-    Attempt,
+from procclaw.model.outside import (
     Launch,
     Launched,
     LaunchRefused,
     LaunchUndecided,
     Measure,
     Process,
-    Reason,
     RecordPhase,
     Sight,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    Attempt,
     Slice,
 )
+from procclaw.model.spec import LogPolicy
 from tests.lives import SECOND, Child, Clock, Life, Proc, Record, Script, Trace, told
 
 _FIRST_PID, _PIDS = 300, 60

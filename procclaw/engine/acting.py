@@ -17,6 +17,25 @@ from procclaw.engine.launching import launch_of, probe_of
 from procclaw.engine.world import World
 from procclaw.model.clock import after
 from procclaw.model.errors import DiskFull, ProcclawError
+from procclaw.model.outside import (
+    Launch,
+    Launched,
+    LaunchRefused,
+    LaunchUndecided,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    Attempt,
+    Event,
+    Run,
+    Slice,
+)
+from procclaw.model.rows import (
+    Row,
+    Write,
+)
 from procclaw.model.spec import (
     JobSpec,
     Lock,
@@ -24,19 +43,8 @@ from procclaw.model.spec import (
     Spec,
 )
 from procclaw.model.state import (
-    Attempt,
-    Event,
     Lack,
-    Launch,
-    Launched,
-    LaunchRefused,
-    LaunchUndecided,
-    Reason,
-    Row,
-    Run,
-    Slice,
     State,
-    Write,
 )
 from procclaw.planning import journal
 from procclaw.planning.actions import Check, DeleteFile, Plan, Relaunch, Signal, Start

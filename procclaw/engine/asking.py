@@ -15,8 +15,17 @@ from procclaw.engine.operations import OnWait, Operations
 from procclaw.engine.reports import Reports
 from procclaw.model.clock import iso
 from procclaw.model.errors import NotFound, UsageError
+from procclaw.model.intents import (
+    Details,
+    Intent,
+    IntentKind,
+)
+from procclaw.model.records import (
+    WORKFLOWS,
+    DeadLetter,
+    WorkflowRun,
+)
 from procclaw.model.spec import Spec, WorkflowSpec
-from procclaw.model.state import WORKFLOWS, DeadLetter, Details, Intent, IntentKind, WorkflowRun
 
 LONGEST_PAYLOAD = 1024 * 1024
 """Bytes of what comes with a trigger; it is kept in the database."""

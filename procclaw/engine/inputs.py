@@ -13,8 +13,13 @@ from typing import Any
 
 from procclaw.engine.world import Output, WorkFiles
 from procclaw.model.errors import UsageError
+from procclaw.model.records import (
+    Attempt,
+    Run,
+    Slice,
+    WorkflowRun,
+)
 from procclaw.model.spec import JobSpec, Param, WorkflowType
-from procclaw.model.state import Attempt, Run, Slice, WorkflowRun
 from procclaw.system.store import Store
 
 STDOUT_CHARACTERS = 1_000

@@ -11,25 +11,33 @@ from typing import NamedTuple
 from procclaw.engine.strays import adopted
 from procclaw.engine.world import World
 from procclaw.model.clock import after, seconds_between, to_microseconds
-from procclaw.model.outside import LockClaim
-from procclaw.model.spec import JobSpec, Spec, TriggerType
-from procclaw.model.state import (
-    HOME,
-    WORKFLOWS,
-    ActiveRun,
-    Attempt,
+from procclaw.model.intents import (
     Intent,
-    JobState,
-    Lack,
+)
+from procclaw.model.outside import (
+    LockClaim,
     LockSight,
     Measure,
-    Observed,
     ProbeResult,
     Process,
     RecordPhase,
-    Row,
-    Run,
     Sight,
+)
+from procclaw.model.records import (
+    HOME,
+    WORKFLOWS,
+    Attempt,
+    Run,
+)
+from procclaw.model.rows import (
+    Row,
+)
+from procclaw.model.spec import JobSpec, Spec, TriggerType
+from procclaw.model.state import (
+    ActiveRun,
+    JobState,
+    Lack,
+    Observed,
     State,
     WorkflowState,
 )

@@ -13,23 +13,25 @@ from procclaw.engine.home import Home
 from procclaw.model.clock import after, seconds_between
 from procclaw.model.document import spec_from_document
 from procclaw.model.errors import Conflict, NotFound, SpecError, UsageError
-from procclaw.model.spec import JobSpec, Spec
-from procclaw.model.state import (
-    HOME,
+from procclaw.model.intents import (
     NO_DETAILS,
+    Details,
+    Intent,
+    IntentKind,
+)
+from procclaw.model.records import (
+    HOME,
     NO_JOBS,
     OUTBOX,
     WORKFLOWS,
     Attempt,
-    Details,
     Event,
-    Intent,
-    IntentKind,
     Run,
     RunState,
     Slots,
     WorkflowRun,
 )
+from procclaw.model.spec import JobSpec, Spec
 from procclaw.planning import views
 from procclaw.planning.board import Board
 

@@ -8,23 +8,27 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from procclaw.model.outside import LockClaim, Notice, Probe
-from procclaw.model.spec import LogPolicy, TriggerSpec
-from procclaw.model.state import (
-    Attempt,
+from procclaw.model.outside import (
     Delivery,
     FilesSeen,
     Launch,
     Launched,
     LaunchRefused,
     LaunchUndecided,
+    LockClaim,
     LockSight,
     Measure,
+    Notice,
+    Probe,
     ProbeResult,
     Process,
     Sight,
+)
+from procclaw.model.records import (
+    Attempt,
     Slice,
 )
+from procclaw.model.spec import LogPolicy, TriggerSpec
 
 
 class Processes(Protocol):

@@ -1,9 +1,17 @@
-"""What the engine asks of the outside world beside processes: a check to make, a notice to deliver, a lock to take."""
+"""What the engine asks of the outside world, and what one look at it shows."""
 
 from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 
-from procclaw.model.spec import HealthCheck, LockProvider
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.spec import (
+    HealthCheck,
+    LockProvider,
+)
 
 
 class Probe(NamedTuple):
@@ -48,3 +56,134 @@ class LockClaim(NamedTuple):
     """Smaller goes first."""
     since_us: int
     """When the run was asked for, in microseconds since the epoch."""
+
+
+class FileSight(NamedTuple):
+    """A file that matches a trigger, as one look showed it."""
+
+    path: str
+    identity: str
+    is_settled: bool
+    """It has stopped changing, and nobody has it open for writing."""
+
+
+class FilesSeen(NamedTuple):
+    """One look at everything that may trigger a job."""
+
+    files: tuple[FileSight, ...]
+    problems: tuple[str, ...] = ()
+    """Directories that could not be read, and why."""
+
+
+class LockSight(NamedTuple):
+    """One look at a job's lock."""
+
+    is_free: bool
+    """It is in our hand for this cycle: whoever is started gets it."""
+    holder: str = ""
+    """Who has it, in words; empty: free, or nobody knows."""
+
+
+class RecordPhase(StrEnum):
+    """What one look at an attempt's record showed."""
+
+    BLANK = "blank"
+    """Nobody holds it and nothing is written: never started."""
+    LOCKED = "locked"
+    """Its shim lives (or is just being started)."""
+    EXITED = "exited"
+    """The exit code is written; locked or not does not matter."""
+    FAILED_CWD = "failed_cwd"
+    """The shim could not change to the job's directory."""
+    LOST = "lost"
+    """Unlocked, a pid but no code: the shim was killed."""
+    MISSING = "missing"
+    """No such file."""
+
+
+class Sight(NamedTuple):
+    """One look at a record."""
+
+    phase: RecordPhase
+    pid: int | None = None
+    """The shim's."""
+    job_pid: int | None = None
+    """Of the job's main process, which the shim waits for; None: not known."""
+    exit_code: int | None = None
+    exited_at: datetime | None = None
+    cpu_seconds: float | None = None
+    is_draining: bool = False
+    """The code is written but output is still being relayed."""
+
+
+class Process(NamedTuple):
+    """A process as the kernel knows it: the pid alone would identify nothing."""
+
+    pid: int
+    start_ticks: int
+    command: str = ""
+
+
+class ProbeResult(NamedTuple):
+    """What came of one health check."""
+
+    job_id: str
+    attempt_id: str
+    is_ok: bool
+    detail: str
+    """In words: what was found, good or bad; never a secret, never what a job's answer says beyond a status."""
+
+
+class Measure(NamedTuple):
+    """What the processes of an attempt use, taken together."""
+
+    cpu_seconds: float
+    """Since they began, children that have been waited for included."""
+    memory_mb: float
+
+
+class Delivery(NamedTuple):
+    """What came of delivering an alert."""
+
+    key: str
+    is_ok: bool
+    detail: str
+    """Why not; empty when it went."""
+
+
+class Launch(NamedTuple):
+    """All that is needed to start an attempt's process."""
+
+    record: str
+    argv: tuple[str, ...]
+    cwd: str
+    env: tuple[tuple[str, str], ...]
+    stdout: str
+    stderr: str
+    timestamps: bool
+    user: str | None = None
+    """Name or number of the account; None: ours."""
+    group: str | None = None
+    umask: int = 0o022
+    nice: int | None = None
+    """None: as we have it."""
+    lock_fd: int | None = None
+    """An open, locked descriptor that the shim and the job inherit; None: it needs no lock."""
+
+
+class Launched(NamedTuple):
+    pid: int
+    start_ticks: int
+
+
+class LaunchRefused(NamedTuple):
+    """The attempt was not started."""
+
+    reason: Reason
+    detail: str
+    is_ours: bool
+    """ProcClaw lacks something (descriptors, processes, disk): try again later, the job is not to blame."""
+
+
+class LaunchUndecided(NamedTuple):
+    """Somebody else is starting it, or it has started already: look again next cycle."""

@@ -7,11 +7,17 @@ decision not to act is a wait with its reason, so nothing is ever held back in s
 from dataclasses import dataclass
 from datetime import datetime
 
-from procclaw.model.state import (
-    Attempt,
+from procclaw.model.outside import (
     Process,
+)
+from procclaw.model.reasons import (
     Reason,
+)
+from procclaw.model.records import (
+    Attempt,
     Terms,
+)
+from procclaw.model.rows import (
     Write,
 )
 

@@ -11,9 +11,14 @@ the clock has caught up with it the watch takes its place: it begins anew then, 
 
 from datetime import datetime, timedelta
 
+from procclaw.model.alerts import (
+    Watch,
+)
 from procclaw.model.clock import after, iso
+from procclaw.model.reasons import (
+    Reason,
+)
 from procclaw.model.spec import Expect, JobSpec
-from procclaw.model.state import Reason, Watch
 from procclaw.planning import schedule
 from procclaw.planning.draft import Draft
 from procclaw.planning.gates import slots_held

@@ -6,18 +6,22 @@ Made from the rows a plan writes, so a change cannot be recorded without being t
 from collections.abc import Iterable
 from datetime import datetime
 
-from procclaw.model.clock import iso
-from procclaw.model.state import (
-    NO_JOBS,
-    WORKFLOWS,
+from procclaw.model.alerts import (
     Alert,
     AlertState,
+)
+from procclaw.model.clock import iso
+from procclaw.model.intents import (
+    Intent,
+)
+from procclaw.model.records import (
+    NO_JOBS,
+    WORKFLOWS,
     Attempt,
     Event,
     Health,
     Hold,
     HoldLifted,
-    Intent,
     JobForgotten,
     Run,
     SlotOutcome,
@@ -25,6 +29,8 @@ from procclaw.model.state import (
     SlotsWithdrawn,
     Usage,
     WorkflowRun,
+)
+from procclaw.model.rows import (
     Write,
 )
 

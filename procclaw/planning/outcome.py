@@ -10,8 +10,20 @@ from datetime import datetime
 from typing import NamedTuple, assert_never
 
 from procclaw.model.clock import after, seconds_between
+from procclaw.model.outside import (
+    RecordPhase,
+    Sight,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    Attempt,
+    Run,
+    RunState,
+    Trigger,
+)
 from procclaw.model.spec import JobSpec, Restart, Retry
-from procclaw.model.state import Attempt, Reason, RecordPhase, Run, RunState, Sight, Trigger
 
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127

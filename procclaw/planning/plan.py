@@ -21,6 +21,24 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from procclaw.model.clock import to_microseconds
+from procclaw.model.intents import (
+    Intent,
+    IntentKind,
+    IntentState,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    HOME,
+    NO_JOBS,
+    WORKFLOWS,
+    HoldKind,
+    JobForgotten,
+    Run,
+    RunState,
+    Trigger,
+)
 from procclaw.model.spec import (
     CatchUpPolicy,
     JobSpec,
@@ -29,20 +47,8 @@ from procclaw.model.spec import (
     Spec,
 )
 from procclaw.model.state import (
-    HOME,
-    NO_JOBS,
-    WORKFLOWS,
-    HoldKind,
-    Intent,
-    IntentKind,
-    IntentState,
-    JobForgotten,
     JobState,
-    Reason,
-    Run,
-    RunState,
     State,
-    Trigger,
 )
 from procclaw.planning import alerts, attempts, requests, runs, slots, triggers
 from procclaw.planning.actions import Plan

@@ -3,10 +3,25 @@
 from collections.abc import Iterator
 from typing import assert_never
 
+from procclaw.model.alerts import (
+    Alert,
+)
 from procclaw.model.clock import iso
 from procclaw.model.document import changed_fields
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    Attempt,
+    Run,
+    RunState,
+    Slots,
+    WorkflowRun,
+)
+from procclaw.model.rows import (
+    Write,
+)
 from procclaw.model.spec import Spec
-from procclaw.model.state import Alert, Attempt, Reason, Run, RunState, Slots, WorkflowRun, Write
 from procclaw.planning.actions import Check, DeleteFile, Effect, Plan, Relaunch, Signal, Start, Wait
 from procclaw.planning.views import View, moment
 

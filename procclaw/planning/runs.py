@@ -9,15 +9,21 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from procclaw.model.clock import after
-from procclaw.model.spec import JobSpec, JobType, Spec
-from procclaw.model.state import (
-    Reason,
+from procclaw.model.outside import (
     RecordPhase,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
     Run,
     RunState,
-    State,
     Terms,
     Trigger,
+)
+from procclaw.model.spec import JobSpec, JobType, Spec
+from procclaw.model.state import (
+    State,
 )
 from procclaw.planning import attempts, dependencies, requests
 from procclaw.planning.actions import Start

@@ -7,13 +7,23 @@ changed since is another file. While the job is held or disabled its files wait;
 
 from fnmatch import fnmatchcase
 
+from procclaw.model.outside import (
+    FileSight,
+)
+from procclaw.model.records import (
+    HoldKind,
+    Run,
+    RunState,
+    Trigger,
+    TriggerFile,
+    TriggerFileGone,
+)
 from procclaw.model.spec import (
     JobSpec,
     JobType,
     TriggerSpec,
     TriggerType,
 )
-from procclaw.model.state import FileSight, HoldKind, Run, RunState, Trigger, TriggerFile, TriggerFileGone
 from procclaw.planning.actions import DeleteFile
 from procclaw.planning.draft import Draft
 

@@ -10,21 +10,25 @@ from itertools import chain
 from typing import Any
 
 from procclaw.model.clock import iso, seconds_between
-from procclaw.model.spec import CheckType, JobSpec, JobType
-from procclaw.model.state import (
-    ActiveRun,
+from procclaw.model.intents import (
+    Intent,
+    IntentState,
+)
+from procclaw.model.records import (
     Attempt,
     Event,
     Hold,
     HoldKind,
-    Intent,
-    IntentState,
-    JobState,
-    Lack,
-    Observed,
     Run,
     RunState,
     Slots,
+)
+from procclaw.model.spec import CheckType, JobSpec, JobType
+from procclaw.model.state import (
+    ActiveRun,
+    JobState,
+    Lack,
+    Observed,
 )
 from procclaw.planning.board import Board
 from procclaw.planning.dependencies import dependency_gates

@@ -19,6 +19,21 @@ from enum import Enum, auto
 
 from procclaw.model.clock import after, to_microseconds
 from procclaw.model.ids import run_id
+from procclaw.model.intents import (
+    Intent,
+    IntentKind,
+    IntentState,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
+    WORKFLOWS,
+    Run,
+    RunState,
+    Trigger,
+    WorkflowRun,
+)
 from procclaw.model.spec import (
     JobType,
     OnFailure,
@@ -27,17 +42,8 @@ from procclaw.model.spec import (
     WorkflowType,
 )
 from procclaw.model.state import (
-    WORKFLOWS,
-    Intent,
-    IntentKind,
-    IntentState,
     JobState,
-    Reason,
-    Run,
-    RunState,
     State,
-    Trigger,
-    WorkflowRun,
 )
 from procclaw.planning.actions import Plan, Wait
 from procclaw.planning.attempts import is_unkillable, names

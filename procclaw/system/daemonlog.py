@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from procclaw.model.clock import iso
-from procclaw.model.state import Event
+from procclaw.model.records import (
+    Event,
+)
 
 LEVELS = ("debug", "info", "warning", "error")
 MAX_BYTES = 10 * 1024 * 1024

@@ -21,9 +21,11 @@ from typing import NamedTuple, Protocol
 
 from procclaw.model.clock import SystemClock, to_microseconds
 from procclaw.model.errors import DiskFull, ProcclawError
-from procclaw.model.outside import LockClaim
+from procclaw.model.outside import (
+    LockClaim,
+    LockSight,
+)
 from procclaw.model.spec import LockProvider
-from procclaw.model.state import LockSight
 
 _TRIES = 20
 """Each further one means that somebody replaced the file at that very moment."""

@@ -19,8 +19,11 @@ from signal import Signals
 from typing import NamedTuple
 
 from procclaw.model.clock import SystemClock
+from procclaw.model.outside import (
+    FileSight,
+    FilesSeen,
+)
 from procclaw.model.spec import TriggerSpec, TriggerType
-from procclaw.model.state import FileSight, FilesSeen
 
 SETTLED_SECONDS = 2.0
 """Longer than a program pauses between two writes of one file, as a rule."""

@@ -14,8 +14,7 @@ from datetime import datetime
 from typing import NoReturn
 
 from procclaw.model.errors import ProcclawError
-from procclaw.model.state import (
-    Attempt,
+from procclaw.model.outside import (
     Launch,
     Launched,
     LaunchRefused,
@@ -24,6 +23,9 @@ from procclaw.model.state import (
     Process,
     RecordPhase,
     Sight,
+)
+from procclaw.model.records import (
+    Attempt,
 )
 from procclaw.system.processes.children import Children
 from procclaw.system.processes.commands import CommandResult, detach, is_marked, reexec_without_mark, run_command

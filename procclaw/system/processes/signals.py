@@ -13,7 +13,9 @@ import socket
 import time
 from collections.abc import Sequence
 
-from procclaw.model.state import Process
+from procclaw.model.outside import (
+    Process,
+)
 from procclaw.system.processes.shim import NAME
 from procclaw.system.processes.table import Row, Table
 

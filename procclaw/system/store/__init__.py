@@ -11,25 +11,35 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from procclaw.model.clock import after, from_microseconds, to_microseconds
-from procclaw.model.errors import Conflict
-from procclaw.model.spec import JobSpec
-from procclaw.model.state import (
+from procclaw.model.alerts import (
     Alert,
     AlertKind,
     AlertState,
+)
+from procclaw.model.clock import after, from_microseconds, to_microseconds
+from procclaw.model.errors import Conflict
+from procclaw.model.intents import (
+    Intent,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
     Attempt,
     DeadLetter,
     Event,
-    Intent,
-    JobState,
-    Lack,
-    Reason,
-    Row,
     Run,
     RunState,
     Slots,
     WorkflowRun,
+)
+from procclaw.model.rows import (
+    Row,
+)
+from procclaw.model.spec import JobSpec
+from procclaw.model.state import (
+    JobState,
+    Lack,
     WorkflowState,
 )
 from procclaw.system.store.database import Database

@@ -9,25 +9,33 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from procclaw.model.alerts import (
+    Trouble,
+    Watch,
+)
 from procclaw.model.clock import after, from_microseconds, to_microseconds
-from procclaw.model.spec import JobSpec
-from procclaw.model.state import (
-    ActiveRun,
+from procclaw.model.intents import (
+    Intent,
+)
+from procclaw.model.outside import (
+    RecordPhase,
+    Sight,
+)
+from procclaw.model.records import (
     Cursor,
     DeadLetter,
     Health,
-    Intent,
-    JobState,
-    Observed,
-    RecordPhase,
     Run,
     RunState,
-    Sight,
     Slots,
     TriggerFile,
-    Trouble,
     Usage,
-    Watch,
+)
+from procclaw.model.spec import JobSpec
+from procclaw.model.state import (
+    ActiveRun,
+    JobState,
+    Observed,
     WorkflowState,
 )
 from procclaw.system.store.tables import (

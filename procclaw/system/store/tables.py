@@ -9,31 +9,32 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from procclaw.model.clock import from_microseconds, to_microseconds
-from procclaw.model.spec import (
-    Leftovers,
-    OnFailure,
-    Priority,
-    WorkflowSpec,
-    WorkflowType,
-)
-from procclaw.model.state import (
-    NO_DETAILS,
+from procclaw.model.alerts import (
     Alert,
     AlertKind,
     AlertState,
+    Trouble,
+    Watch,
+)
+from procclaw.model.clock import from_microseconds, to_microseconds
+from procclaw.model.intents import (
+    NO_DETAILS,
+    Details,
+    Intent,
+    IntentKind,
+    IntentState,
+)
+from procclaw.model.reasons import (
+    Reason,
+)
+from procclaw.model.records import (
     Attempt,
     Cursor,
     DeadLetter,
-    Details,
     Event,
     Health,
     Hold,
     HoldKind,
-    Intent,
-    IntentKind,
-    IntentState,
-    Reason,
     Run,
     RunState,
     Slice,
@@ -43,10 +44,15 @@ from procclaw.model.state import (
     Terms,
     Trigger,
     TriggerFile,
-    Trouble,
     Usage,
-    Watch,
     WorkflowRun,
+)
+from procclaw.model.spec import (
+    Leftovers,
+    OnFailure,
+    Priority,
+    WorkflowSpec,
+    WorkflowType,
 )
 
 SCHEMA = """

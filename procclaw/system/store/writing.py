@@ -2,10 +2,18 @@
 
 import json
 
+from procclaw.model.alerts import (
+    Alert,
+    Trouble,
+    TroubleOver,
+    Watch,
+)
 from procclaw.model.clock import to_microseconds
 from procclaw.model.errors import StoreError
-from procclaw.model.state import (
-    Alert,
+from procclaw.model.intents import (
+    Intent,
+)
+from procclaw.model.records import (
     Attempt,
     Cursor,
     DeadLetter,
@@ -14,19 +22,17 @@ from procclaw.model.state import (
     Health,
     Hold,
     HoldLifted,
-    Intent,
     JobForgotten,
-    Row,
     Run,
     Slots,
     SlotsWithdrawn,
     TriggerFile,
     TriggerFileGone,
-    Trouble,
-    TroubleOver,
     Usage,
-    Watch,
     WorkflowRun,
+)
+from procclaw.model.rows import (
+    Row,
 )
 from procclaw.system.store.database import Database
 from procclaw.system.store.tables import (
