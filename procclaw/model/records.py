@@ -1,4 +1,4 @@
-"""What has happened and what was seen: runs, attempts, slots, holds, requests, and one look at the world.
+"""What is recorded of what happened: runs and their attempts, slots, holds, findings, dead letters, events.
 
 A run's life, and the reason that moves it on:
 

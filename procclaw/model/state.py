@@ -56,11 +56,11 @@ class Observed(NamedTuple):
     """As recorded; None: nothing has come of a check yet."""
     is_probing: bool = False
     """A check of it is under way."""
-    probe: "ProbeResult | None" = None
+    probe: ProbeResult | None = None
     """What came of a check, since the cycle before."""
     usage: Usage | None = None
     """As recorded; None: nobody has measured yet."""
-    measured: "Measure | None" = None
+    measured: Measure | None = None
     """What it uses now; None when nobody looked."""
 
 
