@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from procclaw.engine.courier import MOST_UNDER_WAY
 from procclaw.model.alerts import (
     Alert,
     Trouble,
@@ -326,10 +327,13 @@ class Oracle:
 
     def check_told(self, now: datetime) -> None:
         """Whether every alert has been told, or waits for its time."""
-        for key, state, next_try_at in self._looked("SELECT key, state, next_try_at FROM alerts"):
+        alerts = self._looked("SELECT key, state, next_try_at, asked_at FROM alerts")
+        is_due = {key: at is None or at <= to_microseconds(now) for key, state, at, _ in alerts if state == "pending"}
+        under_way = [key for key, _, _, asked_at in alerts if asked_at is not None and not is_due.get(key, True)]
+        for key, state, *_ in alerts:
             if state == "sent" and not self._outside.told[key]:
                 raise Violation(11, f"the alert {key} is said to be sent, and has not arrived")
-            if state == "pending" and (next_try_at is None or next_try_at <= to_microseconds(now)):
+            if is_due.get(key) and len(under_way) < MOST_UNDER_WAY:
                 raise Violation(10, f"nobody delivers the alert {key}")
 
     def _take_in_lifted(self, row: HoldLifted) -> None:
