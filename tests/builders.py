@@ -9,28 +9,12 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from procclaw.model.alerts import (
-    Alert,
-    Trouble,
-    TroubleOver,
-    Watch,
-)
+from procclaw.model.alerts import Alert, Trouble, TroubleOver, Watch
 from procclaw.model.clock import to_microseconds
 from procclaw.model.ids import run_id
-from procclaw.model.intents import (
-    Intent,
-    IntentKind,
-    IntentState,
-)
-from procclaw.model.outside import (
-    ProbeResult,
-    Process,
-    RecordPhase,
-    Sight,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
+from procclaw.model.intents import Intent, IntentKind, IntentState
+from procclaw.model.outside import ProbeResult, Process, RecordPhase, Sight
+from procclaw.model.reasons import Reason
 from procclaw.model.records import (
     HOME,
     Attempt,
@@ -55,9 +39,7 @@ from procclaw.model.records import (
     Usage,
     WorkflowRun,
 )
-from procclaw.model.rows import (
-    Write,
-)
+from procclaw.model.rows import Write
 from procclaw.model.spec import (
     AlertPolicy,
     CatchUp,
@@ -79,13 +61,7 @@ from procclaw.model.spec import (
     Shutdown,
     Spec,
 )
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-    Observed,
-    State,
-    WorkflowState,
-)
+from procclaw.model.state import ActiveRun, JobState, Observed, State, WorkflowState
 from procclaw.planning.actions import Check, Plan, Relaunch, Signal, Start, Wait
 from procclaw.planning.board import Board
 from procclaw.planning.plan import plan

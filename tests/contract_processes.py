@@ -14,18 +14,8 @@ import pytest
 
 from procclaw.engine.world import Processes
 from procclaw.model.clock import EPOCH
-from procclaw.model.outside import (
-    Launch,
-    Launched,
-    LaunchUndecided,
-    Process,
-    RecordPhase,
-    Sight,
-)
-from procclaw.model.records import (
-    Attempt,
-    Terms,
-)
+from procclaw.model.outside import Launch, Launched, LaunchUndecided, Process, RecordPhase, Sight
+from procclaw.model.records import Attempt, Terms
 from procclaw.model.spec import Leftovers
 
 TERMS = Terms(signal.SIGTERM, 1.0, Leftovers.STOP, (0,), None, "")

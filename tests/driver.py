@@ -18,14 +18,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from procclaw.engine.home import Home
 from procclaw.engine.operations import Operations
-from procclaw.model.intents import (
-    Intent,
-    IntentKind,
-)
-from procclaw.model.records import (
-    Attempt,
-    Run,
-)
+from procclaw.model.intents import Intent, IntentKind
+from procclaw.model.records import Attempt, Run
 from procclaw.system.homelock import Holder, HomeLock
 from procclaw.system.processes import MARK
 from procclaw.system.watch import wake

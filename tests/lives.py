@@ -10,9 +10,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from procclaw.model.outside import (
-    Launch,
-)
+from procclaw.model.outside import Launch
 
 CANARY = "canary-5d1f"
 """Stands in every payload, and must not be told anywhere."""

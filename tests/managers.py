@@ -7,13 +7,8 @@ from typing import TYPE_CHECKING, Any
 from procclaw.engine.configuration import Configuration
 from procclaw.engine.controller import Controller, Cycle, LiveShim
 from procclaw.engine.world import World
-from procclaw.model.records import (
-    HOME,
-    Event,
-)
-from procclaw.model.rows import (
-    Row,
-)
+from procclaw.model.records import HOME, Event
+from procclaw.model.rows import Row
 from procclaw.system.store import Store
 from tests.lives import CANARY, Trace, Violation
 from tests.outside import SimulatedLocks, SimulatedNotifier, SimulatedProbes, SimulatedSpool, SimulatedWork

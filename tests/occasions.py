@@ -9,30 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from procclaw.model.alerts import (
-    Alert,
-    AlertKind,
-)
+from procclaw.model.alerts import Alert, AlertKind
 from procclaw.model.clock import seconds_between
 from procclaw.model.document import Document
-from procclaw.model.intents import (
-    Intent,
-    IntentKind,
-    IntentState,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    DeadLetter,
-    DeadLettersPurged,
-    Run,
-    RunState,
-    Trigger,
-)
-from procclaw.model.rows import (
-    Row,
-)
+from procclaw.model.intents import Intent, IntentKind, IntentState
+from procclaw.model.reasons import Reason
+from procclaw.model.records import DeadLetter, DeadLettersPurged, Run, RunState, Trigger
+from procclaw.model.rows import Row
 from procclaw.model.spec import WorkflowSpec
 from tests.lives import Life, Violation
 from tests.outside import Outside

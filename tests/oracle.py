@@ -11,21 +11,12 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from procclaw.engine.courier import MOST_UNDER_WAY
-from procclaw.model.alerts import (
-    Alert,
-    Trouble,
-)
+from procclaw.model.alerts import Alert, Trouble
 from procclaw.model.clock import from_microseconds, iso, parse_iso, to_microseconds
 from procclaw.model.document import Document
-from procclaw.model.intents import (
-    Intent,
-    IntentKind,
-    IntentState,
-)
+from procclaw.model.intents import Intent, IntentKind, IntentState
 from procclaw.model.outside import Notice
-from procclaw.model.reasons import (
-    Reason,
-)
+from procclaw.model.reasons import Reason
 from procclaw.model.records import (
     HOME,
     Attempt,
@@ -40,9 +31,7 @@ from procclaw.model.records import (
     Slots,
     SlotsWithdrawn,
 )
-from procclaw.model.rows import (
-    Row,
-)
+from procclaw.model.rows import Row
 from tests.lives import CANARY, Life, Proc, Violation
 from tests.occasions import Known, Occasions
 from tests.outside import Outside

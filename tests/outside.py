@@ -9,16 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from procclaw.model.errors import DiskFull
-from procclaw.model.outside import (
-    Delivery,
-    FileSight,
-    FilesSeen,
-    LockClaim,
-    LockSight,
-    Notice,
-    Probe,
-    ProbeResult,
-)
+from procclaw.model.outside import Delivery, FileSight, FilesSeen, LockClaim, LockSight, Notice, Probe, ProbeResult
 from procclaw.model.spec import TriggerSpec, TriggerType
 from tests.lives import SECOND, Life
 from tests.world import Machine

@@ -12,17 +12,8 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.outside import (
-    Launch,
-    Launched,
-    LaunchRefused,
-    Process,
-    RecordPhase,
-    Sight,
-)
-from procclaw.model.records import (
-    Attempt,
-)
+from procclaw.model.outside import Launch, Launched, LaunchRefused, Process, RecordPhase, Sight
+from procclaw.model.records import Attempt
 from procclaw.system.processes import Processes
 from tests.contract_processes import an_attempt
 from tests.support import wait_until

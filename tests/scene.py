@@ -8,25 +8,12 @@ from random import Random
 from typing import Any, NamedTuple, TypeVar
 
 from procclaw.engine.controller import Cycle
-from procclaw.model.alerts import (
-    AlertKind,
-)
+from procclaw.model.alerts import AlertKind
 from procclaw.model.document import Document, workflow_from_document
 from procclaw.model.errors import Conflict, DiskFull, ProcclawError, StoreError
-from procclaw.model.intents import (
-    NO_DETAILS,
-    Details,
-    Intent,
-    IntentKind,
-)
-from procclaw.model.outside import (
-    Launch,
-)
-from procclaw.model.records import (
-    HOME,
-    WORKFLOWS,
-    Run,
-)
+from procclaw.model.intents import NO_DETAILS, Details, Intent, IntentKind
+from procclaw.model.outside import Launch
+from procclaw.model.records import HOME, WORKFLOWS, Run
 from procclaw.planning.actions import Check, Start
 from procclaw.system.store import Store
 from tests.declared import SPOOL, TEMPLATES, Files, draw_job, draw_more, draw_workflow, edited, favouring

@@ -10,32 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from procclaw.model.alerts import (
-    Alert,
-    AlertKind,
-    AlertState,
-    Trouble,
-    TroubleOver,
-)
-from procclaw.model.outside import (
-    Delivery,
-    Measure,
-    ProbeResult,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Health,
-    JobForgotten,
-    Run,
-    Slots,
-    StopOrder,
-    Usage,
-)
-from procclaw.model.rows import (
-    Write,
-)
+from procclaw.model.alerts import Alert, AlertKind, AlertState, Trouble, TroubleOver
+from procclaw.model.outside import Delivery, Measure, ProbeResult
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Health, JobForgotten, Run, Slots, StopOrder, Usage
+from procclaw.model.rows import Write
 from procclaw.model.spec import (
     AlertPolicy,
     CheckType,
@@ -48,12 +27,7 @@ from procclaw.model.spec import (
     OnUnhealthy,
     Resources,
 )
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-    Observed,
-    State,
-)
+from procclaw.model.state import ActiveRun, JobState, Observed, State
 from procclaw.planning import outbox
 from procclaw.planning.actions import Plan
 from procclaw.planning.journal import events

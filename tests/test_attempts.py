@@ -5,24 +5,11 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.outside import (
-    Process,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    Run,
-    RunState,
-    StopOrder,
-)
+from procclaw.model.outside import Process
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, Run, RunState, StopOrder
 from procclaw.model.spec import JobSpec
-from procclaw.model.state import (
-    ActiveRun,
-    Lack,
-    Observed,
-)
+from procclaw.model.state import ActiveRun, Lack, Observed
 from procclaw.planning.actions import Plan, Relaunch, Signal
 from tests.builders import (
     EARLIER_BOOT,

@@ -4,20 +4,11 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.outside import (
-    LockSight,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Run,
-)
+from procclaw.model.outside import LockSight
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Run
 from procclaw.model.spec import Lock, LockProvider, Priority
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-)
+from procclaw.model.state import ActiveRun, JobState
 from procclaw.planning.actions import Plan, Start
 from procclaw.planning.gates import expires_at
 from procclaw.planning.plan import plan

@@ -16,12 +16,8 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    RunState,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import RunState
 from tests.driver import NOTE, STAYS, Driver, Job, driving, is_alive, noting, until
 from tests.support import Reaper
 

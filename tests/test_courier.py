@@ -12,23 +12,11 @@ from typing import Any
 import pytest
 
 from procclaw.engine.courier import MOST_UNDER_WAY, Courier
-from procclaw.model.alerts import (
-    Alert,
-    AlertKind,
-    AlertState,
-)
+from procclaw.model.alerts import Alert, AlertKind, AlertState
 from procclaw.model.errors import DiskFull
-from procclaw.model.outside import (
-    Delivery,
-    Notice,
-)
-from procclaw.model.records import (
-    OUTBOX,
-    Event,
-)
-from procclaw.model.rows import (
-    Row,
-)
+from procclaw.model.outside import Delivery, Notice
+from procclaw.model.records import OUTBOX, Event
+from procclaw.model.rows import Row
 from procclaw.model.spec import AlertPolicy, Spec, Ways
 from procclaw.planning.actions import Plan
 from procclaw.planning.outbox import MOST_TRIES, UNANSWERED_SECONDS

@@ -20,15 +20,9 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.intents import (
-    IntentKind,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    RunState,
-)
+from procclaw.model.intents import IntentKind
+from procclaw.model.reasons import Reason
+from procclaw.model.records import RunState
 from tests.driver import NOTE, ROOT, STAYS, STUBBORN, Driver, Job, driving, is_alive, mark_of, noting
 from tests.support import Reaper, look_at_all
 

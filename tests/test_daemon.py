@@ -10,15 +10,9 @@ from pathlib import Path
 import pytest
 
 from procclaw.model.clock import after, seconds_between
-from procclaw.model.intents import (
-    IntentKind,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    RunState,
-)
+from procclaw.model.intents import IntentKind
+from procclaw.model.reasons import Reason
+from procclaw.model.records import RunState
 from procclaw.system.watch import wake
 from tests.driver import NOTE, ROOT, STAYS, WITHIN, Driver, driving, is_alive, mark_of, noting, until
 from tests.support import Reaper, environment

@@ -4,22 +4,11 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.intents import (
-    Intent,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    HOME,
-    Run,
-    RunState,
-)
+from procclaw.model.intents import Intent
+from procclaw.model.reasons import Reason
+from procclaw.model.records import HOME, Run, RunState
 from procclaw.model.spec import Condition, Dependency, JobSpec
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-)
+from procclaw.model.state import ActiveRun, JobState
 from procclaw.planning.actions import Plan, Start, Wait
 from procclaw.planning.dependencies import dependency_gates, lack_of
 from procclaw.planning.gates import Gate

@@ -2,13 +2,8 @@
 
 import pytest
 
-from procclaw.model.records import (
-    Trigger,
-)
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-)
+from procclaw.model.records import Trigger
+from procclaw.model.state import ActiveRun, JobState
 from procclaw.planning.draft import Draft
 from tests.builders import NOW, a_job, a_job_state, a_run, a_state, waiting, with_process
 

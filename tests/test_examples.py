@@ -24,10 +24,7 @@ from procclaw.engine.operations import Operations
 from procclaw.interface import commands
 from procclaw.interface.cli import main
 from procclaw.model.clock import SystemClock
-from procclaw.model.records import (
-    RunState,
-    Trigger,
-)
+from procclaw.model.records import RunState, Trigger
 from tests.driver import ROOT, Driver, is_alive
 from tests.support import kill, look_at
 

@@ -5,20 +5,9 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.alerts import (
-    Alert,
-    AlertKind,
-    AlertState,
-    Trouble,
-    TroubleOver,
-    Watch,
-)
+from procclaw.model.alerts import Alert, AlertKind, AlertState, Trouble, TroubleOver, Watch
 from procclaw.model.spec import AlertPolicy, Expect, JobSpec
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-    State,
-)
+from procclaw.model.state import ActiveRun, JobState, State
 from procclaw.planning.actions import Plan
 from procclaw.planning.plan import plan, plans
 from tests.builders import (

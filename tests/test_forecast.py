@@ -5,15 +5,9 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.records import (
-    Hold,
-    HoldKind,
-    Trigger,
-)
+from procclaw.model.records import Hold, HoldKind, Trigger
 from procclaw.model.spec import JobSpec
-from procclaw.model.state import (
-    JobState,
-)
+from procclaw.model.state import JobState
 from procclaw.planning.forecast import Forecast, forecast, forecast_view
 from procclaw.planning.schedule import jitter_offset
 from tests.builders import HOME_HELD, JOB, NOW, a_hold, a_job, a_job_state, a_run, a_spec, changed, later, waiting

@@ -10,12 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    RunState,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import RunState
 from procclaw.system.store.database import RESERVE_BYTES
 from tests.driver import Driver, Job, driving
 from tests.support import Reaper, wait_until

@@ -5,17 +5,10 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Hold,
-    Run,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Hold, Run
 from procclaw.model.spec import JobSpec
-from procclaw.model.state import (
-    Lack,
-)
+from procclaw.model.state import Lack
 from procclaw.planning.gates import (
     Gate,
     enabled_gate,

@@ -5,21 +5,10 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    Health,
-    Run,
-    RunState,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, Health, Run, RunState
 from procclaw.model.spec import Condition, Dependency, JobSpec
-from procclaw.model.state import (
-    ActiveRun,
-    Observed,
-    State,
-)
+from procclaw.model.state import ActiveRun, Observed, State
 from procclaw.planning.actions import Check, Plan, Signal, Start
 from procclaw.planning.plan import plan
 from tests.builders import (

@@ -4,26 +4,10 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.alerts import (
-    Alert,
-    AlertKind,
-    AlertState,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    HOME,
-    Event,
-    HoldKind,
-    HoldLifted,
-    JobForgotten,
-    SlotsWithdrawn,
-    Usage,
-)
-from procclaw.model.rows import (
-    Write,
-)
+from procclaw.model.alerts import Alert, AlertKind, AlertState
+from procclaw.model.reasons import Reason
+from procclaw.model.records import HOME, Event, HoldKind, HoldLifted, JobForgotten, SlotsWithdrawn, Usage
+from procclaw.model.rows import Write
 from procclaw.planning.journal import alert_settled, attempt_started, events
 from tests.builders import (
     NOW,

@@ -9,12 +9,8 @@ import pytest
 
 from procclaw.engine.launching import MAX_ARGUMENT_BYTES, environment, launch_of
 from procclaw.model.errors import ProcclawError
-from procclaw.model.outside import (
-    Launch,
-)
-from procclaw.model.records import (
-    Run,
-)
+from procclaw.model.outside import Launch
+from procclaw.model.records import Run
 from procclaw.model.spec import Config, JobSpec
 from tests.builders import NOW, a_config, a_job, a_run, an_attempt
 

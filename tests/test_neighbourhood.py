@@ -4,18 +4,8 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.records import (
-    HOME,
-    WORKFLOWS,
-)
-from procclaw.model.spec import (
-    Condition,
-    Dependency,
-    JobSpec,
-    Lock,
-    LockProvider,
-    Spec,
-)
+from procclaw.model.records import HOME, WORKFLOWS
+from procclaw.model.spec import Condition, Dependency, JobSpec, Lock, LockProvider, Spec
 from procclaw.planning.neighbourhood import Neighbourhoods
 from tests.builders import a_config, a_job, a_spec, changed
 

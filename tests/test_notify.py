@@ -13,10 +13,7 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.outside import (
-    Delivery,
-    Notice,
-)
+from procclaw.model.outside import Delivery, Notice
 from procclaw.model.urls import parse_url
 from procclaw.system import notify
 from procclaw.system.notify import Notifier, webhook

@@ -9,19 +9,10 @@ from typing import Any
 import pytest
 
 from procclaw.engine.observing import EVERYTHING, Observer, Scope
-from procclaw.model.outside import (
-    Measure,
-    ProbeResult,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-)
-from procclaw.model.state import (
-    Observed,
-)
+from procclaw.model.outside import Measure, ProbeResult, RecordPhase, Sight
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt
+from procclaw.model.state import Observed
 from procclaw.system.store import Store
 from tests.builders import NOW, a_job, a_result, a_run, a_spec, an_attempt, changed
 from tests.lives import Clock, Trace
@@ -56,11 +47,11 @@ class Scales(Machine):
 
 
 class Looker:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, machine: type[Machine] = Scales) -> None:
         clock = Clock()
         self.store = store
         self.probes = Probes()
-        world: Any = SimpleNamespace(processes=Scales(clock, Random(0), Trace(clock)), probes=self.probes)
+        world: Any = SimpleNamespace(processes=machine(clock, Random(0), Trace(clock)), probes=self.probes)
         self.observer = Observer(store, world)
 
     def look(self, scope: Scope = EVERYTHING) -> dict[str, Observed]:
@@ -109,3 +100,28 @@ def test_what_ends_during_the_look_is_seen_to_have_been_under_way_and_with_its_r
 def test_only_jobs_that_are_acted_on_are_measured(looker: Looker) -> None:
     seen = looker.look(MINE)
     assert (seen[ATTEMPT.id].measured, seen[OTHER_ATTEMPT.id].measured) == (Measure(1, 100), None)
+
+
+class Vanishing(Machine):
+    """A machine on which a shim ends, and somebody else gets its number, between two looks."""
+
+    looks = 0
+
+    def sight(self, record: str) -> Sight:
+        if not record.startswith("job."):
+            return Sight(RecordPhase.MISSING)
+        self.looks += 1
+        return Sight(RecordPhase.LOCKED if self.looks == 1 else RecordPhase.EXITED, pid=314, exit_code=0)
+
+    def start_ticks(self, pid: int) -> int | None:
+        return 99 if self.looks else None
+
+
+def test_the_start_time_of_a_stranger_is_never_taken_for_a_shims(tmp_path: Path) -> None:
+    """A manager died before it noted the pid; the shim ends between the look at its record and that at its pid."""
+    store = Store(str(tmp_path / "db"), str(tmp_path / "reserve"))
+    store.record([RUN, ATTEMPT._replace(pid=None, start_ticks=None, started_at=None, job_pid=None)])
+    looker = Looker(store, Vanishing)
+    seen = looker.look()[ATTEMPT.id].attempt
+    assert (seen.pid, seen.start_ticks) == (314, None)
+    store.close()

@@ -12,15 +12,8 @@ from itertools import pairwise
 import pytest
 
 from procclaw.model.clock import after
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    RunState,
-    SlotOutcome,
-    Slots,
-    Trigger,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import RunState, SlotOutcome, Slots, Trigger
 from tests.driver import NOTE, STAYS, STUBBORN, Driver, is_alive, noting
 
 pytestmark = pytest.mark.real

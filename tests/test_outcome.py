@@ -4,19 +4,9 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.outside import (
-    RecordPhase,
-    Sight,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    Run,
-    RunState,
-    StopOrder,
-)
+from procclaw.model.outside import RecordPhase, Sight
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, Run, RunState, StopOrder
 from procclaw.model.spec import JobSpec, Retry
 from procclaw.planning.outcome import after_attempt, delay_seconds, ended, how_it_ended, is_success, natural_end
 from tests.builders import (

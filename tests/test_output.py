@@ -8,9 +8,7 @@ import pytest
 
 from procclaw.model.errors import ProcclawError
 from procclaw.model.log import LINE_BYTES, Gone, Layout, Piece, filler, leading_filler, lines
-from procclaw.model.records import (
-    Slice,
-)
+from procclaw.model.records import Slice
 from procclaw.model.spec import LogPolicy
 from procclaw.system.output import Output
 from procclaw.system.output.files import CHUNK_BYTES, TAIL_BYTES, LogFiles

@@ -9,30 +9,12 @@ from typing import Any
 import pytest
 
 from procclaw.model.clock import to_microseconds
-from procclaw.model.intents import (
-    IntentKind,
-    IntentState,
-)
-from procclaw.model.outside import (
-    Process,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    HOME,
-    HoldKind,
-    HoldLifted,
-    JobForgotten,
-    Run,
-    RunState,
-)
+from procclaw.model.intents import IntentKind, IntentState
+from procclaw.model.outside import Process
+from procclaw.model.reasons import Reason
+from procclaw.model.records import HOME, HoldKind, HoldLifted, JobForgotten, Run, RunState
 from procclaw.model.spec import JobSpec
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-    Lack,
-)
+from procclaw.model.state import ActiveRun, JobState, Lack
 from procclaw.planning.actions import Plan, Relaunch, Signal, Start
 from procclaw.planning.plan import plan, plan_home, plans
 from tests.builders import (

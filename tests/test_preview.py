@@ -4,13 +4,8 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.alerts import (
-    Alert,
-    AlertKind,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
+from procclaw.model.alerts import Alert, AlertKind
+from procclaw.model.reasons import Reason
 from procclaw.planning.actions import Check, Effect, Plan, Signal
 from procclaw.planning.preview import plan_view
 from tests.builders import NOW, TERM, a_run, an_attempt, later

@@ -19,19 +19,9 @@ from pathlib import Path
 import pytest
 
 from procclaw.model.errors import ProcclawError
-from procclaw.model.outside import (
-    LaunchRefused,
-    LaunchUndecided,
-    Process,
-    RecordPhase,
-    Sight,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-)
+from procclaw.model.outside import LaunchRefused, LaunchUndecided, Process, RecordPhase, Sight
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt
 from procclaw.system.processes import Processes
 from procclaw.system.processes.privileges import Identity, SessionNiceness, identity_of
 from procclaw.system.processes.spawning import LOCK_FD
@@ -497,9 +487,7 @@ def test_a_running_job_of_another_account_is_not_launched_again_nor_one_that_has
 DIES_AFTER_SPAWNING = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from procclaw.model.outside import (
-    Launch,
-)
+from procclaw.model.outside import Launch
 from procclaw.system.processes import Processes
 env = (("PROCCLAW_HOME", sys.argv[2]), ("PATH", "/usr/bin:/bin"))
 launch = Launch(sys.argv[3], ("sleep", "600"), "/", env, sys.argv[4], sys.argv[4], False, user="nobody")
@@ -556,9 +544,7 @@ def test_a_fork_that_fails_is_our_lack_and_an_account_that_cannot_be_had_is_not(
 MAY_NOT_BECOME_ANOTHER = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from procclaw.model.outside import (
-    Launch,
-)
+from procclaw.model.outside import Launch
 from procclaw.system.processes import Processes
 processes = Processes(sys.argv[2])
 processes.create_record(sys.argv[3])

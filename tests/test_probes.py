@@ -17,10 +17,7 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.outside import (
-    Probe,
-    ProbeResult,
-)
+from procclaw.model.outside import Probe, ProbeResult
 from procclaw.model.spec import CheckType, HealthCheck, OnUnhealthy
 from procclaw.system.probes import Prober
 from tests.conftest import is_loopback

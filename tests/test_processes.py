@@ -27,12 +27,8 @@ from procclaw.model.outside import (
     RecordPhase,
     Sight,
 )
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt
 from procclaw.system.processes import (
     MARK,
     CommandResult,
@@ -282,9 +278,7 @@ def test_looking_at_a_record_does_not_keep_it_from_being_started(machine: Machin
 DIES_INSTEAD_OF_SPAWNING = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from procclaw.model.outside import (
-    Launch,
-)
+from procclaw.model.outside import Launch
 from procclaw.system.processes import Processes
 os.posix_spawn = lambda *given, **more: os.kill(os.getpid(), 9)
 Processes(sys.argv[2]).launch(Launch(sys.argv[3], ("sleep", "600"), "/", (), sys.argv[4], sys.argv[4], False))
@@ -293,9 +287,7 @@ Processes(sys.argv[2]).launch(Launch(sys.argv[3], ("sleep", "600"), "/", (), sys
 DIES_AFTER_SPAWNING = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from procclaw.model.outside import (
-    Launch,
-)
+from procclaw.model.outside import Launch
 from procclaw.system.processes import Processes
 env = (("PROCCLAW_HOME", sys.argv[2]), ("PATH", "/usr/bin:/bin"))
 Processes(sys.argv[2]).launch(Launch(sys.argv[3], ("sleep", "600"), "/", env, sys.argv[4], sys.argv[4], False))

@@ -2,13 +2,9 @@
 
 from typing import Any
 
-from procclaw.model.records import (
-    Run,
-)
+from procclaw.model.records import Run
 from procclaw.model.spec import JobSpec, Priority
-from procclaw.model.state import (
-    JobState,
-)
+from procclaw.model.state import JobState
 from procclaw.planning.queue import queue_view
 from tests.builders import (
     JOB,

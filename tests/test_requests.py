@@ -6,30 +6,11 @@ from typing import Any
 import pytest
 
 from procclaw.model.clock import to_microseconds
-from procclaw.model.intents import (
-    Details,
-    Intent,
-    IntentState,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    HOME,
-    DeadLetter,
-    DeadLettersPurged,
-    Hold,
-    HoldKind,
-    HoldLifted,
-    Run,
-    Slots,
-)
+from procclaw.model.intents import Details, Intent, IntentState
+from procclaw.model.reasons import Reason
+from procclaw.model.records import HOME, DeadLetter, DeadLettersPurged, Hold, HoldKind, HoldLifted, Run, Slots
 from procclaw.model.spec import Dedup, JobSpec, Param
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-    Observed,
-)
+from procclaw.model.state import ActiveRun, JobState, Observed
 from procclaw.planning.actions import Plan, Signal, Start
 from tests.builders import (
     HOME_HELD,

@@ -14,46 +14,12 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from procclaw.engine.observing import _wanting_a_start
-from procclaw.model.intents import (
-    Intent,
-    IntentKind,
-    IntentState,
-)
-from procclaw.model.outside import (
-    LockSight,
-    Process,
-    RecordPhase,
-    Sight,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    DESPITE_DISABLED,
-    HOME,
-    Attempt,
-    HoldKind,
-    Run,
-    SlotOutcome,
-    Slots,
-    SlotsWithdrawn,
-)
-from procclaw.model.spec import (
-    Condition,
-    Dedup,
-    Dependency,
-    JobSpec,
-    JobType,
-    Lock,
-    LockProvider,
-    Priority,
-)
-from procclaw.model.state import (
-    JobState,
-    Lack,
-    Observed,
-    State,
-)
+from procclaw.model.intents import Intent, IntentKind, IntentState
+from procclaw.model.outside import LockSight, Process, RecordPhase, Sight
+from procclaw.model.reasons import Reason
+from procclaw.model.records import DESPITE_DISABLED, HOME, Attempt, HoldKind, Run, SlotOutcome, Slots, SlotsWithdrawn
+from procclaw.model.spec import Condition, Dedup, Dependency, JobSpec, JobType, Lock, LockProvider, Priority
+from procclaw.model.state import JobState, Lack, Observed, State
 from procclaw.planning import attempts, slots, timetable
 from procclaw.planning import plan as plan_module
 from procclaw.planning import runs as runs_module

@@ -20,13 +20,7 @@ from procclaw.engine.inputs import Inputs
 from procclaw.engine.observing import Observer
 from procclaw.model.document import document_hash, spec_from_document
 from procclaw.model.errors import UsageError
-from procclaw.model.records import (
-    Attempt,
-    DeadLetter,
-    HoldKind,
-    Run,
-    RunState,
-)
+from procclaw.model.records import Attempt, DeadLetter, HoldKind, Run, RunState
 from procclaw.model.spec import JobSpec, Spec
 from procclaw.planning import dependencies, plan, requests, runs, slots, timetable, triggers, workflows
 from procclaw.planning.actions import Plan

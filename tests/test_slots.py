@@ -6,22 +6,10 @@ from typing import Any
 import pytest
 
 from procclaw.model.ids import run_id
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Cursor,
-    HoldKind,
-    HoldLifted,
-    Run,
-    Slots,
-    SlotsWithdrawn,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Cursor, HoldKind, HoldLifted, Run, Slots, SlotsWithdrawn
 from procclaw.model.spec import JobSpec
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-)
+from procclaw.model.state import ActiveRun, JobState
 from procclaw.planning import schedule, timetable
 from procclaw.planning.actions import Plan, Signal, Start
 from procclaw.planning.plan import plan

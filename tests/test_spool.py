@@ -12,9 +12,7 @@ import pytest
 
 from procclaw.engine import world
 from procclaw.model.clock import SystemClock
-from procclaw.model.outside import (
-    FilesSeen,
-)
+from procclaw.model.outside import FilesSeen
 from procclaw.model.spec import TriggerSpec, TriggerType
 from procclaw.system.homedir import network_file_system
 from procclaw.system.spool import SETTLED_SECONDS, Spool

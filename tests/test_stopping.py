@@ -7,12 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    RunState,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import RunState
 from tests.driver import NOTE, STAYS, STUBBORN, Driver, Job, commands, is_alive, noting
 
 pytestmark = pytest.mark.real

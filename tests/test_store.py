@@ -19,27 +19,11 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.alerts import (
-    Alert,
-    AlertKind,
-    AlertState,
-    Trouble,
-    TroubleOver,
-    Watch,
-)
+from procclaw.model.alerts import Alert, AlertKind, AlertState, Trouble, TroubleOver, Watch
 from procclaw.model.errors import Conflict, DiskFull, StoreError
-from procclaw.model.intents import (
-    Details,
-    Intent,
-    IntentKind,
-)
-from procclaw.model.outside import (
-    RecordPhase,
-    Sight,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
+from procclaw.model.intents import Details, Intent, IntentKind
+from procclaw.model.outside import RecordPhase, Sight
+from procclaw.model.reasons import Reason
 from procclaw.model.records import (
     Attempt,
     Cursor,
@@ -62,23 +46,9 @@ from procclaw.model.records import (
     Usage,
     WorkflowRun,
 )
-from procclaw.model.rows import (
-    Row,
-)
-from procclaw.model.spec import (
-    Dedup,
-    OnFailure,
-    Priority,
-    WorkflowSpec,
-    WorkflowType,
-)
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-    Lack,
-    Observed,
-    WorkflowState,
-)
+from procclaw.model.rows import Row
+from procclaw.model.spec import Dedup, OnFailure, Priority, WorkflowSpec, WorkflowType
+from procclaw.model.state import ActiveRun, JobState, Lack, Observed, WorkflowState
 from procclaw.system.store import Problems, Store
 from procclaw.system.store.database import APPLICATION_ID, RESERVE_BYTES, SCHEMA_VERSION
 from tests.builders import (
@@ -805,10 +775,7 @@ def test_a_file_that_was_copied_out_of_its_mode_is_put_back_into_it(tmp_path: Pa
 ASKER = """
 import sys
 from datetime import datetime, UTC
-from procclaw.model.intents import (
-    Intent,
-    IntentKind,
-)
+from procclaw.model.intents import Intent, IntentKind
 from procclaw.system.store import Store
 
 path, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])

@@ -7,23 +7,10 @@ from typing import Any
 import pytest
 
 from procclaw.engine.strays import adopted
-from procclaw.model.outside import (
-    RecordPhase,
-    Sight,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    Run,
-    RunState,
-    Terms,
-    Trigger,
-)
-from procclaw.model.rows import (
-    Row,
-)
+from procclaw.model.outside import RecordPhase, Sight
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, Run, RunState, Terms, Trigger
+from procclaw.model.rows import Row
 from procclaw.model.spec import JobSpec, Leftovers
 from procclaw.system.store import Store
 from tests.builders import (

@@ -4,27 +4,10 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.outside import (
-    FileSight,
-    FilesSeen,
-)
-from procclaw.model.records import (
-    HoldKind,
-    HoldLifted,
-    JobForgotten,
-    Run,
-    TriggerFile,
-    TriggerFileGone,
-)
-from procclaw.model.spec import (
-    Dedup,
-    JobSpec,
-    TriggerSpec,
-    TriggerType,
-)
-from procclaw.model.state import (
-    JobState,
-)
+from procclaw.model.outside import FileSight, FilesSeen
+from procclaw.model.records import HoldKind, HoldLifted, JobForgotten, Run, TriggerFile, TriggerFileGone
+from procclaw.model.spec import Dedup, JobSpec, TriggerSpec, TriggerType
+from procclaw.model.state import JobState
 from procclaw.planning.actions import DeleteFile, Plan
 from procclaw.planning.plan import plan
 from procclaw.planning.triggers import MOST_AT_ONCE

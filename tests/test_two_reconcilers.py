@@ -18,9 +18,7 @@ from itertools import pairwise
 import pytest
 
 from procclaw.model.errors import Conflict
-from procclaw.model.intents import (
-    IntentState,
-)
+from procclaw.model.intents import IntentState
 from tests.driver import NOTE, Answer, Driver, Job, noting, until
 
 pytestmark = pytest.mark.real

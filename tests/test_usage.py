@@ -4,23 +4,11 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.outside import (
-    Measure,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    Run,
-    RunState,
-    Usage,
-)
+from procclaw.model.outside import Measure
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, Run, RunState, Usage
 from procclaw.model.spec import JobSpec, LimitAction, Resources
-from procclaw.model.state import (
-    ActiveRun,
-    Observed,
-)
+from procclaw.model.state import ActiveRun, Observed
 from procclaw.planning.actions import Plan, Signal
 from procclaw.planning.usage import is_due
 from tests.builders import (

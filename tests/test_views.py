@@ -5,24 +5,11 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.outside import (
-    Process,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    Hold,
-    Run,
-    Usage,
-)
+from procclaw.model.outside import Process
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, Hold, Run, Usage
 from procclaw.model.spec import JobSpec, LimitAction, Resources
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-    Lack,
-)
+from procclaw.model.state import ActiveRun, JobState, Lack
 from procclaw.planning.views import STATUSES, job_view, run_view, status
 from tests.builders import (
     HOME_HELD,

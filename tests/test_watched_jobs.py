@@ -7,13 +7,8 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    RunState,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, RunState
 from tests.driver import STAYS, Driver, noting, until
 from tests.listeners import Listeners, answering, listening
 

@@ -4,27 +4,10 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Hold,
-    HoldKind,
-    RunState,
-)
-from procclaw.model.spec import (
-    Condition,
-    Dedup,
-    Dependency,
-    JobSpec,
-    Lock,
-    LockProvider,
-    Param,
-)
-from procclaw.model.state import (
-    JobState,
-    Lack,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Hold, HoldKind, RunState
+from procclaw.model.spec import Condition, Dedup, Dependency, JobSpec, Lock, LockProvider, Param
+from procclaw.model.state import JobState, Lack
 from procclaw.planning import why
 from procclaw.planning.gates import Gate
 from tests.builders import (

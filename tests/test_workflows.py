@@ -19,45 +19,12 @@ import pytest
 from procclaw.engine.home import Home
 from procclaw.engine.observing import EVERYTHING, Observer
 from procclaw.model.ids import run_id
-from procclaw.model.intents import (
-    Details,
-    Intent,
-    IntentKind,
-    IntentState,
-)
-from procclaw.model.outside import (
-    Process,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    HOME,
-    WORKFLOWS,
-    Event,
-    Hold,
-    HoldKind,
-    Run,
-    RunState,
-    Trigger,
-    WorkflowRun,
-)
-from procclaw.model.spec import (
-    Condition,
-    Dependency,
-    JobSpec,
-    OnFailure,
-    Param,
-    Spec,
-    WorkflowSpec,
-    WorkflowType,
-)
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-    State,
-    WorkflowState,
-)
+from procclaw.model.intents import Details, Intent, IntentKind, IntentState
+from procclaw.model.outside import Process
+from procclaw.model.reasons import Reason
+from procclaw.model.records import HOME, WORKFLOWS, Event, Hold, HoldKind, Run, RunState, Trigger, WorkflowRun
+from procclaw.model.spec import Condition, Dependency, JobSpec, OnFailure, Param, Spec, WorkflowSpec, WorkflowType
+from procclaw.model.state import ActiveRun, JobState, State, WorkflowState
 from procclaw.planning.actions import Plan, Signal, Start, Wait
 from procclaw.planning.journal import events
 from procclaw.planning.plan import plan, plans

@@ -5,13 +5,8 @@ from random import Random
 
 import pytest
 
-from procclaw.model.outside import (
-    Launch,
-    Measure,
-)
-from procclaw.model.records import (
-    Attempt,
-)
+from procclaw.model.outside import Launch, Measure
+from procclaw.model.records import Attempt
 from tests.contract_processes import STAYS, Behaviour, ProcessesContract, start
 from tests.lives import SECOND, Child, Clock, Script, Trace
 from tests.world import Machine

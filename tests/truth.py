@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from procclaw.model.document import Document
-from procclaw.model.records import (
-    HoldKind,
-)
+from procclaw.model.records import HoldKind
 from tests.lives import SECOND, Life
 from tests.outside import Outside
 

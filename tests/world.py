@@ -24,13 +24,8 @@ from procclaw.model.outside import (
     RecordPhase,
     Sight,
 )
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    Slice,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, Slice
 from procclaw.model.spec import LogPolicy
 from tests.lives import SECOND, Child, Clock, Life, Proc, Record, Script, Trace, told
 

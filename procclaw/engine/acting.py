@@ -17,35 +17,12 @@ from procclaw.engine.launching import launch_of, probe_of
 from procclaw.engine.world import World
 from procclaw.model.clock import after
 from procclaw.model.errors import DiskFull, ProcclawError
-from procclaw.model.outside import (
-    Launch,
-    Launched,
-    LaunchRefused,
-    LaunchUndecided,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    Event,
-    Run,
-    Slice,
-)
-from procclaw.model.rows import (
-    Row,
-    Write,
-)
-from procclaw.model.spec import (
-    JobSpec,
-    Lock,
-    LogPolicy,
-    Spec,
-)
-from procclaw.model.state import (
-    Lack,
-    State,
-)
+from procclaw.model.outside import Launch, Launched, LaunchRefused, LaunchUndecided
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, Event, Run, Slice
+from procclaw.model.rows import Row, Write
+from procclaw.model.spec import JobSpec, Lock, LogPolicy, Spec
+from procclaw.model.state import Lack, State
 from procclaw.planning import journal
 from procclaw.planning.actions import Check, DeleteFile, Plan, Relaunch, Signal, Start
 from procclaw.planning.board import lock_key

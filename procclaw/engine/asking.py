@@ -15,16 +15,8 @@ from procclaw.engine.operations import OnWait, Operations
 from procclaw.engine.reports import Reports
 from procclaw.model.clock import iso
 from procclaw.model.errors import NotFound, UsageError
-from procclaw.model.intents import (
-    Details,
-    Intent,
-    IntentKind,
-)
-from procclaw.model.records import (
-    WORKFLOWS,
-    DeadLetter,
-    WorkflowRun,
-)
+from procclaw.model.intents import Details, Intent, IntentKind
+from procclaw.model.records import WORKFLOWS, DeadLetter, WorkflowRun
 from procclaw.model.spec import Spec, WorkflowSpec
 
 LONGEST_PAYLOAD = 1024 * 1024

@@ -16,33 +16,15 @@ from procclaw.engine.configuration import Configuration
 from procclaw.engine.courier import Courier, Log
 from procclaw.engine.observing import EVERYTHING, Observer
 from procclaw.engine.world import World
-from procclaw.model.alerts import (
-    Alert,
-)
+from procclaw.model.alerts import Alert
 from procclaw.model.clock import after
 from procclaw.model.errors import DiskFull
-from procclaw.model.outside import (
-    RecordPhase,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    HOME,
-    OUTBOX,
-    Attempt,
-    Event,
-)
-from procclaw.model.rows import (
-    Write,
-)
-from procclaw.model.spec import (
-    Spec,
-)
-from procclaw.model.state import (
-    Lack,
-    State,
-)
+from procclaw.model.outside import RecordPhase
+from procclaw.model.reasons import Reason
+from procclaw.model.records import HOME, OUTBOX, Attempt, Event
+from procclaw.model.rows import Write
+from procclaw.model.spec import Spec
+from procclaw.model.state import Lack, State
 from procclaw.planning import journal
 from procclaw.planning.actions import Plan
 from procclaw.planning.plan import merged, plan, plan_home, plans

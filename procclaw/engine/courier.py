@@ -13,19 +13,11 @@ from typing import NamedTuple, Protocol
 
 from procclaw.engine.launching import notice_of
 from procclaw.engine.world import Notifier
-from procclaw.model.alerts import (
-    Alert,
-    AlertState,
-)
+from procclaw.model.alerts import Alert, AlertState
 from procclaw.model.clock import after
 from procclaw.model.errors import DiskFull, ProcclawError
-from procclaw.model.outside import (
-    Delivery,
-    Notice,
-)
-from procclaw.model.records import (
-    Event,
-)
+from procclaw.model.outside import Delivery, Notice
+from procclaw.model.records import Event
 from procclaw.model.spec import Spec
 from procclaw.planning import journal, outbox
 from procclaw.system.store import Store

@@ -14,13 +14,8 @@ from procclaw.engine.controller import Controller, Cycle, LiveShim
 from procclaw.engine.home import Home
 from procclaw.model.clock import after, seconds_between
 from procclaw.model.errors import ProcclawError
-from procclaw.model.intents import (
-    Intent,
-    IntentKind,
-)
-from procclaw.model.records import (
-    HOME,
-)
+from procclaw.model.intents import Intent, IntentKind
+from procclaw.model.records import HOME
 from procclaw.system.homelock import HomeLock
 from procclaw.system.processes import Processes, SignalBytes, run_command
 from procclaw.system.watch import Watcher, Woken

@@ -13,12 +13,7 @@ from typing import Any
 
 from procclaw.engine.world import Output, WorkFiles
 from procclaw.model.errors import UsageError
-from procclaw.model.records import (
-    Attempt,
-    Run,
-    Slice,
-    WorkflowRun,
-)
+from procclaw.model.records import Attempt, Run, Slice, WorkflowRun
 from procclaw.model.spec import JobSpec, Param, WorkflowType
 from procclaw.system.store import Store
 

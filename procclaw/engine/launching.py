@@ -9,27 +9,13 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from procclaw.model.alerts import (
-    Alert,
-)
+from procclaw.model.alerts import Alert
 from procclaw.model.clock import iso
 from procclaw.model.errors import ProcclawError
-from procclaw.model.outside import (
-    Launch,
-    Notice,
-    Probe,
-)
-from procclaw.model.records import (
-    Attempt,
-    Run,
-)
+from procclaw.model.outside import Launch, Notice, Probe
+from procclaw.model.records import Attempt, Run
 from procclaw.model.references import Reference, as_shell_variables, references_in, replaced
-from procclaw.model.spec import (
-    CheckType,
-    Config,
-    JobSpec,
-    Spec,
-)
+from procclaw.model.spec import CheckType, Config, JobSpec, Spec
 from procclaw.system.processes import shell_argv
 from procclaw.system.surroundings import Account, account_of, own_account, own_variable, read_env_file
 

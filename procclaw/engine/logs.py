@@ -9,10 +9,7 @@ from typing import NamedTuple
 
 from procclaw.engine.home import Home
 from procclaw.model.log import Gone, Piece, lines
-from procclaw.model.records import (
-    Attempt,
-    Slice,
-)
+from procclaw.model.records import Attempt, Slice
 
 POLL_SECONDS = 0.2
 

@@ -11,36 +11,12 @@ from typing import NamedTuple
 from procclaw.engine.strays import adopted
 from procclaw.engine.world import World
 from procclaw.model.clock import after, seconds_between, to_microseconds
-from procclaw.model.intents import (
-    Intent,
-)
-from procclaw.model.outside import (
-    LockClaim,
-    LockSight,
-    Measure,
-    ProbeResult,
-    Process,
-    RecordPhase,
-    Sight,
-)
-from procclaw.model.records import (
-    HOME,
-    WORKFLOWS,
-    Attempt,
-    Run,
-)
-from procclaw.model.rows import (
-    Row,
-)
+from procclaw.model.intents import Intent
+from procclaw.model.outside import LockClaim, LockSight, Measure, ProbeResult, Process, RecordPhase, Sight
+from procclaw.model.records import HOME, WORKFLOWS, Attempt, Run
+from procclaw.model.rows import Row
 from procclaw.model.spec import JobSpec, Spec, TriggerType
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-    Lack,
-    Observed,
-    State,
-    WorkflowState,
-)
+from procclaw.model.state import ActiveRun, JobState, Lack, Observed, State, WorkflowState
 from procclaw.planning import usage
 from procclaw.planning.board import LOCK, lock_key, order_of
 from procclaw.planning.neighbourhood import Neighbourhoods
@@ -239,10 +215,8 @@ class Observer:
         attempt = active.live.attempt
         sight = sights[attempt.id]
         if attempt.pid is None and sight.pid is not None:
-            # Started, and the manager died before it could write down the pid. Only the lock proves that the pid is
-            # still the shim's: once it is free, somebody else may have got the number.
-            is_locked = sight.phase is RecordPhase.LOCKED
-            ticks = self._world.processes.start_ticks(sight.pid) if is_locked else None
+            # Started, and the manager died before it could write down the pid.
+            ticks = self._start_ticks(attempt, sight.pid) if sight.phase is RecordPhase.LOCKED else None
             attempt = attempt._replace(pid=sight.pid, start_ticks=ticks, started_at=attempt.created_at)
         if attempt.job_pid is None and sight.phase is RecordPhase.LOCKED:
             has_waited = seconds_between(attempt.started_at or attempt.created_at, now) >= NAMELESS_SECONDS
@@ -250,6 +224,14 @@ class Observer:
         if attempt != active.live.attempt:
             rows.append(attempt)
         return active._replace(live=active.live._replace(attempt=attempt, sight=sight, members=members.get(attempt.id)))
+
+    def _start_ticks(self, attempt: Attempt, pid: int) -> int | None:
+        """When the attempt's shim was started; None: it has ended, and somebody else may have got its number.
+
+        Only the lock proves that the pid is the shim's, so it must be held after the look as well.
+        """
+        ticks = self._world.processes.start_ticks(pid)
+        return ticks if self._world.processes.sight(attempt.record).phase is RecordPhase.LOCKED else None
 
     # --- what may start ---
 

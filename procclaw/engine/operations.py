@@ -13,24 +13,8 @@ from procclaw.engine.home import Home
 from procclaw.model.clock import after, seconds_between
 from procclaw.model.document import spec_from_document
 from procclaw.model.errors import Conflict, NotFound, SpecError, UsageError
-from procclaw.model.intents import (
-    NO_DETAILS,
-    Details,
-    Intent,
-    IntentKind,
-)
-from procclaw.model.records import (
-    HOME,
-    NO_JOBS,
-    OUTBOX,
-    WORKFLOWS,
-    Attempt,
-    Event,
-    Run,
-    RunState,
-    Slots,
-    WorkflowRun,
-)
+from procclaw.model.intents import NO_DETAILS, Details, Intent, IntentKind
+from procclaw.model.records import HOME, NO_JOBS, OUTBOX, WORKFLOWS, Attempt, Event, Run, RunState, Slots, WorkflowRun
 from procclaw.model.spec import JobSpec, Spec
 from procclaw.planning import views
 from procclaw.planning.board import Board

@@ -10,16 +10,9 @@ from typing import Any
 from procclaw.engine.home import Home
 from procclaw.engine.operations import Operations
 from procclaw.model.errors import NotFound
-from procclaw.model.records import (
-    HOME,
-    DeadLetter,
-    Run,
-    WorkflowRun,
-)
+from procclaw.model.records import HOME, DeadLetter, Run, WorkflowRun
 from procclaw.model.spec import JobSpec, Spec
-from procclaw.model.state import (
-    JobState,
-)
+from procclaw.model.state import JobState
 from procclaw.planning import listings, views
 from procclaw.planning.board import Board
 from procclaw.planning.dependencies import lack_of

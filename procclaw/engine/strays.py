@@ -7,23 +7,10 @@ next decision treats them like any others. A blank one belongs to nothing and go
 from datetime import datetime
 from typing import NamedTuple
 
-from procclaw.model.outside import (
-    RecordPhase,
-    Sight,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    Run,
-    RunState,
-    Terms,
-    Trigger,
-)
-from procclaw.model.rows import (
-    Row,
-)
+from procclaw.model.outside import RecordPhase, Sight
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, Run, RunState, Terms, Trigger
+from procclaw.model.rows import Row
 from procclaw.model.spec import JobType, Leftovers, Spec
 from procclaw.planning.outcome import finished
 from procclaw.system.store import Store

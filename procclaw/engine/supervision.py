@@ -7,9 +7,7 @@ from typing import NamedTuple
 from procclaw.engine.daemon import ROLE, Daemon
 from procclaw.engine.home import Home
 from procclaw.model.errors import NoDaemon, ProcclawError
-from procclaw.model.outside import (
-    Process,
-)
+from procclaw.model.outside import Process
 from procclaw.system.processes import detach, is_marked, reexec_without_mark
 
 START_SECONDS = 60.0

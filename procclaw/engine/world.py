@@ -24,10 +24,7 @@ from procclaw.model.outside import (
     Process,
     Sight,
 )
-from procclaw.model.records import (
-    Attempt,
-    Slice,
-)
+from procclaw.model.records import Attempt, Slice
 from procclaw.model.spec import LogPolicy, TriggerSpec
 
 

@@ -11,15 +11,8 @@ from procclaw.interface.console import coming, duration, local, shown, with_loca
 from procclaw.interface.times import moment_in
 from procclaw.model.clock import after, iso
 from procclaw.model.errors import ProcclawError, UsageError
-from procclaw.model.intents import (
-    Intent,
-    IntentKind,
-    IntentState,
-)
-from procclaw.model.records import (
-    Run,
-    RunState,
-)
+from procclaw.model.intents import Intent, IntentKind, IntentState
+from procclaw.model.records import Run, RunState
 from procclaw.planning.views import View, has_succeeded, intent_view
 
 if TYPE_CHECKING:

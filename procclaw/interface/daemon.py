@@ -11,13 +11,8 @@ from procclaw.interface.console import Unwritten, printable
 from procclaw.interface.history import print_logs
 from procclaw.model.clock import seconds_between
 from procclaw.model.errors import NoDaemon, ProcclawError
-from procclaw.model.intents import (
-    IntentKind,
-    IntentState,
-)
-from procclaw.model.records import (
-    HOME,
-)
+from procclaw.model.intents import IntentKind, IntentState
+from procclaw.model.records import HOME
 
 if TYPE_CHECKING:
     from procclaw.interface.cli import Context

@@ -8,11 +8,7 @@ from procclaw.engine import logs as job_logs
 from procclaw.interface.console import brief, duration, local, printable, quoted, with_local_times
 from procclaw.interface.times import since_when
 from procclaw.model.errors import ProcclawError, UsageError
-from procclaw.model.records import (
-    Event,
-    Run,
-    RunState,
-)
+from procclaw.model.records import Event, Run, RunState
 from procclaw.planning.views import View, event_view, slots_view
 
 if TYPE_CHECKING:

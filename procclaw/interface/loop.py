@@ -6,12 +6,8 @@ from typing import TYPE_CHECKING
 from procclaw.interface.console import local
 from procclaw.interface.times import moment_in
 from procclaw.model.clock import SystemClock, iso
-from procclaw.model.intents import (
-    IntentKind,
-)
-from procclaw.model.records import (
-    HOME,
-)
+from procclaw.model.intents import IntentKind
+from procclaw.model.records import HOME
 from procclaw.planning.views import View
 
 if TYPE_CHECKING:

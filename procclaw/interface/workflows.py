@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 from procclaw.interface.asking import REFUSED, patient, watched
 from procclaw.interface.console import local, shown, with_local_times
 from procclaw.interface.history import moment_cell
-from procclaw.model.intents import (
-    Intent,
-)
-from procclaw.model.records import (
-    RunState,
-)
+from procclaw.model.intents import Intent
+from procclaw.model.records import RunState
 from procclaw.model.spec import OnFailure, WorkflowSpec, WorkflowType
 from procclaw.planning.views import View, has_succeeded
 

@@ -4,9 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from procclaw.model.spec import (
-    WorkflowSpec,
-)
+from procclaw.model.spec import WorkflowSpec
 
 
 class IntentKind(StrEnum):

@@ -5,13 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.spec import (
-    HealthCheck,
-    LockProvider,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.spec import HealthCheck, LockProvider
 
 
 class Probe(NamedTuple):

@@ -20,14 +20,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.spec import (
-    Leftovers,
-    Priority,
-    WorkflowSpec,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.spec import Leftovers, Priority, WorkflowSpec
 
 
 class RunState(StrEnum):

@@ -1,14 +1,7 @@
 """What is written to the database: one kind of value for each table, and for each way of removing rows."""
 
-from procclaw.model.alerts import (
-    Alert,
-    Trouble,
-    TroubleOver,
-    Watch,
-)
-from procclaw.model.intents import (
-    Intent,
-)
+from procclaw.model.alerts import Alert, Trouble, TroubleOver, Watch
+from procclaw.model.intents import Intent
 from procclaw.model.records import (
     Attempt,
     Cursor,

@@ -5,25 +5,10 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
-from procclaw.model.alerts import (
-    AlertKind,
-    Trouble,
-    Watch,
-)
-from procclaw.model.intents import (
-    Intent,
-)
-from procclaw.model.outside import (
-    FilesSeen,
-    LockSight,
-    Measure,
-    ProbeResult,
-    Process,
-    Sight,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
+from procclaw.model.alerts import AlertKind, Trouble, Watch
+from procclaw.model.intents import Intent
+from procclaw.model.outside import FilesSeen, LockSight, Measure, ProbeResult, Process, Sight
+from procclaw.model.reasons import Reason
 from procclaw.model.records import (
     Attempt,
     Cursor,

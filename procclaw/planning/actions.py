@@ -7,19 +7,10 @@ decision not to act is a wait with its reason, so nothing is ever held back in s
 from dataclasses import dataclass
 from datetime import datetime
 
-from procclaw.model.outside import (
-    Process,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    Terms,
-)
-from procclaw.model.rows import (
-    Write,
-)
+from procclaw.model.outside import Process
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, Terms
+from procclaw.model.rows import Write
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,33 +14,13 @@ health, slots) and adds rows: an *alert*, and where the thing told lasts, a *tro
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from procclaw.model.alerts import (
-    Alert,
-    AlertKind,
-    AlertState,
-    Trouble,
-    TroubleOver,
-    Watch,
-)
+from procclaw.model.alerts import Alert, AlertKind, AlertState, Trouble, TroubleOver, Watch
 from procclaw.model.clock import after, seconds_between, to_microseconds
-from procclaw.model.outside import (
-    RecordPhase,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    Run,
-    RunState,
-    SlotOutcome,
-    Slots,
-    Trigger,
-)
+from procclaw.model.outside import RecordPhase
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, Run, RunState, SlotOutcome, Slots, Trigger
 from procclaw.model.spec import JobSpec, JobType, LimitAction
-from procclaw.model.state import (
-    Observed,
-)
+from procclaw.model.state import Observed
 from procclaw.planning import expect
 from procclaw.planning.draft import Draft, Going
 from procclaw.planning.outcome import how_it_ended

@@ -7,22 +7,11 @@ done until nothing of the attempt is left. What a process left behind when it en
 from datetime import datetime
 
 from procclaw.model.clock import after, seconds_between
-from procclaw.model.outside import (
-    Process,
-    RecordPhase,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    RunState,
-    StopOrder,
-)
+from procclaw.model.outside import Process, RecordPhase
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, RunState, StopOrder
 from procclaw.model.spec import Leftovers
-from procclaw.model.state import (
-    Observed,
-)
+from procclaw.model.state import Observed
 from procclaw.planning import health, usage
 from procclaw.planning.actions import Relaunch, Signal
 from procclaw.planning.board import Board

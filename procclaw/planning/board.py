@@ -10,20 +10,10 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
-from procclaw.model.outside import (
-    LockSight,
-    RecordPhase,
-)
-from procclaw.model.records import (
-    Attempt,
-    Run,
-    Trigger,
-)
+from procclaw.model.outside import LockSight, RecordPhase
+from procclaw.model.records import Attempt, Run, Trigger
 from procclaw.model.spec import JobSpec, Lock, Spec
-from procclaw.model.state import (
-    JobState,
-    Observed,
-)
+from procclaw.model.state import JobState, Observed
 
 LOCK = "lock"
 """The name under which a run remembers since when it waits for its lock."""

@@ -7,23 +7,10 @@ whoever waits for it nor counts twice. A manual job cannot come up by itself: it
 from collections.abc import Iterator
 from datetime import datetime
 
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    HoldKind,
-    Run,
-    RunState,
-)
-from procclaw.model.spec import (
-    Condition,
-    Dependency,
-    JobSpec,
-    JobType,
-)
-from procclaw.model.state import (
-    JobState,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import HoldKind, Run, RunState
+from procclaw.model.spec import Condition, Dependency, JobSpec, JobType
+from procclaw.model.state import JobState
 from procclaw.planning.board import Board, runs
 from procclaw.planning.gates import Gate, hold_of
 

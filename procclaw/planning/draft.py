@@ -9,13 +9,8 @@ from typing import Any
 
 from procclaw.model.clock import after
 from procclaw.model.ids import run_id
-from procclaw.model.intents import (
-    Intent,
-    IntentState,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
+from procclaw.model.intents import Intent, IntentState
+from procclaw.model.reasons import Reason
 from procclaw.model.records import (
     Attempt,
     DeadLetter,
@@ -29,16 +24,9 @@ from procclaw.model.records import (
     StopOrder,
     Trigger,
 )
-from procclaw.model.rows import (
-    Write,
-)
+from procclaw.model.rows import Write
 from procclaw.model.spec import JobSpec
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-    Observed,
-    State,
-)
+from procclaw.model.state import ActiveRun, JobState, Observed, State
 from procclaw.planning.actions import Effect, Plan, Wait
 from procclaw.planning.gates import Gate
 from procclaw.planning.outcome import finished

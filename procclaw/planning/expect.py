@@ -11,13 +11,9 @@ the clock has caught up with it the watch takes its place: it begins anew then, 
 
 from datetime import datetime, timedelta
 
-from procclaw.model.alerts import (
-    Watch,
-)
+from procclaw.model.alerts import Watch
 from procclaw.model.clock import after, iso
-from procclaw.model.reasons import (
-    Reason,
-)
+from procclaw.model.reasons import Reason
 from procclaw.model.spec import Expect, JobSpec
 from procclaw.planning import schedule
 from procclaw.planning.draft import Draft

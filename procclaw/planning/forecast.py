@@ -9,15 +9,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from procclaw.model.clock import iso
-from procclaw.model.records import (
-    Hold,
-    Run,
-    RunState,
-)
+from procclaw.model.records import Hold, Run, RunState
 from procclaw.model.spec import JobSpec, Spec
-from procclaw.model.state import (
-    JobState,
-)
+from procclaw.model.state import JobState
 from procclaw.planning import timetable
 from procclaw.planning.gates import slots_held
 from procclaw.planning.schedule import jitter_offset, transition_on

@@ -9,22 +9,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from procclaw.model.clock import after, seconds_between
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    DESPITE_DISABLED,
-    Hold,
-    HoldKind,
-    Run,
-    RunState,
-    Trigger,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import DESPITE_DISABLED, Hold, HoldKind, Run, RunState, Trigger
 from procclaw.model.spec import Dedup, JobSpec, JobType
-from procclaw.model.state import (
-    JobState,
-    Lack,
-)
+from procclaw.model.state import JobState, Lack
 from procclaw.planning.board import LOCK, Board
 
 LONGEST_LACK_SECONDS = 60.0

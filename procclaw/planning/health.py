@@ -17,19 +17,11 @@ A result is written together with what follows from it; one that is lost is one 
 from datetime import datetime
 
 from procclaw.model.clock import after, seconds_between
-from procclaw.model.outside import (
-    ProbeResult,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Health,
-)
+from procclaw.model.outside import ProbeResult
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Health
 from procclaw.model.spec import HealthCheck, OnUnhealthy
-from procclaw.model.state import (
-    Observed,
-)
+from procclaw.model.state import Observed
 from procclaw.planning.actions import Check
 from procclaw.planning.draft import Draft, Going
 

@@ -6,14 +6,9 @@ Made from the rows a plan writes, so a change cannot be recorded without being t
 from collections.abc import Iterable
 from datetime import datetime
 
-from procclaw.model.alerts import (
-    Alert,
-    AlertState,
-)
+from procclaw.model.alerts import Alert, AlertState
 from procclaw.model.clock import iso
-from procclaw.model.intents import (
-    Intent,
-)
+from procclaw.model.intents import Intent
 from procclaw.model.records import (
     NO_JOBS,
     WORKFLOWS,
@@ -30,9 +25,7 @@ from procclaw.model.records import (
     Usage,
     WorkflowRun,
 )
-from procclaw.model.rows import (
-    Write,
-)
+from procclaw.model.rows import Write
 
 Fields = dict[str, object]
 

@@ -6,14 +6,8 @@ Values in, plain JSON out, in the shapes that the API answers and `--json` print
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from procclaw.model.alerts import (
-    Alert,
-)
-from procclaw.model.records import (
-    DeadLetter,
-    Run,
-    WorkflowRun,
-)
+from procclaw.model.alerts import Alert
+from procclaw.model.records import DeadLetter, Run, WorkflowRun
 from procclaw.model.spec import WorkflowSpec
 from procclaw.planning.views import View, moment
 

@@ -8,14 +8,9 @@ for its age.
 
 from datetime import datetime
 
-from procclaw.model.alerts import (
-    Alert,
-    AlertState,
-)
+from procclaw.model.alerts import Alert, AlertState
 from procclaw.model.clock import after
-from procclaw.model.outside import (
-    Delivery,
-)
+from procclaw.model.outside import Delivery
 from procclaw.planning.alerts import NO_WAY
 
 DELAYS_SECONDS = (10.0, 60.0, 300.0, 900.0, 3600.0)

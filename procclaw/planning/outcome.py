@@ -10,19 +10,9 @@ from datetime import datetime
 from typing import NamedTuple, assert_never
 
 from procclaw.model.clock import after, seconds_between
-from procclaw.model.outside import (
-    RecordPhase,
-    Sight,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    Run,
-    RunState,
-    Trigger,
-)
+from procclaw.model.outside import RecordPhase, Sight
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, Run, RunState, Trigger
 from procclaw.model.spec import JobSpec, Restart, Retry
 
 EXIT_NOT_EXECUTABLE = 126

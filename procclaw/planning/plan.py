@@ -21,35 +21,11 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from procclaw.model.clock import to_microseconds
-from procclaw.model.intents import (
-    Intent,
-    IntentKind,
-    IntentState,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    HOME,
-    NO_JOBS,
-    WORKFLOWS,
-    HoldKind,
-    JobForgotten,
-    Run,
-    RunState,
-    Trigger,
-)
-from procclaw.model.spec import (
-    CatchUpPolicy,
-    JobSpec,
-    JobType,
-    Overlap,
-    Spec,
-)
-from procclaw.model.state import (
-    JobState,
-    State,
-)
+from procclaw.model.intents import Intent, IntentKind, IntentState
+from procclaw.model.reasons import Reason
+from procclaw.model.records import HOME, NO_JOBS, WORKFLOWS, HoldKind, JobForgotten, Run, RunState, Trigger
+from procclaw.model.spec import CatchUpPolicy, JobSpec, JobType, Overlap, Spec
+from procclaw.model.state import JobState, State
 from procclaw.planning import alerts, attempts, requests, runs, slots, triggers
 from procclaw.planning.actions import Plan
 from procclaw.planning.attempts import is_unkillable, names

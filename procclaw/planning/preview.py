@@ -3,24 +3,12 @@
 from collections.abc import Iterator
 from typing import assert_never
 
-from procclaw.model.alerts import (
-    Alert,
-)
+from procclaw.model.alerts import Alert
 from procclaw.model.clock import iso
 from procclaw.model.document import changed_fields
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    Run,
-    RunState,
-    Slots,
-    WorkflowRun,
-)
-from procclaw.model.rows import (
-    Write,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, Run, RunState, Slots, WorkflowRun
+from procclaw.model.rows import Write
 from procclaw.model.spec import Spec
 from procclaw.planning.actions import Check, DeleteFile, Effect, Plan, Relaunch, Signal, Start, Wait
 from procclaw.planning.views import View, moment

@@ -3,13 +3,8 @@
 And the named queues, with what takes up their places. The same gates and the same order that the planner goes by.
 """
 
-from procclaw.model.records import (
-    Hold,
-    Run,
-)
-from procclaw.model.state import (
-    Lack,
-)
+from procclaw.model.records import Hold, Run
+from procclaw.model.state import Lack
 from procclaw.planning.board import Board
 from procclaw.planning.gates import expires_at
 from procclaw.planning.views import View, first_closed_before, moment, words

@@ -7,26 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from procclaw.model.clock import iso, seconds_between, to_microseconds
-from procclaw.model.intents import (
-    Intent,
-    IntentKind,
-    IntentState,
-)
-from procclaw.model.outside import (
-    RecordPhase,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    DeadLetter,
-    DeadLettersPurged,
-    HoldKind,
-    Run,
-    RunState,
-    Trigger,
-)
+from procclaw.model.intents import Intent, IntentKind, IntentState
+from procclaw.model.outside import RecordPhase
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, DeadLetter, DeadLettersPurged, HoldKind, Run, RunState, Trigger
 from procclaw.model.spec import JobType
 from procclaw.planning.attempts import SWEEP_SECONDS, is_unkillable, names
 from procclaw.planning.draft import Draft, Going

@@ -9,22 +9,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from procclaw.model.clock import after
-from procclaw.model.outside import (
-    RecordPhase,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Run,
-    RunState,
-    Terms,
-    Trigger,
-)
+from procclaw.model.outside import RecordPhase
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Run, RunState, Terms, Trigger
 from procclaw.model.spec import JobSpec, JobType, Spec
-from procclaw.model.state import (
-    State,
-)
+from procclaw.model.state import State
 from procclaw.planning import attempts, dependencies, requests
 from procclaw.planning.actions import Start
 from procclaw.planning.board import LOCK, Board, order_of

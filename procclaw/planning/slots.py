@@ -10,25 +10,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from procclaw.model.clock import after, seconds_between
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Cursor,
-    SlotOutcome,
-    Slots,
-    SlotsWithdrawn,
-    Trigger,
-)
-from procclaw.model.spec import (
-    CatchUp,
-    CatchUpPolicy,
-    JobSpec,
-    JobType,
-)
-from procclaw.model.state import (
-    JobState,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Cursor, SlotOutcome, Slots, SlotsWithdrawn, Trigger
+from procclaw.model.spec import CatchUp, CatchUpPolicy, JobSpec, JobType
+from procclaw.model.state import JobState
 from procclaw.planning import schedule, timetable
 from procclaw.planning.timetable import NO_SCHEDULE, schedule_key
 

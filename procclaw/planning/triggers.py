@@ -7,23 +7,9 @@ changed since is another file. While the job is held or disabled its files wait;
 
 from fnmatch import fnmatchcase
 
-from procclaw.model.outside import (
-    FileSight,
-)
-from procclaw.model.records import (
-    HoldKind,
-    Run,
-    RunState,
-    Trigger,
-    TriggerFile,
-    TriggerFileGone,
-)
-from procclaw.model.spec import (
-    JobSpec,
-    JobType,
-    TriggerSpec,
-    TriggerType,
-)
+from procclaw.model.outside import FileSight
+from procclaw.model.records import HoldKind, Run, RunState, Trigger, TriggerFile, TriggerFileGone
+from procclaw.model.spec import JobSpec, JobType, TriggerSpec, TriggerType
 from procclaw.planning.actions import DeleteFile
 from procclaw.planning.draft import Draft
 

@@ -13,19 +13,11 @@ from datetime import datetime
 from math import ceil
 
 from procclaw.model.clock import seconds_between
-from procclaw.model.outside import (
-    Measure,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Usage,
-)
+from procclaw.model.outside import Measure
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Usage
 from procclaw.model.spec import LimitAction, Resources
-from procclaw.model.state import (
-    Observed,
-)
+from procclaw.model.state import Observed
 from procclaw.planning.draft import Draft, Going
 
 

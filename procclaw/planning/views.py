@@ -10,26 +10,10 @@ from itertools import chain
 from typing import Any
 
 from procclaw.model.clock import iso, seconds_between
-from procclaw.model.intents import (
-    Intent,
-    IntentState,
-)
-from procclaw.model.records import (
-    Attempt,
-    Event,
-    Hold,
-    HoldKind,
-    Run,
-    RunState,
-    Slots,
-)
+from procclaw.model.intents import Intent, IntentState
+from procclaw.model.records import Attempt, Event, Hold, HoldKind, Run, RunState, Slots
 from procclaw.model.spec import CheckType, JobSpec, JobType
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-    Lack,
-    Observed,
-)
+from procclaw.model.state import ActiveRun, JobState, Lack, Observed
 from procclaw.planning.board import Board
 from procclaw.planning.dependencies import dependency_gates
 from procclaw.planning.gates import Gate, enabled_gate, hold_of, rests, shared_gates, standing_gates, time_gate

@@ -8,19 +8,10 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from procclaw.model.clock import after, seconds_between
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Hold,
-    Run,
-    RunState,
-)
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Hold, Run, RunState
 from procclaw.model.spec import JobSpec, JobType, Overlap
-from procclaw.model.state import (
-    JobState,
-    Lack,
-)
+from procclaw.model.state import JobState, Lack
 from procclaw.planning.board import Board
 from procclaw.planning.dependencies import dependency_gates
 from procclaw.planning.gates import (

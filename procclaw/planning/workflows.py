@@ -19,32 +19,11 @@ from enum import Enum, auto
 
 from procclaw.model.clock import after, to_microseconds
 from procclaw.model.ids import run_id
-from procclaw.model.intents import (
-    Intent,
-    IntentKind,
-    IntentState,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    WORKFLOWS,
-    Run,
-    RunState,
-    Trigger,
-    WorkflowRun,
-)
-from procclaw.model.spec import (
-    JobType,
-    OnFailure,
-    Spec,
-    WorkflowSpec,
-    WorkflowType,
-)
-from procclaw.model.state import (
-    JobState,
-    State,
-)
+from procclaw.model.intents import Intent, IntentKind, IntentState
+from procclaw.model.reasons import Reason
+from procclaw.model.records import WORKFLOWS, Run, RunState, Trigger, WorkflowRun
+from procclaw.model.spec import JobType, OnFailure, Spec, WorkflowSpec, WorkflowType
+from procclaw.model.state import JobState, State
 from procclaw.planning.actions import Plan, Wait
 from procclaw.planning.attempts import is_unkillable, names
 from procclaw.planning.draft import Draft, Going

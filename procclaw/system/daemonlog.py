@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from procclaw.model.clock import iso
-from procclaw.model.records import (
-    Event,
-)
+from procclaw.model.records import Event
 
 LEVELS = ("debug", "info", "warning", "error")
 MAX_BYTES = 10 * 1024 * 1024

@@ -21,10 +21,7 @@ from typing import NamedTuple, Protocol
 
 from procclaw.model.clock import SystemClock, to_microseconds
 from procclaw.model.errors import DiskFull, ProcclawError
-from procclaw.model.outside import (
-    LockClaim,
-    LockSight,
-)
+from procclaw.model.outside import LockClaim, LockSight
 from procclaw.model.spec import LockProvider
 
 _TRIES = 20

@@ -19,10 +19,7 @@ from signal import Signals
 from typing import NamedTuple
 
 from procclaw.model.clock import SystemClock
-from procclaw.model.outside import (
-    FileSight,
-    FilesSeen,
-)
+from procclaw.model.outside import FileSight, FilesSeen
 from procclaw.model.spec import TriggerSpec, TriggerType
 
 SETTLED_SECONDS = 2.0

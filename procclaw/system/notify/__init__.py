@@ -13,10 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from procclaw.model.errors import in_words
-from procclaw.model.outside import (
-    Delivery,
-    Notice,
-)
+from procclaw.model.outside import Delivery, Notice
 from procclaw.system.notify.webhook import post
 from procclaw.system.processes import run_command
 from procclaw.system.underway import UnderWay

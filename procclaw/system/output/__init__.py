@@ -15,9 +15,7 @@ from contextlib import contextmanager, suppress
 
 from procclaw.model.errors import DiskFull, ProcclawError
 from procclaw.model.log import Extent, Gone, Piece
-from procclaw.model.records import (
-    Slice,
-)
+from procclaw.model.records import Slice
 from procclaw.model.spec import LogPolicy
 from procclaw.system.output.files import CHUNK_BYTES, TAIL_BYTES, LogFiles, logs_with_archives
 from procclaw.system.output.rotation import FrozenWriters, recover, rotate

@@ -18,10 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from procclaw.model.outside import (
-    Probe,
-    ProbeResult,
-)
+from procclaw.model.outside import Probe, ProbeResult
 from procclaw.system.probes.checks import Checks
 from procclaw.system.underway import UnderWay
 

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from procclaw.model.clock import EPOCH, SystemClock, seconds_between
 from procclaw.model.errors import in_words
-from procclaw.model.outside import (
-    Probe,
-    ProbeResult,
-)
+from procclaw.model.outside import Probe, ProbeResult
 from procclaw.model.spec import CheckType, HealthCheck
 from procclaw.model.urls import Url, parse_url
 from procclaw.system.probes.asking import MOST_BODY_BYTES, Answer, BadAnswer, ask

@@ -24,9 +24,7 @@ from procclaw.model.outside import (
     RecordPhase,
     Sight,
 )
-from procclaw.model.records import (
-    Attempt,
-)
+from procclaw.model.records import Attempt
 from procclaw.system.processes.children import Children
 from procclaw.system.processes.commands import CommandResult, detach, is_marked, reexec_without_mark, run_command
 from procclaw.system.processes.freezing import frozen_writers

@@ -10,9 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 
-from procclaw.model.outside import (
-    Process,
-)
+from procclaw.model.outside import Process
 from procclaw.system.processes.shim import SHELL
 from procclaw.system.processes.signals import signal_process
 from procclaw.system.processes.spawning import Descriptors, spawn

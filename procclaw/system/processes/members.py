@@ -12,10 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from procclaw.model.outside import (
-    Measure,
-    Process,
-)
+from procclaw.model.outside import Measure, Process
 from procclaw.system.processes.table import Row, Table
 
 

@@ -17,9 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from procclaw.model.errors import ProcclawError
-from procclaw.model.outside import (
-    Process,
-)
+from procclaw.model.outside import Process
 from procclaw.system.processes.table import Table
 
 _USUAL_PLACES = ("/usr/bin", "/bin")

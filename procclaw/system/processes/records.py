@@ -21,10 +21,7 @@ from typing import NamedTuple
 
 from procclaw.model.clock import from_microseconds, to_microseconds
 from procclaw.model.errors import DiskFull
-from procclaw.model.outside import (
-    RecordPhase,
-    Sight,
-)
+from procclaw.model.outside import RecordPhase, Sight
 
 SIZE = 128
 NEWEST = "newest"

@@ -13,9 +13,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from procclaw.model.outside import (
-    Process,
-)
+from procclaw.model.outside import Process
 from procclaw.system.processes.shim import NAME
 from procclaw.system.processes.table import Row, Table
 

@@ -21,13 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from procclaw.model.errors import ProcclawError
-from procclaw.model.outside import (
-    Launch,
-    LaunchRefused,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
+from procclaw.model.outside import Launch, LaunchRefused
+from procclaw.model.reasons import Reason
 from procclaw.system.processes.privileges import Identity
 from procclaw.system.processes.records import NO_SPACE
 from procclaw.system.processes.shim import RECORD_FD, shim_argv

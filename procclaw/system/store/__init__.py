@@ -11,37 +11,15 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from procclaw.model.alerts import (
-    Alert,
-    AlertKind,
-    AlertState,
-)
+from procclaw.model.alerts import Alert, AlertKind, AlertState
 from procclaw.model.clock import after, from_microseconds, to_microseconds
 from procclaw.model.errors import Conflict
-from procclaw.model.intents import (
-    Intent,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
-from procclaw.model.records import (
-    Attempt,
-    DeadLetter,
-    Event,
-    Run,
-    RunState,
-    Slots,
-    WorkflowRun,
-)
-from procclaw.model.rows import (
-    Row,
-)
+from procclaw.model.intents import Intent
+from procclaw.model.reasons import Reason
+from procclaw.model.records import Attempt, DeadLetter, Event, Run, RunState, Slots, WorkflowRun
+from procclaw.model.rows import Row
 from procclaw.model.spec import JobSpec
-from procclaw.model.state import (
-    JobState,
-    Lack,
-    WorkflowState,
-)
+from procclaw.model.state import JobState, Lack, WorkflowState
 from procclaw.system.store.database import Database
 from procclaw.system.store.retention import KEY_HOURS, purge, thin_attempts
 from procclaw.system.store.states import Question, job_states, workflow_states

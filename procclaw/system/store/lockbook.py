@@ -19,10 +19,7 @@ from typing import NamedTuple
 
 from procclaw.model.clock import from_microseconds, iso, to_microseconds
 from procclaw.model.errors import Conflict, DiskFull, StoreError
-from procclaw.model.outside import (
-    LockClaim,
-    LockSight,
-)
+from procclaw.model.outside import LockClaim, LockSight
 
 BUSY_SECONDS = 5.0
 SCHEMA_VERSION = 1

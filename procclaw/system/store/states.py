@@ -9,35 +9,13 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from procclaw.model.alerts import (
-    Trouble,
-    Watch,
-)
+from procclaw.model.alerts import Trouble, Watch
 from procclaw.model.clock import after, from_microseconds, to_microseconds
-from procclaw.model.intents import (
-    Intent,
-)
-from procclaw.model.outside import (
-    RecordPhase,
-    Sight,
-)
-from procclaw.model.records import (
-    Cursor,
-    DeadLetter,
-    Health,
-    Run,
-    RunState,
-    Slots,
-    TriggerFile,
-    Usage,
-)
+from procclaw.model.intents import Intent
+from procclaw.model.outside import RecordPhase, Sight
+from procclaw.model.records import Cursor, DeadLetter, Health, Run, RunState, Slots, TriggerFile, Usage
 from procclaw.model.spec import JobSpec
-from procclaw.model.state import (
-    ActiveRun,
-    JobState,
-    Observed,
-    WorkflowState,
-)
+from procclaw.model.state import ActiveRun, JobState, Observed, WorkflowState
 from procclaw.system.store.tables import (
     ATTEMPTS,
     CURSORS,

@@ -9,24 +9,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from procclaw.model.alerts import (
-    Alert,
-    AlertKind,
-    AlertState,
-    Trouble,
-    Watch,
-)
+from procclaw.model.alerts import Alert, AlertKind, AlertState, Trouble, Watch
 from procclaw.model.clock import from_microseconds, to_microseconds
-from procclaw.model.intents import (
-    NO_DETAILS,
-    Details,
-    Intent,
-    IntentKind,
-    IntentState,
-)
-from procclaw.model.reasons import (
-    Reason,
-)
+from procclaw.model.intents import NO_DETAILS, Details, Intent, IntentKind, IntentState
+from procclaw.model.reasons import Reason
 from procclaw.model.records import (
     Attempt,
     Cursor,
@@ -47,13 +33,7 @@ from procclaw.model.records import (
     Usage,
     WorkflowRun,
 )
-from procclaw.model.spec import (
-    Leftovers,
-    OnFailure,
-    Priority,
-    WorkflowSpec,
-    WorkflowType,
-)
+from procclaw.model.spec import Leftovers, OnFailure, Priority, WorkflowSpec, WorkflowType
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

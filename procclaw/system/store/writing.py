@@ -2,17 +2,10 @@
 
 import json
 
-from procclaw.model.alerts import (
-    Alert,
-    Trouble,
-    TroubleOver,
-    Watch,
-)
+from procclaw.model.alerts import Alert, Trouble, TroubleOver, Watch
 from procclaw.model.clock import to_microseconds
 from procclaw.model.errors import StoreError
-from procclaw.model.intents import (
-    Intent,
-)
+from procclaw.model.intents import Intent
 from procclaw.model.records import (
     Attempt,
     Cursor,
@@ -31,9 +24,7 @@ from procclaw.model.records import (
     Usage,
     WorkflowRun,
 )
-from procclaw.model.rows import (
-    Row,
-)
+from procclaw.model.rows import Row
 from procclaw.system.store.database import Database
 from procclaw.system.store.tables import (
     ALERTS,
