@@ -1038,3 +1038,13 @@ def test_a_dead_letter_of_a_service_that_is_being_stopped_gets_the_run_that_come
 def test_a_dead_letter_of_another_job_is_left_alone() -> None:
     found = planned(JOB, with_letters(LETTER, LETTER._replace(id=6, job_id="other"), intents=(about("purge", 5, 6),)))
     assert [write for write in found.writes if isinstance(write, DeadLettersPurged)] == [DeadLettersPurged((5,))]
+
+
+def test_a_slot_that_nobody_saw_to_is_the_same_as_a_request_made_just_after_it() -> None:
+    job = changed(a_job("scheduled"), dedup=Dedup(60, use_params=True))
+    due_at = ago(20)
+    state = a_job_state(cursor=a_cursor(job, ago(40), due_at), intents=(an_intent("run"),))
+    found = planned(job, state)
+    rows = [write for write in found.writes if isinstance(write, Slots)]
+    assert [(str(row.outcome), row.reason) for row in rows] == [("skipped", Reason.DEDUP)]
+    assert [type(effect) for effect in found.effects] == [Start]

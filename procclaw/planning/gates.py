@@ -190,12 +190,15 @@ def standing_for(
     """The newest of these runs that stands for another with these params, asked for or due at that moment; None: none
     does.
 
-    Slots are told apart by when they are due: those noticed at once have nothing else to do with each other.
+    Slots are told apart by when they are due: those noticed at once have nothing else to do with each other. Near is
+    near in either direction: of a request and a slot that nobody saw to for a while, the later may get its run first.
     """
     if dedup is None:
         return None
     times = ((run, run.scheduled_at or run.queued_at) for run in runs)
-    recent = (run for run, asked_at in times if 0 <= seconds_between(asked_at, at) < dedup.window_seconds)
+    # What lies ahead was asked for before the clock was set back.
+    past = ((run, asked_at) for run, asked_at in times if asked_at <= now)
+    recent = (run for run, asked_at in past if abs(seconds_between(asked_at, at)) < dedup.window_seconds)
     stands = (run for run in recent if run.is_active or run.state is RunState.SUCCEEDED)
     same = [run for run in stands if run.params == params or not dedup.use_params]
     return max((run for run in same if not run.is_ahead(now)), key=lambda run: run.queued_at, default=None)
