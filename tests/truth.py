@@ -147,9 +147,10 @@ class Truth:
             case _:
                 if self.is_active(needed.job_id):
                     return False
+                # One that came to nothing says nothing about the job's work.
                 newest = self._looked(
                     f"SELECT state, boot_id FROM runs WHERE job_id = '{needed.job_id}' AND finished_at IS NOT NULL "
-                    "ORDER BY rowid DESC LIMIT 1"
+                    "ORDER BY attempts > 0 DESC, rowid DESC LIMIT 1"
                 )
                 is_of_now = bool(newest) and (job["type"] != "manual" or newest[0][1] == boot)
                 return is_of_now and newest[0][0] == "succeeded"
