@@ -318,7 +318,8 @@ class SimulatedSpool:
                 directory, _, name = path.rpartition("/")
                 if directory == trigger.watch_path and fnmatchcase(name, trigger.pattern):
                     is_settled = file.is_settled(elapsed) or (known or {}).get(path) == file.identity
-                    found[path] = FileSight(path, file.identity, is_settled)
+                    is_deleted = trigger.delete_after or (path in found and found[path].delete_after)
+                    found[path] = FileSight(path, file.identity, is_settled, is_deleted)
         for sight in found.values():
             if sight.is_settled:
                 self._outside.shown.setdefault((job_id, sight.path), set()).add(sight.identity)

@@ -86,6 +86,19 @@ def settled(seen: FilesSeen) -> list[str]:
     return [os.path.basename(file.path) for file in seen.files if file.is_settled]
 
 
+def test_only_files_of_a_directory_whose_trigger_says_so_are_to_be_deleted(spool: Spool, tmp_path: Path) -> None:
+    kept, emptied = tmp_path / "kept", tmp_path / "emptied"
+    for directory in (kept, emptied):
+        directory.mkdir()
+        put(directory)
+    (deleting,) = watching(emptied)
+    seen = spool.look("job", (*watching(kept), deleting._replace(delete_after=True), *watching(emptied)))
+    assert {os.path.basename(os.path.dirname(file.path)): file.delete_after for file in seen.files} == {
+        "kept": False,
+        "emptied": True,
+    }
+
+
 def test_a_file_that_has_just_changed_is_seen_and_not_settled(spool: Spool, inbox: Path) -> None:
     path = put(inbox)
     seen = spool.look("job", watching(inbox))

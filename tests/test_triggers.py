@@ -32,12 +32,17 @@ from tests.builders import (
 
 WATCH = TriggerSpec(TriggerType.FILE, None, None, "/in", "*.csv", False)
 JOB = a_job(triggers=(WATCH,), max_instances=500)
-DELETES = changed(JOB, triggers=(WATCH._replace(delete_after=True),))
 PATH = "/in/a.csv"
 
 
-def seen(*paths: str, identity: str = "1:7:5", is_settled: bool = True, problems: tuple[str, ...] = ()) -> FilesSeen:
-    return FilesSeen(tuple(FileSight(path, identity, is_settled) for path in paths), problems)
+def seen(
+    *paths: str,
+    identity: str = "1:7:5",
+    is_settled: bool = True,
+    problems: tuple[str, ...] = (),
+    delete_after: bool = False,
+) -> FilesSeen:
+    return FilesSeen(tuple(FileSight(path, identity, is_settled, delete_after) for path in paths), problems)
 
 
 def run_of(path: str = PATH, state: str = "queued", identity: str = "1:7:5", **fields: Any) -> Run:
@@ -172,16 +177,16 @@ def test_no_run_that_was_asked_for_lately_stands_for_a_file() -> None:
 # --- deleting ---
 
 
-def with_run(state: str, job: JobSpec = DELETES, run: Run | None = None) -> Plan:
+def with_run(state: str, run: Run | None = None, *, delete_after: bool = True) -> Plan:
     run = run or run_of(state=state)
-    return decide(seen(PATH), known(), job=job, file_runs={run.id: run})
+    return decide(seen(PATH, delete_after=delete_after), known(), file_runs={run.id: run})
 
 
 def test_a_file_is_deleted_once_its_run_has_succeeded_where_that_is_wanted() -> None:
     assert with_run("succeeded").effects == (DeleteFile("job", PATH, "1:7:5"),)
     for state in ("failed", "stopped", "expired"):
         assert with_run(state).effects == ()
-    assert with_run("succeeded", JOB).effects == ()
+    assert with_run("succeeded", delete_after=False).effects == ()
 
 
 def test_a_file_is_not_deleted_for_a_run_that_was_for_another() -> None:
@@ -190,7 +195,7 @@ def test_a_file_is_not_deleted_for_a_run_that_was_for_another() -> None:
 
 def test_a_file_that_has_changed_since_is_not_deleted() -> None:
     run = run_of(state="succeeded")
-    found = decide(seen(PATH, identity="1:9:9"), known(), job=DELETES, file_runs={run.id: run})
+    found = decide(seen(PATH, identity="1:9:9", delete_after=True), known(), file_runs={run.id: run})
     assert not [effect for effect in found.effects if isinstance(effect, DeleteFile)]
     assert triggered_by(found) == [PATH]
 

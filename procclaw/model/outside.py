@@ -60,6 +60,8 @@ class FileSight(NamedTuple):
     identity: str
     is_settled: bool
     """It has stopped changing, and nobody has it open for writing."""
+    delete_after: bool = False
+    """A trigger whose file it is wants it deleted once its run has succeeded."""
 
 
 class FilesSeen(NamedTuple):

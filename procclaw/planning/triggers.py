@@ -5,11 +5,9 @@ stays as long as the file does, so neither a restart nor a purged history makes 
 changed since is another file. While the job is held or disabled its files wait; none is lost.
 """
 
-from fnmatch import fnmatchcase
-
 from procclaw.model.outside import FileSight
 from procclaw.model.records import HoldKind, Run, RunState, Trigger, TriggerFile, TriggerFileGone
-from procclaw.model.spec import JobSpec, JobType, TriggerSpec, TriggerType
+from procclaw.model.spec import JobSpec, JobType, TriggerType
 from procclaw.planning.actions import DeleteFile
 from procclaw.planning.draft import Draft
 
@@ -35,8 +33,8 @@ def take_files(draft: Draft) -> None:
     for before in known.values():
         if before.path not in seen and not _hides(draft, before.path):
             draft.writes.append(TriggerFileGone(draft.job.id, before.path))
-        elif before.path in seen and _is_known(seen[before.path], before):
-            _delete_if_done(draft, spec, before)
+        elif before.path in seen and seen[before.path].delete_after and _is_known(seen[before.path], before):
+            _delete_if_done(draft, before)
     if is_closed(draft):
         return
     fresh = [file for file in seen.values() if file.is_settled and not _is_known(file, known.get(file.path))]
@@ -71,18 +69,11 @@ def _trigger(draft: Draft, file: FileSight) -> None:
     draft.writes.append(TriggerFile(draft.job.id, file.path, file.identity, run.id, draft.now))
 
 
-def _delete_if_done(draft: Draft, spec: JobSpec, file: TriggerFile) -> None:
-    """Delete a file whose run has succeeded, where its trigger says so."""
-    if not any(_deletes(trigger, file.path) for trigger in spec.triggers):
-        return
+def _delete_if_done(draft: Draft, file: TriggerFile) -> None:
+    """Delete a file whose run has succeeded."""
     run = _run_of(draft, file)
     if run is not None and run.state is RunState.SUCCEEDED and run.trigger_file == file.path:
         draft.effects.append(DeleteFile(draft.job.id, file.path, file.identity))
-
-
-def _deletes(trigger: TriggerSpec, path: str) -> bool:
-    is_file = trigger.type is TriggerType.FILE and trigger.delete_after
-    return is_file and fnmatchcase(path.rpartition("/")[2], trigger.pattern)
 
 
 def _run_of(draft: Draft, file: TriggerFile) -> Run | None:

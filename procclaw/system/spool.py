@@ -48,15 +48,20 @@ class Spool:
         known = known or {}
         found: dict[str, _Found] = {}
         problems: list[str] = []
+        deleted: set[str] = set()
         for trigger in triggers:
             if trigger.type is TriggerType.FILE and trigger.watch_path is not None:
-                found.update((file.path, file) for file in _scan(trigger.watch_path, trigger.pattern, problems))
+                matching = {file.path: file for file in _scan(trigger.watch_path, trigger.pattern, problems)}
+                found |= matching
+                if trigger.delete_after:
+                    deleted |= matching.keys()
         old = [file for file in found.values() if known.get(file.path) == file.identity]
         new = sorted(file for file in found.values() if known.get(file.path) != file.identity)[:_MOST_FILES]
         self._remember(job_id, new)
-        sights = [FileSight(file.path, file.identity, is_settled=True) for file in sorted(old)]
-        sights += [FileSight(file.path, file.identity, self._is_settled(job_id, file)) for file in new]
-        return FilesSeen(tuple(sights), tuple(dict.fromkeys(problems)))
+        sights = [(file, True) for file in sorted(old)]
+        sights += [(file, self._is_settled(job_id, file)) for file in new]
+        files = (FileSight(file.path, file.identity, settled, file.path in deleted) for file, settled in sights)
+        return FilesSeen(tuple(files), tuple(dict.fromkeys(problems)))
 
     def delete(self, path: str, identity: str) -> bool:
         # A file that takes its place between the look and the deletion, some microseconds, goes with it.
