@@ -140,6 +140,12 @@ def test_what_is_no_url_is_said_without_quoting_it(notifier: Notifier, url: str)
     assert delivery_of(notifier, a_notice(url)).detail == "webhook: its URL is none of HTTP"
 
 
+@pytest.mark.parametrize("host", ["hooks..example", f"{'a' * 64}.example"])
+def test_a_host_whose_name_cannot_be_one_is_a_failure_that_says_so(notifier: Notifier, host: str) -> None:
+    delivery = delivery_of(notifier, a_notice(f"http://{host}/hush"))
+    assert delivery.detail == f"webhook: http://{host}: there is no such name"
+
+
 def test_a_user_in_the_url_is_sent_and_not_shown(notifier: Notifier, listeners: Listeners) -> None:
     listener = listeners(answering(401))
     delivery = delivery_of(notifier, a_notice(f"http://me:hush@127.0.0.1:{listener.port}/"))
@@ -300,6 +306,21 @@ def test_one_that_is_under_way_is_not_begun_again(notifier: Notifier, listeners:
     may_answer.set()
     notifier.wait(LONG)
     assert notifier.results() == (Delivery("k1", is_ok=True, detail=""),)
+    assert len(listener.requests) == 1
+
+
+def test_one_that_found_no_thread_goes_when_it_is_begun_again(
+    notifier: Notifier, listeners: Listeners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    listener = listeners(answering(200))
+    with monkeypatch.context() as lacking:
+        lacking.setattr(threading.Thread, "start", refuse)
+        notifier.begin(a_notice(at(listener)))
+    assert notifier.pending() == 1
+    assert delivery_of(notifier, a_notice(at(listener))).is_ok
     assert len(listener.requests) == 1
 
 

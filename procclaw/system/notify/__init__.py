@@ -42,18 +42,21 @@ class Notifier:
 
     def begin(self, notice: Notice) -> None:
         """Begin a delivery; returns at once. Where one of the same key is under way, this one is dropped."""
-        if self._is_closed or notice.key in self._under_way:
+        if self._is_closed:
             return
-        self._under_way.add(notice.key, notice)
+        is_under_way = notice.key in self._under_way
+        if not is_under_way:
+            self._under_way.add(notice.key, notice)
         with self._lock:
-            self._waiting.append(notice)
-            if self._threads == _MOST_THREADS:
+            if not is_under_way:
+                self._waiting.append(notice)
+            if not self._waiting or self._threads == _MOST_THREADS:
                 return
             self._threads += 1
         try:
             threading.Thread(target=self._deliver_all, name="procclaw-notify", daemon=True).start()
         except RuntimeError:
-            # No thread to be had: it goes together with the next one.
+            # No thread to be had: it goes when the next one is begun, be it the same again.
             with self._lock:
                 self._threads -= 1
 

@@ -44,6 +44,9 @@ def post(text: str, body: Mapping[str, Any], key: str, seconds: float) -> str:
         return f"{url.origin}: timed out after {seconds:g} s"
     except OSError as error:
         return f"{url.origin}: {in_words(error)}"
+    except UnicodeError:
+        # Of a host whose name no name server can be asked for: a part of it is empty or too long.
+        return f"{url.origin}: there is no such name"
     if 200 <= status < 300:
         return ""
     return f"{url.origin}: status {status}" + (", and redirects are not followed" if 300 <= status < 400 else "")
