@@ -1,6 +1,6 @@
 """One job's plan in the making: a later step of planning sees here what an earlier one decided.
 
-The steps are in `plan` (the order, and runs), `attempts` and `requests`. What ends up in the plan is the difference
+The order of the steps is in `plan`. What ends up in the plan is the difference
 between the values this started from and the values the steps left.
 """
 
