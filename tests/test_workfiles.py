@@ -206,6 +206,8 @@ def test_a_result_is_kept_without_needless_space(files: WorkFiles, work: Path, w
         (b'"\xff"', "is not UTF-8 text"),
         (b'"\\ud800"', "holds half a surrogate pair"),
         (b"[" * 500_000 + b"]" * 500_000, "is nested too deeply"),
+        (b"[" * 101 + b"]" * 101, "is nested too deeply"),
+        (b'{"a":' * 101 + b"1" + b"}" * 101, "is nested too deeply"),
         (b" " * MEBIBYTE + b"7", "is larger than 1048576 bytes"),
     ],
 )

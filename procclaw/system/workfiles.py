@@ -24,6 +24,8 @@ RESULT = "result.json"
 SHARED = "/var/run/procclaw"
 """On Linux the same as /run/procclaw, and macOS has no other."""
 _MOST_BYTES = 1024 * 1024
+_MOST_LEVELS = 100
+"""Of a result. Whoever reads it later, ourselves among them, does so within something else and deeper in a stack."""
 _MOST_ENTRIES = 2_000
 """Of a directory that are removed in one go: 0.1 s for files, a second for nested directories (measured on ext4)."""
 _ATTEMPT = re.compile(r"[a-z0-9]+\.[0-9]+")
@@ -208,7 +210,21 @@ def _compact(content: bytes) -> str:
         raise ValueError("holds half a surrogate pair, which is no character") from None
     except ValueError as error:
         raise ValueError(f"is not JSON: {error}") from None
+    if _is_deep(value):
+        raise ValueError("is nested too deeply")
     return compact
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MOST_LEVELS + 1):
+        containers = [
+            each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)
+        ]
+        level = [child for container in containers for child in container]
+        if not containers:
+            return False
+    return True
 
 
 def _refuse(constant: str) -> None:
