@@ -35,7 +35,7 @@ def test_a_run_gets_the_params_it_is_given_and_the_defaults_of_the_rest(cli: Com
     ("words", "complaint"),
     [
         ("run job", "job needs the param target: -p target=VALUE"),
-        ("run job -p target=x -p level=10", 'job: "10" does not match [0-9], the pattern of param level'),
+        ("run job -p target=x -p level=10", "job: the value of param level does not match its pattern [0-9]"),
         ("run job -p target=x -p tarlevel=1", 'job has no param "tarlevel"; it declares target, level'),
         ("start job", "job needs the param target: -p target=VALUE"),
         ("start plain job -p target=x", 'plain has no param "target"; it declares none'),

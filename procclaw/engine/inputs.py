@@ -37,7 +37,8 @@ def checked_params(job_id: str, declared: tuple[Param, ...], given: Mapping[str,
         if value is None and param.is_required:
             raise UsageError(f"{job_id} needs the param {param.name}: -p {param.name}=VALUE")
         if value is not None and param.pattern is not None and not re.fullmatch(param.pattern, value):
-            raise UsageError(f'{job_id}: "{value}" does not match {param.pattern}, the pattern of param {param.name}')
+            # Without the value: at a start this goes into the log and into alerts.
+            raise UsageError(f"{job_id}: the value of param {param.name} does not match its pattern {param.pattern}")
     return tuple(sorted(given.items()))
 
 

@@ -247,12 +247,13 @@ class Observer:
         return jobs | {name: jobs[name]._replace(lock=sight) for name, sight in found.items()}
 
     def _with_files(self, jobs: dict[str, JobState], specs: Mapping[str, JobSpec]) -> dict[str, JobState]:
+        found = {}
         for name, spec in specs.items():
             watched = [trigger for trigger in spec.triggers if trigger.type is TriggerType.FILE]
             if watched:
                 known = {file.path: file.identity for file in jobs[name].triggered}
-                jobs = jobs | {name: jobs[name]._replace(files=self._world.spool.look(name, watched, known))}
-        return jobs
+                found[name] = jobs[name]._replace(files=self._world.spool.look(name, watched, known))
+        return jobs | found
 
     # --- what the database does not know ---
 

@@ -4,8 +4,6 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why: every ending, wait, refusal and ledger row carries exactly one."""
-
     # how an attempt ended
     EXITED = "exited"
     SIGNALLED = "signalled"

@@ -1,7 +1,7 @@
 """The decision: what is to be done now, given what is wanted, what is recorded and what was seen.
 
 Pure: the same spec, state and moment give the same plan, and once its writes are recorded a plan asks for nothing
-twice. In this order, each step for all jobs before the next:
+twice. In this order, each step for all jobs before the next; most are modules of their own, the rest is here:
 
 1. attempts    an end that was seen is recorded; what checks and measurements showed is judged
 2. requests    what people asked for, in the order of asking

@@ -1,4 +1,4 @@
-"""The record of what ProcClaw has seen and intends: `procclaw.db`, and the only module that speaks SQL.
+"""The record of what ProcClaw has seen and intends: `procclaw.db`, and the only package that speaks SQL.
 
 Every public method is one transaction. What is about to be done is written before it is done, so after a crash the next
 cycle can tell "planned" from "done". Any process may read and add requests; all else is written only by whoever holds
@@ -219,7 +219,7 @@ class Store:
     ) -> dict[str, JobState]:
         """What is recorded of these jobs (None: of every job that anything is recorded of), as one moment saw it.
 
-        Live attempts carry no sight yet: `controller` looks. Whoever decides says when that is (`now`) and what is
+        Live attempts carry no sight yet: `observing` looks. Whoever decides says when that is (`now`) and what is
         declared (`specs`), because what must be known for a decision depends on both.
         """
         chosen = None if jobs is None else json.dumps(list(jobs))
