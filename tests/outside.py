@@ -280,7 +280,7 @@ class SimulatedWork:
             self._machine.trace.meet("disk full: work")
             raise DiskFull("the simulated work directory cannot be made")
         self._work.setdefault(attempt_id, {}).update(files)
-        return f"/simulated/work/{attempt_id}"
+        return f"/simulated/files/{attempt_id}"
 
     def result(self, attempt_id: str) -> tuple[str | None, str]:
         found = self._work.get(attempt_id, {}).get("result.json")
