@@ -163,6 +163,11 @@ class Driver:
         os.kill(holder.pid, signum)
         return holder.pid
 
+    def look_again(self, times: int = 3) -> None:
+        """Have whoever reconciles look at everything once more; after that, what has not happened does not."""
+        for _ in range(times):
+            self.ask("reconcile")
+
     # --- looking ---
 
     @property

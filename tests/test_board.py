@@ -212,7 +212,8 @@ def test_a_run_that_has_waited_too_long_for_its_lock_has_failed(waited: float, i
     found = decide(of("a", run, lock=TAKEN), jobs=[locked("a")])
     detail = "waited 300 s for lock l: held by other (run x)"
     ended = [write for write in found.writes if isinstance(write, Run)]
-    assert ended == ([over(run, "failed", Reason.LOCK_TIMEOUT, detail=detail)] if is_over else [])
+    remembered = run._replace(closed=(("lock", ago(waited)), ("held by other (run x)", NOW)))
+    assert ended == [over(run, "failed", Reason.LOCK_TIMEOUT, detail=detail)] if is_over else [remembered]
     assert found.wake_at == (None if is_over else later(1))
 
 
@@ -222,8 +223,8 @@ def test_nobody_looks_where_nothing_is_decided_so_what_is_recorded_counts() -> N
     board = a_board(*jobs, states=[holding], is_deciding=False)
     assert board.lock(jobs[1]) == LockSight(is_free=False, holder=f"a (run {run_of('a', 'running').id})")
     assert a_board(*jobs, is_deciding=False).lock(jobs[1]) == FREE
-    told = of("b", run_of("b", closed=(("lock", ago(5)),)))
-    assert not a_board(*jobs, states=[told], is_deciding=False).lock(jobs[1]).is_free
+    told = of("b", run_of("b", closed=(("lock", ago(5)), ("held by other (run x)", ago(5)))))
+    assert a_board(*jobs, states=[told], is_deciding=False).lock(jobs[1]) == TAKEN
 
 
 def test_a_preview_takes_no_lock_and_says_what_would_start() -> None:

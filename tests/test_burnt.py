@@ -267,7 +267,7 @@ def test_a_lock_is_not_held_by_the_dead_and_not_free_while_a_grandchild_lives(dr
     driver.wait(lambda: count_of(driver, "next", "queued"))
     closed = [gate["gate"] for gate in driver.operations.why("next")["gates"] if not gate["open"]]
     assert closed == ["lock"]
-    time.sleep(1.5)
+    driver.look_again()
     assert driver.notes("next") == []
     driver.touch("go")
     driver.wait_for_notes("next")
@@ -322,6 +322,9 @@ def test_a_lock_is_not_kept_from_another_home_by_who_waits_for_something_else(
     driver.ask("start", "waits")
     other.ask("start", "job")
     driver.wait(lambda: count_of(driver, "waits", "queued") and count_of(other, "job", "queued"))
+    [gate] = [gate for gate in other.operations.why("job")["gates"] if not gate["open"]]
+    assert gate["reason"].endswith(f", home {driver.home}")
+    assert gate["unblock"] == f"procclaw --home {driver.home} stop holder"
     driver.touch("go")
     other.wait(lambda: other.notes("job"), within=10)
 
@@ -390,7 +393,7 @@ def test_a_half_written_file_does_not_trigger(driver: Driver) -> None:
         for _ in range(8):
             file.write("part ")
             file.flush()
-            time.sleep(0.5)
+            driver.look_again(1)
             assert driver.notes() == []
     driver.wait_for_notes("job")
     driver.wait(lambda: (driver.home / "got").read_text() == "part " * 8)
@@ -412,7 +415,7 @@ def test_a_file_does_not_trigger_again_after_a_restart_or_once_its_run_is_purged
     assert len(driver.runs("job")) == 1  # the other is purged
     driver.ask("reconcile")
     driver.start_daemon()
-    time.sleep(1.5)
+    driver.look_again()
     assert len(driver.notes("job")) == 2
 
 
@@ -422,7 +425,7 @@ def test_a_file_is_not_lost_while_its_job_is_held_and_is_deleted_after_a_success
     driver.start_daemon()
     driver.ask("pause", "job")
     good, bad = put(driver.home / "in", "good.csv", age=60), put(driver.home / "in", "bad.csv", "bad", age=60)
-    time.sleep(1.5)
+    driver.look_again()
     assert driver.notes() == []
     driver.ask("resume", "job")
     driver.wait(lambda: not good.exists())
@@ -491,7 +494,7 @@ def test_a_directory_that_cannot_be_watched_and_a_file_that_cannot_be_deleted_ar
     driver.start_daemon()
     path = put(driver.home / "in", "a.csv", age=60)
     driver.wait(lambda: not path.exists())
-    time.sleep(2.5)
+    driver.look_again()
     lines = (driver.home / "logs" / "daemon.log").read_text().splitlines()
     told = [line for line in lines if "directory not watched" in line]
     assert len([line for line in told if "job=elsewhere" in line and "nowhere: no such file or directory" in line]) == 1

@@ -159,7 +159,7 @@ def test_why_follows_what_is_waited_for_to_its_root(cli: CommandLine) -> None:
     assert told.out.startswith("leaf: waits: middle (after_complete): ")
     lines = cli("why", "leaf").out.splitlines()
     assert lines[0].startswith("leaf is queued: middle (after_complete): has not completed: it is queued, since ")
-    assert lines[1] == "to let it start: procclaw why middle"
+    assert lines[1] == "to let it start: procclaw resume root"
     chain = [line for line in lines if line.startswith(("middle is ", "root is "))]
     assert chain == [
         "middle is queued: root (after_complete): has never run: it is paused",
@@ -169,6 +169,27 @@ def test_why_follows_what_is_waited_for_to_its_root(cli: CommandLine) -> None:
     assert cli("run", "leaf", "--wait", "--timeout", "20").code == 0
     [gate] = [gate for gate in cli("why", "leaf", "--json").json["gates"] if gate["gate"] == "dependency"]
     assert (gate["open"], gate["reason"]) == (True, "middle (after_complete)")
+
+
+def test_why_tells_that_nothing_but_time_is_needed(cli: CommandLine) -> None:
+    cli.declare(
+        long={"cmd": STAYS}, next={"cmd": "true", "depends_on": [{"job": "long", "condition": "after_complete"}]}
+    )
+    cli("run", "next", "--timeout", "1")
+    lines = cli("why", "next").out.splitlines()
+    assert lines[0].startswith("next is queued: long (after_complete): has not completed: it is running, since ")
+    assert lines[1] == "no command is needed: it starts by itself once that is over"
+    end(cli, "long", "next")
+
+
+def test_a_start_that_failed_is_told_by_why_where_no_daemon_runs(cli: CommandLine) -> None:
+    cli.declare(job={"cmd": "true", "env_file": "/nonexistent/env"})
+    assert "attempt 1 did not start: env_file /nonexistent/env" in cli("start", "job").err
+    assert cli("list").out.split("\t")[2] == "retrying"
+    told = cli("why", "job").out.splitlines()
+    assert told[0].startswith("job is retrying: attempt 2 ended (env_file /nonexistent/env")
+    assert told[2] == "to let it start sooner: procclaw restart job"
+    end(cli, "job")
 
 
 def test_why_tells_until_when_a_revoked_job_is_held_and_what_comes_then(cli: CommandLine) -> None:

@@ -198,24 +198,8 @@ def test_a_job_that_does_not_exist_is_waited_for_and_named(condition: Condition)
         "dependency",
         Reason.DEPENDENCY,
         f"db ({condition}): there is no such job",
-        unblock="declare db, or remove it from depends_on",
         about=f"db {condition}",
     )
-
-
-@pytest.mark.parametrize(
-    ("state", "unblock"),
-    [
-        (db_state(), "procclaw start db"),
-        (db_state(holds=(a_hold("stop", job_id="db"),)), "procclaw start db"),
-        (db_state(holds=(a_hold("pause", job_id="db"),)), "procclaw resume db"),
-        (db_state(holds=(a_hold("revoke", job_id="db"),)), "procclaw unrevoke db"),
-        (db_state(active(DB, "queued")), "procclaw why db"),
-    ],
-)
-def test_a_closed_gate_names_the_command_that_moves_the_other_job(state: JobState, unblock: str) -> None:
-    [gate] = dependency_gates(WAITER, web(), a_board(DB, web(), states=[state]))
-    assert gate.unblock == unblock
 
 
 # --- whole plans ---

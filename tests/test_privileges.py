@@ -186,8 +186,10 @@ def test_a_system_without_the_program_says_so(machine: Machine, monkeypatch: pyt
     assert refused == LaunchRefused(Reason.NOT_STARTED, 'nice: this system has no program "nice"', is_ours=False)
 
 
-def session_niceness(pid: int | None) -> str:
-    return Path(f"/proc/{pid}/autogroup").read_text().split()[-1]
+def session_niceness(pid: int | None) -> str | None:
+    """Of the group that the kernel made for the process's session; None: it is in none (a container may start so)."""
+    words = Path(f"/proc/{pid}/autogroup").read_text().split()
+    return words[-1] if words else None
 
 
 @needs_root

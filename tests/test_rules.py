@@ -541,7 +541,7 @@ def _in_no_order(patch: pytest.MonkeyPatch) -> None:
 
 def _with_any_lock(patch: pytest.MonkeyPatch) -> None:
     def gates(run: Run, spec: JobSpec, board: Board, _lack: Lack | None) -> tuple[Gate, ...]:
-        return (place_gate(run, spec, board.live(run.job_id)),)
+        return (place_gate(spec, board.live(run.job_id)),)
 
     patch.setattr(runs_module, "shared_gates", gates)
 

@@ -514,6 +514,27 @@ def test_what_follows_when_no_limit_is_passed_is_warned_of(
     assert loaded.warnings == tuple(f"jobs.yaml:4 jobs.a.resources.action: {warning}" for warning in warnings)
 
 
+@pytest.mark.parametrize(
+    ("field", "warns"),
+    [
+        ("lock: {name: disk}", True),
+        ("dedup: {window_seconds: 9}", True),
+        ("lock: {enabled: true, name: disk}", False),
+        ("lock: {enabled: false, name: disk}", False),
+        ("dedup: {}", False),
+    ],
+)
+def test_what_is_written_out_and_not_switched_on_is_warned_of(tmp_path: Path, field: str, warns: bool) -> None:
+    loaded = load(written(tmp_path, {"jobs.yaml": ONE_JOB + f"    {field}\n"}))
+    warning = f'jobs.yaml:4 jobs.a.{field.split(":")[0]}: has no effect; add "enabled: true" or remove it'
+    assert loaded.warnings == ((warning,) if warns else ())
+
+
+def test_what_the_defaults_switch_on_needs_no_more_than_its_name(tmp_path: Path) -> None:
+    files = {"procclaw.yaml": "defaults: {lock: {enabled: true}}\n", "jobs.yaml": ONE_JOB + "    lock: {name: disk}\n"}
+    assert load(written(tmp_path, files)).warnings == ()
+
+
 # What is not built yet
 
 

@@ -50,6 +50,11 @@ def shown(job: JobSpec, state: JobState, home_holds: tuple[Hold, ...] = (), lack
     return job_view(job, a_board(job, states=[state], is_deciding=False), home_holds, lack, NOW)
 
 
+def unbegun(run: Run | None = None, **fields: Any) -> ActiveRun:
+    """Its start was decided, and of its process nothing is known."""
+    return with_process(run or a_run("running"), pid=None, job_pid=None, start_ticks=None, **fields)
+
+
 def swept(run: Run) -> ActiveRun:
     """Its main process has exited; of what it left behind something is alive."""
     attempt = an_attempt(run, exited_at=ago(2), exit_code=1, stop=an_order(Reason.LEFTOVERS, 2, signalled_ago=2))
@@ -63,6 +68,7 @@ def a_failure(run: Run, how: str = "exit code 3", reason: Reason = Reason.RETRIE
 FAILED = a_failure(a_run("running"))
 FAILED_SERVICE = a_failure(continuous_run())
 ALL_HOLDS = (a_hold("stop"), a_hold("pause"))
+NOT_STARTED = Reason.NOT_STARTED
 ENDING = {"ending": Reason.STOP_REQUESTED}
 DUE = a_cursor(HOURLY, ago(60), later(3540))
 
@@ -122,6 +128,11 @@ SHOWN: list[tuple[str, str, JobSpec, JobState]] = [
     ("planned", "after a failure", HOURLY, a_job_state(cursor=DUE, newest_finished=FAILED)),
     ("planned", "its moment comes", ONESHOT, a_job_state(cursor=a_cursor(ONESHOT, ago(60), later(60)))),
     ("pending", "not yet acted on", SERVICE, a_job_state()),
+    ("pending", "its start is under way", MANUAL, a_job_state(unbegun())),
+    ("pending", "its start failed and nobody has judged it", MANUAL, a_job_state(unbegun(refusal=NOT_STARTED))),
+    ("paused", "before its start was made", MANUAL, a_job_state(unbegun(), holds=(a_hold("pause"),))),
+    ("stopping", "before its start was made", MANUAL, a_job_state(unbegun(a_run("running", **ENDING)))),
+    ("running", "one of two", changed(MANUAL, max_instances=2), a_job_state(unbegun(), with_process(a_run("running")))),
     ("pending", "stopped, and let go", SERVICE, a_job_state(newest_finished=continuous_run("stopped"))),
     ("pending", "edited", SERVICE, a_job_state(newest_finished=FAILED_SERVICE._replace(process_hash="before"))),
     ("pending", "slots not yet judged", HOURLY, a_job_state()),
@@ -178,6 +189,16 @@ def test_a_job_that_runs_shows_its_process_and_since_when() -> None:
 def test_a_job_that_does_not_run_shows_no_process() -> None:
     state = a_job_state(waiting(a_run("retrying")), newest_finished=FAILED)
     assert process_of(MANUAL, state) == (None, None, None, "unknown")
+
+
+def test_what_is_being_started_shows_neither_process_nor_health_and_says_what_it_lacks() -> None:
+    state = a_job_state(unbegun())
+    assert process_of(MANUAL, state) == (None, None, None, "unknown")
+    assert shown(MANUAL, state)["reason"] == "the start of attempt 1 is under way"
+    refused = a_job_state(unbegun(refusal=NOT_STARTED, detail="no such account"))
+    assert shown(MANUAL, refused)["reason"] == "attempt 1 did not start: no such account"
+    full = Lack(Reason.NO_DISK, "no space left", later(5))
+    assert shown(MANUAL, state, lack=full)["reason"] == "no space left; until 2026-06-01T12:00:05Z"
 
 
 def test_a_pid_is_shown_only_once_it_is_known() -> None:

@@ -7,7 +7,7 @@ import pytest
 from procclaw.model.reasons import Reason
 from procclaw.model.records import Hold, HoldKind, RunState
 from procclaw.model.spec import Condition, Dedup, Dependency, JobSpec, Lock, LockProvider, Param
-from procclaw.model.state import JobState, Lack
+from procclaw.model.state import ActiveRun, JobState, Lack
 from procclaw.planning import why
 from procclaw.planning.gates import Gate
 from tests.builders import (
@@ -16,6 +16,7 @@ from tests.builders import (
     a_board,
     a_config,
     a_cursor,
+    a_health,
     a_hold,
     a_job,
     a_job_state,
@@ -79,9 +80,17 @@ def test_without_one_what_would_make_a_run_is_told_as_well(job: JobSpec, names: 
     assert found[found.index("built") + 1 : found.index("time")] == names
 
 
+def unbegun(**fields: Any) -> ActiveRun:
+    """A run whose start was decided, and of whose process nothing is known."""
+    return with_process(a_run("running"), pid=None, job_pid=None, start_ticks=None, created_at=ago(60), **fields)
+
+
 def a_revocation(until: Any = None) -> Hold:
     return Hold("job", HoldKind.REVOKE, HOUR_AGO, "alice", until)
 
+
+ABROAD = ("held by job (run x), home /srv/a b", ago(9))
+LARGER = "a larger concurrency.max_instances at jobs.yaml:2"
 
 ONE_CLOSED: list[tuple[str, JobSpec, JobState, dict[str, Any], Gate]] = [
     (
@@ -210,11 +219,46 @@ ONE_CLOSED: list[tuple[str, JobSpec, JobState, dict[str, Any], Gate]] = [
         ),
     ),
     (
+        "cannot be started as it stands",
+        JOB,
+        a_job_state(unbegun(refusal=Reason.ENVIRONMENT, detail='user "x": no such account')),
+        {},
+        Gate(
+            "start",
+            Reason.ENVIRONMENT,
+            'attempt 1 did not start: user "x": no such account',
+            ago(60),
+            None,
+            "procclaw reconcile",
+        ),
+    ),
+    (
+        "is being started",
+        SERVICE,
+        a_job_state(unbegun()),
+        {},
+        Gate("start", Reason.STARTING, "the start of attempt 1 is under way", ago(60), None, "procclaw reconcile"),
+    ),
+    (
+        "was to be started, and something is lacking",
+        SERVICE,
+        a_job_state(unbegun()),
+        {"lack": FULL},
+        Gate("resources", Reason.NO_DISK, "no space left", None, later(5)),
+    ),
+    (
+        "was to be started, and is paused",
+        JOB,
+        a_job_state(unbegun(), holds=(a_hold("pause"),)),
+        {},
+        Gate("paused", Reason.PAUSED, "by alice", HOUR_AGO, None, "procclaw resume job"),
+    ),
+    (
         "waits for a place",
         JOB,
         a_job_state(with_process(a_run("running", occasion="1")), waiting(a_run("queued", closed=in_line(ago(9))))),
         {},
-        Gate("max_instances", Reason.MAX_INSTANCES, "1 of at most 1 running", ago(9), None, "procclaw stop job"),
+        Gate("max_instances", Reason.MAX_INSTANCES, "1 of at most 1 running", ago(9), None, LARGER),
     ),
     (
         "waits in a queue",
@@ -248,11 +292,25 @@ ONE_CLOSED: list[tuple[str, JobSpec, JobState, dict[str, Any], Gate]] = [
         ),
     ),
     (
-        "waits for a lock that nobody here has",
+        "waits for a lock that a process we do not know has",
         changed(JOB, lock=LOCK),
         a_job_state(waiting(a_run("queued", closed=(("lock", ago(9)),)))),
         {},
-        Gate("lock", Reason.LOCK, "lock l: not free", ago(9), None, "end its holder"),
+        Gate("lock", Reason.LOCK, "lock l: not free", ago(9)),
+    ),
+    (
+        "waits for a lock that a job of another home has",
+        changed(JOB, lock=LOCK),
+        a_job_state(waiting(a_run("queued", closed=(("lock", ago(9)), ABROAD)))),
+        {},
+        Gate(
+            "lock",
+            Reason.LOCK,
+            "lock l: held by job (run x), home /srv/a b",
+            ago(9),
+            None,
+            "procclaw --home '/srv/a b' stop job",
+        ),
     ),
     (
         "lacks something",
@@ -287,6 +345,66 @@ def test_a_lock_that_a_job_of_this_home_has_is_opened_by_stopping_that() -> None
     [gate] = [gate for gate in why.gates(job, board, (), None, NOW) if gate.reason is not None]
     assert gate.detail == f"lock l: held by other (run {a_run('running', job_id='other').id})"
     assert gate.unblock == "procclaw stop other"
+
+
+def on(*others: str, condition: Condition = Condition.AFTER_COMPLETE, **fields: Any) -> JobSpec:
+    """A job that waits for these."""
+    needed = tuple(Dependency(other, condition, None) for other in others)
+    return changed(a_job(fields.pop("type", "manual")), depends_on=needed, **fields)
+
+
+def of_other(state: str, **fields: Any) -> ActiveRun:
+    run = a_run(state, job_id="other", **fields)
+    return with_process(run) if state == "running" else waiting(run)
+
+
+def unhealthy() -> ActiveRun:
+    active = of_other("running")
+    assert active.live is not None
+    return active._replace(live=active.live._replace(health=a_health(active.live.attempt, False)))
+
+
+OPENINGS: list[tuple[str, JobSpec, JobState, str | None]] = [
+    ("is not declared", on("nobody"), a_job_state(), "declare nobody, or remove it from depends_on"),
+    ("has not been asked for", on("other"), a_job_state(id="other"), "procclaw start other"),
+    ("is paused", on("other"), a_job_state(id="other", holds=(a_hold("pause"),)), "procclaw resume other"),
+    ("is revoked", on("other"), a_job_state(id="other", holds=(a_hold("revoke"),)), "procclaw unrevoke other"),
+    ("runs, and ends by itself", on("other"), a_job_state(of_other("running"), id="other"), None),
+    ("runs, and is sick", on("other"), a_job_state(unhealthy(), id="other"), "procclaw restart other"),
+    (
+        "waits to retry",
+        on("other"),
+        a_job_state(of_other("retrying", not_before_at=later(60)), id="other"),
+        "procclaw restart other",
+    ),
+    ("starts at the next look", on("other"), a_job_state(of_other("queued"), id="other"), None),
+]
+
+
+@pytest.mark.parametrize(
+    ("job", "other", "unblock"), [row[1:] for row in OPENINGS], ids=[row[0].replace(" ", "-") for row in OPENINGS]
+)
+def test_a_dependency_names_the_command_that_moves_what_is_waited_for(
+    job: JobSpec, other: JobState, unblock: str | None
+) -> None:
+    other = other._replace(id="other")
+    [gate] = closed(job, a_job_state(QUEUED), other)
+    assert (gate.gate, gate.unblock) == ("dependency", unblock)
+
+
+def test_of_jobs_that_wait_for_each_other_the_command_is_for_the_one_that_waits_for_something_else() -> None:
+    links = [changed(on(f"j{number + 1}"), id=f"j{number}") for number in range(2000)]
+    waits = [a_job_state(waiting(a_run("queued", job_id=link.id)), id=link.id) for link in links]
+    last = changed(JOB, id="j2000")
+    board = a_board(*links, last, states=[*waits, a_job_state(id="j2000", holds=(a_hold("pause"),))], is_deciding=False)
+    [gate] = [gate for gate in why.gates(links[0], board, (), None, NOW) if gate.reason is not None]
+    assert gate.unblock == "procclaw resume j2000"
+
+
+def test_a_job_that_has_all_places_of_a_queue_is_not_stopped_for_a_run_of_its_own() -> None:
+    job = changed(JOB, queue="q", max_instances=2)
+    found = closed(job, a_job_state(with_process(a_run("running", occasion="1")), QUEUED))
+    assert [(gate.gate, gate.unblock) for gate in found] == [("queue", "a larger queues.q.limit in jobs.yaml")]
 
 
 def test_the_earliest_start_is_the_last_of_the_times_or_unknown_with_the_first_gate_that_has_none() -> None:

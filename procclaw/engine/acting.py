@@ -17,7 +17,7 @@ from procclaw.engine.launching import launch_of, probe_of
 from procclaw.engine.world import World
 from procclaw.model.clock import after
 from procclaw.model.errors import DiskFull, ProcclawError
-from procclaw.model.outside import Launch, Launched, LaunchRefused, LaunchUndecided
+from procclaw.model.outside import Launch, Launched, LaunchRefused, LaunchUndecided, holder_words
 from procclaw.model.reasons import Reason
 from procclaw.model.records import Attempt, Event, Run, Slice
 from procclaw.model.rows import Row, Write
@@ -229,7 +229,7 @@ class Actor:
                 acted.look_again.append((attempt.job_id, CONFIRM_SECONDS))
 
     def _with_lock(self, launch: Launch, lock: Lock, run: Run) -> Launch:
-        descriptor, token = self._world.locks.hand_over(lock_key(lock), f"{run.job_id} (run {run.id})")
+        descriptor, token = self._world.locks.hand_over(lock_key(lock), holder_words(run.job_id, run.id))
         env = (*launch.env, ("PROCCLAW_LOCK_TOKEN", str(token)))
         return launch._replace(lock_fd=descriptor, env=env)
 

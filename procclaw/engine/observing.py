@@ -13,7 +13,7 @@ from procclaw.engine.world import World
 from procclaw.model.clock import after, seconds_between, to_microseconds
 from procclaw.model.intents import Intent
 from procclaw.model.outside import LockClaim, LockSight, Measure, ProbeResult, Process, RecordPhase, Sight
-from procclaw.model.records import HOME, WORKFLOWS, Attempt, Run
+from procclaw.model.records import HELD_BY, HOME, WORKFLOWS, Attempt, Run
 from procclaw.model.rows import Row
 from procclaw.model.spec import JobSpec, Spec, TriggerType
 from procclaw.model.state import ActiveRun, JobState, Lack, Observed, State, WorkflowState
@@ -301,7 +301,7 @@ def _wanting_a_start(job: JobState) -> list[Run]:
 def _is_ready(active: ActiveRun) -> bool:
     if active.live is not None:
         return active.live.sight.phase is RecordPhase.BLANK
-    return [gate for gate, _ in active.run.closed] == [LOCK]
+    return [gate for gate, _ in active.run.closed if not gate.startswith(HELD_BY)] == [LOCK]
 
 
 def _claim(run: Run, spec: JobSpec) -> LockClaim:

@@ -360,10 +360,18 @@ class Operations:
             if what is None and cycle is None and is_enough is not None:
                 what = is_enough()
             if what is not None:
+                self._settle(lock, scope, cycle)
                 return what
             if on_wait is not None:
                 on_wait(waited, tuple(wait.detail or str(wait.reason) for wait in cycle.plan.waits) if cycle else ())
             self._clock.sleep(self._pause(cycle))
+
+    def _settle(self, lock: "HomeLock", scope: frozenset[str] | None, cycle: "Cycle | None") -> None:
+        """Go on while our last pass left something to be done at once, such as judging a start that failed."""
+        for _ in range(CYCLES_AT_ONCE):
+            if cycle is None or cycle.wake_at is None or cycle.wake_at > cycle.now:
+                return
+            cycle = self._pass(lock, scope)
 
     def _pass(self, lock: "HomeLock", scope: frozenset[str] | None) -> "Cycle | None":
         """One cycle for these jobs, if nobody else holds the lock; None if somebody does."""

@@ -185,6 +185,8 @@ def _what_next(context: "Context", job: View, view: View, closed: list[View]) ->
         which = "another run" if job["pid"] else "it"
         sooner = " sooner" if view["earliest_start"] else ""
         yield f"to let {which} start{sooner}: {', then '.join(dict.fromkeys(unblocks))}"
+    elif closed and not view["earliest_start"] and not is_up:
+        yield "no command is needed: it starts by itself once that is over"
     waiting = context.reports.queue(job["id"])["runs"]
     for each in waiting[:_RUNS_SHOWN]:
         what = f"run {each['run_id']} ({each['trigger']}, priority {each['priority']})"

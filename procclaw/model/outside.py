@@ -1,5 +1,6 @@
 """What the engine asks of the outside world, and what one look at it shows."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -70,6 +71,30 @@ class FilesSeen(NamedTuple):
     files: tuple[FileSight, ...]
     problems: tuple[str, ...] = ()
     """Directories that could not be read, and why."""
+
+
+LONGEST_HOLDER = 200
+"""Bytes of the words about who has a lock; longer ones are cut."""
+_HOLDER = re.compile(r"(?P<job>[\w-]+) \(run [^)]*\)(?:, home (?P<home>/.*))?")
+
+
+class LockHolder(NamedTuple):
+    """Whoever has a lock, as far as the words about it tell a job that can be stopped."""
+
+    job_id: str
+    home: str | None
+    """None: the words do not say, so it is this one."""
+
+    @classmethod
+    def told_by(cls, words: str) -> "LockHolder | None":
+        """None for words that name no job, or that may have been cut."""
+        told = _HOLDER.fullmatch(words) if len(words.encode()) < LONGEST_HOLDER else None
+        return None if told is None else cls(told["job"], told["home"])
+
+
+def holder_words(job_id: str, run_id: str) -> str:
+    """Who has a lock; where other homes can see it, ", home DIR" follows."""
+    return f"{job_id} (run {run_id})"
 
 
 class LockSight(NamedTuple):

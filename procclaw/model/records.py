@@ -191,6 +191,9 @@ class Attempt(NamedTuple):
         return self.exit_code - 128
 
 
+HELD_BY = "held by "
+
+
 class Run(NamedTuple):
     id: str
     job_id: str
@@ -223,7 +226,7 @@ class Run(NamedTuple):
     """Continuous runs: what its process was started with, or failed with."""
     exit_code: int | None = None
     closed: tuple[tuple[str, datetime], ...] = ()
-    """The gates it stands before, by name, each with since when."""
+    """The gates it stands before, by name, each with since when; and `HELD_BY` with who has its lock."""
     priority: Priority = Priority.NORMAL
     params: tuple[tuple[str, str], ...] = ()
     boot_id: str = ""
@@ -247,6 +250,11 @@ class Run(NamedTuple):
 
     def waits_since(self, gate: str) -> datetime | None:
         return next((since for name, since in self.closed if name == gate), None)
+
+    @property
+    def lock_holder(self) -> str:
+        """Who had its lock at the last look, in words; empty: it does not wait for one, or nobody knows."""
+        return next((name[len(HELD_BY) :] for name, _ in self.closed if name.startswith(HELD_BY)), "")
 
 
 class SlotOutcome(StrEnum):

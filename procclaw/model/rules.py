@@ -128,6 +128,14 @@ def _health_check(job: Declared) -> Findings:
         yield Finding(("health_check", "host"), f"{quoted(check['host'])} is not a host name or address")
 
 
+def _switches(job: Declared) -> Findings:
+    """What is off unless it is switched on, and was written out without that."""
+    for field in ("lock", "dedup"):
+        own = job.own.get(field) or {}
+        if own and "enabled" not in own and not job.whole[field]["enabled"] and field not in job.broken:
+            yield Finding((field,), 'has no effect; add "enabled: true" or remove it', is_error=False)
+
+
 def _resources(job: Declared) -> Findings:
     limits = job.whole["resources"]
     is_limited = limits["max_memory_mb"] is not None or limits["max_cpu_percent"] is not None
@@ -189,7 +197,20 @@ def _values(job: Declared) -> Findings:
                 yield Finding(path, f'${{param:{name}}}: job "{job.id}" declares no param of that name')
 
 
-_JOB_RULES = (_id, _type, _retry, _log, _health_check, _resources, _trigger, _params, _expect, _alerts, _values)
+_JOB_RULES = (
+    _id,
+    _type,
+    _retry,
+    _log,
+    _health_check,
+    _switches,
+    _resources,
+    _trigger,
+    _params,
+    _expect,
+    _alerts,
+    _values,
+)
 
 
 class _Times:

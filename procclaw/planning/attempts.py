@@ -84,7 +84,8 @@ def _settle(draft: Draft, going: Going, live: Observed) -> None:
                 draft.wake_within(SWEEP_SECONDS)
             return
     if end.reason is Reason.CWD_FAILED and attempt.stop is None and draft.spec is not None:
-        attempt = attempt._replace(detail=f'changing to "{draft.spec.cwd or "~"}" failed')
+        where = "its account's home" if draft.spec.cwd is None else f'"{draft.spec.cwd}"'
+        attempt = attempt._replace(detail=f"changing to {where} failed")
     over = ended(attempt, end, draft.now)
     draft.conclude(going, over, after_attempt(going.run, draft.spec, over, draft.now))
 
@@ -191,7 +192,7 @@ def relaunch(draft: Draft, going: Going, live: Observed, board: Board) -> None:
     gates = (
         enabled_gate(draft.spec, run),
         *standing_gates(draft.spec, draft.job_now(), draft.state.home_holds),
-        place_gate(run, draft.spec, _begun_beside(draft, going)),
+        place_gate(draft.spec, _begun_beside(draft, going)),
         lock_gate(draft.spec, board),
         resource_gate(draft.state.lack, draft.now),
     )

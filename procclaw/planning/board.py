@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
-from procclaw.model.outside import LockSight, RecordPhase
+from procclaw.model.outside import LockSight, RecordPhase, holder_words
 from procclaw.model.records import Attempt, Run, Trigger
 from procclaw.model.spec import JobSpec, Lock, Spec
 from procclaw.model.state import JobState, Observed
@@ -137,16 +137,19 @@ class Board:
         assert spec.lock is not None
         key = lock_key(spec.lock)
         if key in self._given:
-            return LockSight(is_free=False, holder=_named(self._given[key]))
+            return _held_by(self._given[key])
         seen = self.job(spec.id).lock
         if seen is not None:
             return seen
         holder = self._lock_holders.get(key)
         if holder is not None:
-            return LockSight(is_free=False, holder=_named(holder))
+            return _held_by(holder)
         # Nobody looks while nothing is decided: then what the last look showed to who waits for it counts.
-        waits = any(active.live is None and active.run.waits_since(LOCK) for active in self.job(spec.id).active)
-        return LockSight(is_free=not self.is_deciding and not waits)
+        waiting = [active.run for active in self.job(spec.id).active if active.live is None]
+        denied = next((run for run in waiting if run.waits_since(LOCK)), None)
+        if denied is not None:
+            return LockSight(is_free=False, holder=denied.lock_holder)
+        return LockSight(is_free=not self.is_deciding)
 
     # --- dependencies ---
 
@@ -160,12 +163,12 @@ class Board:
         return any(not active.run.is_ahead(self.now) for active in self.job(job_id).active)
 
 
+def _held_by(run: Run) -> LockSight:
+    return LockSight(is_free=False, holder=holder_words(run.job_id, run.id))
+
+
 def runs(live: Observed) -> bool:
     """Whether its process runs and is to go on."""
     attempt = live.attempt
     is_alive = attempt.pid is not None and attempt.exited_at is None and attempt.refusal is None
     return is_alive and attempt.stop is None and live.sight.phase not in _NOT_RUNNING
-
-
-def _named(run: Run) -> str:
-    return f"{run.job_id} (run {run.id})"

@@ -32,18 +32,12 @@ def dependency_gates(run: Run, spec: JobSpec, board: Board) -> Iterator[Gate]:
             yield Gate(GATE, detail=f"{dependency.job} ({dependency.condition})", about=about)
         else:
             detail = f"{dependency.job} ({dependency.condition}): {what_lacks}"
-            yield Gate(GATE, Reason.DEPENDENCY, detail, unblock=_unblocking(dependency.job, board), about=about)
+            yield Gate(GATE, Reason.DEPENDENCY, detail, about=about)
 
 
-def _unblocking(job_id: str, board: Board) -> str:
-    spec, job = board.spec_of(job_id), board.job(job_id)
-    if spec is None:
-        return f"declare {job_id}, or remove it from depends_on"
-    if hold_of(job, HoldKind.PAUSE):
-        return f"procclaw resume {job_id}"
-    if hold_of(job, HoldKind.REVOKE):
-        return f"procclaw unrevoke {job_id}"
-    return f"procclaw why {job_id}" if board.is_active(job_id) else f"procclaw start {job_id}"
+def job_waited_for(gate: Gate) -> str:
+    """Of a dependency's gate: the job depended upon."""
+    return gate.about.partition(" ")[0]
 
 
 def lack_of(dependency: Dependency, run: Run, board: Board) -> str | None:

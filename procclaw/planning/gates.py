@@ -4,15 +4,17 @@ The planner starts a run when no gate is closed and otherwise waits for the firs
 list for both, so what people are told is what the loop does.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
 from procclaw.model.clock import after, seconds_between
+from procclaw.model.outside import LockHolder
 from procclaw.model.reasons import Reason
 from procclaw.model.records import DESPITE_DISABLED, Hold, HoldKind, Run, RunState, Trigger
 from procclaw.model.spec import Dedup, JobSpec, JobType
-from procclaw.model.state import JobState, Lack
+from procclaw.model.state import ActiveRun, JobState, Lack
 from procclaw.planning.board import LOCK, Board
 
 LONGEST_LACK_SECONDS = 60.0
@@ -116,22 +118,56 @@ def time_gate(run: Run, now: datetime) -> Gate:
     return Gate("time", Reason.JITTER, "its jitter", run.queued_at, run.not_before_at, unblock)
 
 
+def unbegun_run(job: JobState) -> ActiveRun | None:
+    """The run whose start was decided and of whose process nothing is known, where none of the job's lives.
+
+    For a moment that is so of every start; longer only if ProcClaw lacks something, or if nobody has looked since.
+    """
+    live = [active for active in job.active if active.live is not None]
+    return live[0] if live and all(_is_unbegun(active) for active in live) else None
+
+
+def _is_unbegun(active: ActiveRun) -> bool:
+    is_wanted = active.run.ending is None
+    return is_wanted and active.live is not None and active.live.attempt.pid is None
+
+
+def launch_gates(
+    begun: ActiveRun, spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], lack: Lack | None, now: datetime
+) -> Iterator[Gate]:
+    """What an attempt that has been decided on still has to pass: it has its places."""
+    assert begun.live is not None
+    attempt = begun.live.attempt
+    gates = (enabled_gate(spec, begun.run), *standing_gates(spec, job, home_holds), resource_gate(lack, now))
+    yield from gates
+    if attempt.refusal is not None:
+        detail = f"attempt {attempt.number} did not start: {attempt.detail}"
+        yield Gate("start", attempt.refusal, detail, attempt.created_at, None, "procclaw reconcile")
+    elif all(gate.reason is None for gate in gates):
+        detail = f"the start of attempt {attempt.number} is under way"
+        yield Gate("start", Reason.STARTING, detail, attempt.created_at, None, "procclaw reconcile")
+    else:
+        yield Gate("start")
+
+
 def shared_gates(run: Run, spec: JobSpec, board: Board, lack: Lack | None) -> Iterator[Gate]:
     """The gates at which runs compete with each other: places, the lock, and what ProcClaw itself lacks."""
-    yield place_gate(run, spec, board.live(run.job_id))
+    yield place_gate(spec, board.live(run.job_id))
     yield queue_gate(run, spec, board)
     yield parallel_gate(run, board)
     yield lock_gate(spec, board)
     yield resource_gate(lack, board.now)
 
 
-def place_gate(run: Run, spec: JobSpec, live: int) -> Gate:
+def place_gate(spec: JobSpec, live: int) -> Gate:
     """Closed while as many of the job's attempts as there may be are not over."""
     limit = 1 if spec.type is JobType.CONTINUOUS else spec.concurrency.max_instances
     if live < limit:
         return Gate("max_instances")
     detail = f"{live} of at most {limit} running"
-    return Gate("max_instances", Reason.MAX_INSTANCES, detail, unblock=f"procclaw stop {run.job_id}")
+    # A stop of the job would end what waits as well.
+    unblock = f"a larger concurrency.max_instances at {spec.source}" if spec.type is not JobType.CONTINUOUS else None
+    return Gate("max_instances", Reason.MAX_INSTANCES, detail, unblock=unblock)
 
 
 def queue_gate(run: Run, spec: JobSpec, board: Board) -> Gate:
@@ -145,7 +181,9 @@ def queue_gate(run: Run, spec: JobSpec, board: Board) -> Gate:
     ahead = board.ahead(run)
     if ahead:
         detail += f"; {len(ahead)} ahead of it: {_named(ahead)}"
-    return Gate("queue", Reason.QUEUE, detail, unblock=f"procclaw stop {running[0].job_id}")
+    other = next((each.job_id for each in running if each.job_id != run.job_id), None)
+    unblock = f"a larger queues.{spec.queue}.limit in jobs.yaml" if other is None else f"procclaw stop {other}"
+    return Gate("queue", Reason.QUEUE, detail, unblock=unblock)
 
 
 def parallel_gate(run: Run, board: Board) -> Gate:
@@ -165,9 +203,11 @@ def lock_gate(spec: JobSpec, board: Board) -> Gate:
     if sight.is_free:
         return Gate(LOCK)
     detail = f"lock {spec.lock.name}: " + (f"held by {sight.holder}" if sight.holder else "not free")
-    holder = sight.holder.partition(" ")[0]
-    in_home = holder if holder in board.spec.jobs else None
-    return Gate(LOCK, Reason.LOCK, detail, unblock=f"procclaw stop {in_home}" if in_home else "end its holder")
+    holder = LockHolder.told_by(sight.holder)
+    if holder is None or (holder.home is None and holder.job_id == spec.id):
+        return Gate(LOCK, Reason.LOCK, detail)
+    command = "procclaw" if holder.home is None else f"procclaw --home {shlex.quote(holder.home)}"
+    return Gate(LOCK, Reason.LOCK, detail, unblock=f"{command} stop {holder.job_id}")
 
 
 def _named(runs: list[Run]) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from procclaw.model.clock import after
 from procclaw.model.outside import RecordPhase
 from procclaw.model.reasons import Reason
-from procclaw.model.records import Run, RunState, Terms, Trigger
+from procclaw.model.records import HELD_BY, Run, RunState, Terms, Trigger
 from procclaw.model.spec import JobSpec, JobType, Spec
 from procclaw.model.state import State
 from procclaw.planning import attempts, dependencies, requests
@@ -86,7 +86,8 @@ def _start_or_wait(draft: Draft, going: Going, board: Board, drafts: Mapping[str
         return
     run = _revived(_set_back(going.run, spec, now), spec, now)
     closed = _closed_gates(draft, run, spec, board)
-    going.run = run = run._replace(closed=_remembered(run, closed, now))
+    holder = board.lock(spec).holder if LOCK in (gate.gate for gate in closed) else ""
+    going.run = run = run._replace(closed=_remembered(run, closed, holder, now))
     if not closed:
         _start(draft, going, spec)
         board.begin(going.run)
@@ -135,13 +136,15 @@ def _in_the_way(run: Run, spec: JobSpec, closed: list[Gate], board: Board) -> It
                 pass
 
 
-def _remembered(run: Run, closed: list[Gate], now: datetime) -> tuple[tuple[str, datetime], ...]:
-    """Since when it stands before these gates; a hold or a time tells that by itself."""
+def _remembered(run: Run, closed: list[Gate], holder: str, now: datetime) -> tuple[tuple[str, datetime], ...]:
+    """Since when it stands before these gates, a hold or a time tells that by itself; and who has the lock it wants."""
     keys = [gate.key for gate in closed if gate.gate in AWAITED]
     if closed and all(gate.gate in PLACES for gate in closed):
         keys.append(PLACE)
     if closed and closed[0].gate in AWAITED and run.waits_since(LOCK) is not None and LOCK not in keys:
         keys.append(LOCK)  # while another has its place it has not begun to wait for the lock anew
+    if holder:
+        keys.append(HELD_BY + holder)
     return tuple((key, run.waits_since(key) or now) for key in keys)
 
 

@@ -16,7 +16,18 @@ from procclaw.model.spec import CheckType, JobSpec, JobType
 from procclaw.model.state import ActiveRun, JobState, Lack, Observed
 from procclaw.planning.board import Board
 from procclaw.planning.dependencies import dependency_gates
-from procclaw.planning.gates import Gate, enabled_gate, hold_of, rests, shared_gates, standing_gates, time_gate
+from procclaw.planning.gates import (
+    Gate,
+    enabled_gate,
+    hold_of,
+    launch_gates,
+    rests,
+    shared_gates,
+    standing_gates,
+    time_gate,
+    unbegun_run,
+    waiting_run,
+)
 
 View = dict[str, Any]
 
@@ -40,7 +51,8 @@ def moment(at: datetime | None) -> str | None:
 
 def status(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], now: datetime) -> str:
     live = [active for active in job.active if active.live is not None]
-    if live:
+    unbegun = unbegun_run(job)
+    if live and unbegun is None:
         is_stopping = all(active.run.ending is not None or _has_exited(active) for active in live)
         return "stopping" if is_stopping else "running"
     active = [each for each in job.active if not each.run.is_ahead(now)]
@@ -50,6 +62,8 @@ def status(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...], now: date
         return "paused"
     if home_holds or (hold_of(job, HoldKind.STOP) and spec.type is JobType.CONTINUOUS):
         return "stopped"
+    if unbegun is not None:
+        return "pending"
     if any(each.run.state is RunState.RETRYING for each in active):
         return "retrying"
     if active:
@@ -78,7 +92,7 @@ def _status_at_rest(spec: JobSpec, job: JobState) -> str:
 def reason(spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lack: Lack | None) -> str | None:
     """In words, why the job is not running, or what is wrong with it; None when there is nothing to say."""
     job = board.job(spec.id)
-    if board.live(spec.id):
+    if board.live(spec.id) and unbegun_run(job) is None:
         return _of_living(spec, job)
     closed = _first_closed(spec, board, home_holds, lack)
     if closed is not None:
@@ -103,8 +117,11 @@ def _of_living(spec: JobSpec, job: JobState) -> str | None:
 
 def _first_closed(spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lack: Lack | None) -> Gate | None:
     job = board.job(spec.id)
-    waiting = [active.run for active in job.active if active.live is None]
-    run = min(waiting, key=lambda each: each.is_ahead(board.now), default=None)
+    unbegun = unbegun_run(job)
+    if unbegun is not None:
+        gates = launch_gates(unbegun, spec, job, home_holds, lack, board.now)
+        return next((gate for gate in gates if gate.reason is not None), None)
+    run = waiting_run(job, board.now)
     if run is None:
         return next((gate for gate in standing_gates(spec, job, home_holds) if gate.reason is not None), None)
     return first_closed_before(run, spec, board, home_holds, lack)
@@ -142,7 +159,7 @@ def _how(run: Run) -> str:
 def job_view(spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lack: Lack | None, now: datetime) -> View:
     job = board.job(spec.id)
     alive = (active.live for active in job.active if active.live is not None and not _has_exited(active))
-    seen = next(alive, None)
+    seen = next(alive, None) if unbegun_run(job) is None else None
     live = None if seen is None else seen.attempt
     usage = None if seen is None else seen.usage
     last = job.newest_finished

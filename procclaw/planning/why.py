@@ -9,24 +9,27 @@ from datetime import datetime
 
 from procclaw.model.clock import after, seconds_between
 from procclaw.model.reasons import Reason
-from procclaw.model.records import Hold, Run, RunState
+from procclaw.model.records import Hold, HoldKind, Run, RunState
 from procclaw.model.spec import JobSpec, JobType, Overlap
 from procclaw.model.state import JobState, Lack
 from procclaw.planning.board import Board
-from procclaw.planning.dependencies import dependency_gates
+from procclaw.planning.dependencies import dependency_gates, job_waited_for
 from procclaw.planning.gates import (
     Gate,
     enabled_gate,
+    hold_of,
     imagined_run,
+    launch_gates,
     rests,
     shared_gates,
     standing_for,
     standing_gates,
     time_gate,
+    unbegun_run,
     waiting_run,
 )
 from procclaw.planning.slots import start_after_jitter
-from procclaw.planning.views import View, gate_view, moment
+from procclaw.planning.views import View, first_closed_before, gate_view, moment
 
 
 def gates(
@@ -34,6 +37,9 @@ def gates(
 ) -> tuple[Gate, ...]:
     """Every gate of the job's next start, in the order in which they are told."""
     job = board.job(spec.id)
+    unbegun = unbegun_run(job)
+    if unbegun is not None:
+        return tuple(launch_gates(unbegun, spec, job, home_holds, lack, now))
     waiting = waiting_run(job, now)
     found = [_enabled(spec, waiting), *standing_gates(spec, job, home_holds)]
     if waiting is None:
@@ -41,9 +47,38 @@ def gates(
         waiting = imagined_run(spec, now)
         found += _admissions(spec, board, now)
     found.append(time_gate(waiting, now))
-    found += dependency_gates(waiting, spec, board)
+    for gate in dependency_gates(waiting, spec, board):
+        found.append(gate if gate.reason is None else gate._replace(unblock=_opening(gate, board, home_holds, lack)))
     found += shared_gates(waiting, spec, board, lack)
     return tuple(_since(gate, waiting) if gate.reason is not None else gate for gate in found)
+
+
+def _opening(gate: Gate, board: Board, home_holds: tuple[Hold, ...], lack: Lack | None) -> str | None:
+    """The command that lets a dependency come to what is waited for; None: that only takes time.
+
+    Follows those that wait for each other to the one that waits for something else; there are no cycles among them.
+    """
+    closed: Gate | None = gate
+    while closed is not None and closed.gate == gate.gate:
+        job_id = job_waited_for(closed)
+        spec, job = board.spec_of(job_id), board.job(job_id)
+        if spec is None:
+            return f"declare {job_id}, or remove it from depends_on"
+        for kind, command in ((HoldKind.REVOKE, "unrevoke"), (HoldKind.PAUSE, "resume")):
+            if hold_of(job, kind):
+                return f"procclaw {command} {job_id}"
+        if not board.is_active(job_id):
+            return f"procclaw start {job_id}"
+        if board.live(job_id):
+            return f"procclaw restart {job_id}" if _is_sick(job) else None
+        run = waiting_run(job, board.now)
+        closed = None if run is None else first_closed_before(run, spec, board, home_holds, lack)
+    return None if closed is None else closed.unblock
+
+
+def _is_sick(job: JobState) -> bool:
+    found = (active.live.health for active in job.active if active.live is not None)
+    return any(health is not None and health.is_healthy is False for health in found)
 
 
 def _since(gate: Gate, waiting: Run) -> Gate:

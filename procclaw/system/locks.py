@@ -21,15 +21,15 @@ from typing import NamedTuple, Protocol
 
 from procclaw.model.clock import SystemClock, to_microseconds
 from procclaw.model.errors import DiskFull, ProcclawError
-from procclaw.model.outside import LockClaim, LockSight
+from procclaw.model.outside import LONGEST_HOLDER, LockClaim, LockSight
 from procclaw.model.spec import LockProvider
 
 _TRIES = 20
 """Each further one means that somebody replaced the file at that very moment."""
 _TOLD_BYTES = 512
-"""One sector, so it is written wholly or not at all; and in place, where it takes no more space on a full disk."""
-_HOLDER_BYTES = 200
-"""Of a holder's words. Twice as many, if each has to be escaped, still fit."""
+"""One sector, so it is written wholly or not at all; and in place, where it takes no more space on a full disk. The
+longest words about a holder fit, even if each character has to be escaped.
+"""
 _MOST_TOKEN = 1 << 62
 VOUCH_SECONDS = 300.0
 """How often a book is told that a holder still lives: three times before others stop to believe it."""
@@ -268,7 +268,7 @@ def _parse(told: bytes) -> tuple[int | None, str]:
 
 def _bounded(words: str) -> str:
     printable = "".join(character if character.isprintable() else "?" for character in words)
-    return printable.encode(errors="replace")[:_HOLDER_BYTES].decode(errors="ignore")
+    return printable.encode(errors="replace")[:LONGEST_HOLDER].decode(errors="ignore")
 
 
 def _said(error: OSError) -> str:
