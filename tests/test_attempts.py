@@ -153,13 +153,13 @@ def test_an_end_without_a_code_counts_as_a_failure_of_such_a_run(
     )
 
 
-@pytest.mark.parametrize(("cwd", "named"), [(None, "~"), ("/srv/report", "/srv/report")])
+@pytest.mark.parametrize(("cwd", "named"), [(None, "its account's home"), ("/srv/report", '"/srv/report"')])
 @pytest.mark.parametrize("boot", [None, EARLIER_BOOT])
 def test_a_directory_that_could_not_be_changed_to_is_named(cwd: str | None, named: str, boot: str | None) -> None:
     job = a_job(max_attempts=0, cwd=cwd)
     run, attempt = a_running(job)
     attempt = attempt._replace(boot_id=boot or attempt.boot_id)
-    how = f'changing to "{named}" failed'
+    how = f"changing to {named} failed"
     assert plan_for(run, seen_as("failed_cwd", attempt), job) == Plan(
         writes=(
             over(run, "failed", Reason.RETRIES_USED_UP, failures=1, detail=how),

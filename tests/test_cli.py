@@ -64,7 +64,7 @@ def test_no_command_at_all_is_wrong_usage(cli: CommandLine) -> None:
         ("--frobnicate list", 'no option "--frobnicate"'),
         ("--home", "--home needs a directory"),
         ("--home= list", "--home is empty"),
-        ("--json", "usage: procclaw"),
+        ("frob", 'no command "frob" (procclaw --help lists them)'),
         ("version please", "unrecognized arguments: please"),
         ("start", "the following arguments are required: JOB"),
         ("list --type continuos", "invalid choice: 'continuos'"),
@@ -79,6 +79,11 @@ def test_wrong_usage_says_what_is_wrong_and_exits_2(cli: CommandLine, words: str
     answer = cli(*words.split())
     assert (answer.code, answer.out) == (2, "")
     assert complaint in answer.err
+    told = cli("--json", *words.split())
+    if "--home" not in words:  # there the word after it is the directory
+        assert (told.code, told.err) == (2, "")
+        assert told.json["error"]["code"] == "usage"
+        assert complaint in told.json["error"]["message"]
 
 
 @pytest.mark.parametrize(

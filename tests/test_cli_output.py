@@ -47,6 +47,36 @@ def keys(thing: dict[str, Any]) -> str:
 
 
 @pytest.mark.real
+def test_the_number_of_runs_is_that_of_all_even_if_fewer_are_shown(cli: CommandLine) -> None:
+    cli.declare(job={"cmd": "true"}, other={"cmd": "true"})
+    for job in ("job", "job", "job", "other"):
+        cli("run", job, "--wait")
+    told = cli("runs", "job", "-n", "1", "--json").json
+    assert (len(told["runs"]), told["total"]) == (1, 3)
+    assert cli("runs", "--json").json["total"] == 4
+    assert cli("runs", "--state", "failed", "--json").json["total"] == 0
+    assert cli.on_terminal("runs", "job", "-n", "1").out.endswith("2 older ones are not shown (-n 3 shows them)\n")
+    assert "not shown" not in cli.on_terminal("runs", "job").out
+
+
+def test_a_run_that_is_in_the_ledger_and_no_longer_kept_says_so(cli: CommandLine, home: Path) -> None:
+    (home / "procclaw.yaml").write_text("history: {keep_runs: 1}\n")
+    at = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=5)).isoformat()
+    cli.declare(job={"cmd": "true", "type": "oneshot", "run_at": at})
+    cli("reconcile")
+    [slot] = cli("ledger", "job", "--json").json["slots"]
+    assert cli("runs", "show", slot["run_id"]).code == 0
+    for _ in range(2):
+        cli("run", "job", "--wait")
+    cli("reconcile")
+    told = cli("runs", "show", slot["run_id"])
+    assert (told.code, told.err) == (
+        1,
+        f'procclaw: run "{slot["run_id"]}" is no longer kept (history in procclaw.yaml)\n',
+    )
+    assert cli("runs", "show", "nothing").err == 'procclaw: no run "nothing"\n'
+
+
 def test_json_has_one_shape_per_thing(cli: CommandLine) -> None:
     cli.declare(
         job={"cmd": "echo out; echo err >&2; exit 3", "retry": {"enabled": False}},

@@ -155,7 +155,8 @@ def test_no_more_run_at_once_than_are_allowed(kind: str, max_instances: int, liv
     gate = gates_of(a_run("queued", closed=in_line(ago(5))), a_job(kind, max_instances=max_instances), live)[1]
     limit = 1 if kind == "continuous" else max_instances
     detail = f"{live} of at most {limit} running"
-    closed = Gate("max_instances", Reason.MAX_INSTANCES, detail, unblock="procclaw stop job")
+    more = None if kind == "continuous" else "a larger concurrency.max_instances at jobs.yaml:2"
+    closed = Gate("max_instances", Reason.MAX_INSTANCES, detail, unblock=more)
     assert gate == (Gate("max_instances") if is_open else closed)
 
 

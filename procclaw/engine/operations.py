@@ -180,12 +180,21 @@ class Operations:
             views.run_view(run, self._store.attempts(run.id), now) for run in self._store.runs(job_id, limit, state)
         ]
 
+    def run_count(self, job_id: str | None, state: RunState | None = None) -> int:
+        """How many there are, which may be more than were asked for."""
+        return self._store.run_count(job_id, state)
+
     def run(self, run_id: str) -> Run:
         """The run of that id or of that unique beginning of one. Raises NotFound."""
         found = self._store.runs_like(run_id)
-        if len(found) != 1:
-            raise NotFound(f'no run "{run_id}"' if not found else f'more than one run begins with "{run_id}"')
-        return found[0]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise NotFound(f'more than one run begins with "{run_id}"')
+        is_purged = self._store.is_in_ledger(run_id)
+        raise NotFound(
+            f'run "{run_id}" is no longer kept (history in procclaw.yaml)' if is_purged else f'no run "{run_id}"'
+        )
 
     def run_view(self, run: Run) -> views.View:
         return views.run_view(run, self._store.attempts(run.id), self._clock.now())

@@ -10,7 +10,7 @@ import sys
 from procclaw import __version__
 from procclaw.interface import commands
 from procclaw.interface.console import Console, Unwritten
-from procclaw.model.errors import NotFound, ProcclawError
+from procclaw.model.errors import NotFound, ProcclawError, UsageError
 from procclaw.model.paths import chosen_home
 
 TYPE_CHECKING = False
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from procclaw.engine.operations import Operations
     from procclaw.engine.reports import Reports
 
-USAGE = 2
 BUG = 3
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -119,12 +118,23 @@ def _let_go_of_output() -> None:
 
 
 def _main(words: list[str]) -> int:
+    try:
+        return _run(words)
+    except UsageError as error:
+        _tell(Console(is_json="--json" in words), error)
+        return error.exit_code
+
+
+def _run(words: list[str]) -> int:
+    """Raises UsageError for what is no command, or not one in this form."""
     before, words = _global_options(words)
     if before[-1:] == ["--home"]:
-        return _misused("--home needs a directory")
+        raise UsageError("--home needs a directory")
     if not words:
+        if "--json" in before:
+            raise UsageError("no command (procclaw --help lists them)")
         Console().complain(commands.overview())
-        return USAGE
+        return UsageError.exit_code
     if words[0] == "help":
         words = [*words[1:], "--help"]
     if words[0] in ("-h", "--help"):
@@ -134,14 +144,14 @@ def _main(words: list[str]) -> int:
         words = ["version", *words[1:]]
     found = commands.find(words)
     if found is None:
-        return _unknown(words)
+        raise _unknown(words)
     command, length = found
     try:
         options = commands.parser_of(command).parse_args([*before, *words[length:]])
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else USAGE
+    except SystemExit:
+        return 0  # it has printed its help
     if options.home == "":
-        return _misused("--home is empty")
+        raise UsageError("--home is empty")
     context = Context(chosen_home(options.home, os.environ.get("PROCCLAW_HOME")), Console(is_json=options.json))
     try:
         return _carry_out(context, command, options)
@@ -161,24 +171,19 @@ def _global_options(words: list[str]) -> tuple[list[str], list[str]]:
     return before, rest
 
 
-def _misused(complaint: str) -> int:
-    Console().complain(f"procclaw: {complaint}")
-    return USAGE
-
-
-def _unknown(words: list[str]) -> int:
+def _unknown(words: list[str]) -> UsageError:
     from difflib import get_close_matches
 
     if words[0].startswith("-"):
-        return _misused(f'no option "{words[0]}" (procclaw --help lists what there is)')
+        return UsageError(f'no option "{words[0]}" (procclaw --help lists what there is)')
     is_family = words[0] in commands.FAMILIES
     named = [word for word in words[: 2 if is_family else 1] if not word.startswith("-")]
     if is_family and len(named) == 1:
         members = ", ".join(name.split()[1] for name in commands.names() if name.startswith(words[0] + " "))
-        return _misused(f"{words[0]}: one of {members} must follow")
+        return UsageError(f"{words[0]}: one of {members} must follow")
     close = get_close_matches(" ".join(named), commands.names(), n=1)
     hint = f'; did you mean "{close[0]}"?' if close else ""
-    return _misused(f'no command "{" ".join(named)}"{hint} (procclaw --help lists them)')
+    return UsageError(f'no command "{" ".join(named)}"{hint} (procclaw --help lists them)')
 
 
 def _carry_out(context: Context, command: commands.Command, options: object) -> int:

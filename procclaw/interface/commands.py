@@ -4,7 +4,7 @@ Only the one that is called gets a parser and has its module imported, so `procc
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from procclaw.interface import arguments
 from procclaw.interface.arguments import (
@@ -28,6 +28,7 @@ from procclaw.interface.arguments import (
     Argument,
     argument,
 )
+from procclaw.model.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -517,8 +518,15 @@ def names() -> tuple[str, ...]:
     return tuple(_BY_NAME)
 
 
-def parser_of(command: Command) -> ArgumentParser:
-    parser = ArgumentParser(
+class Parser(ArgumentParser):
+    """Raises UsageError for what it cannot understand; `--help` is printed and raises SystemExit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog.partition(' ')[2]}: {message} ({self.prog} --help shows what it takes)")
+
+
+def parser_of(command: Command) -> Parser:
+    parser = Parser(
         prog=f"procclaw {command.name}",
         description=command.summary[0].upper() + command.summary[1:] + ".",
         epilog=f"example:\n  {command.example}",

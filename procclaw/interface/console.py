@@ -73,6 +73,11 @@ class Console:
         self._shows_progress = _is_terminal(self._err) and not is_json
         self._progress = ""
 
+    def say_what_is_left(self, printed: int, total: int) -> None:
+        """For people: that a table did not show everything, and how to see it."""
+        if self.is_terminal and printed < total:
+            self.say(f"{total - printed} older ones are not shown (-n {total} shows them)")
+
     def say(self, text: str = "") -> None:
         """A line as it stands: what a job can influence in it has been through `shown` or `printable`."""
         self._to_out(text + "\n")

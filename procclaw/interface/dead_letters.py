@@ -34,8 +34,7 @@ def entries(context: "Context", options: Namespace) -> int:
         for each in view["entries"]
     ]
     context.console.table(header, rows, cut="REASON", spare=("ATTEMPTS",))
-    if context.console.is_terminal and len(rows) < view["total"]:
-        context.console.say(f"{view['total'] - len(rows)} older ones are not shown (-n {view['total']} shows them)")
+    context.console.say_what_is_left(len(rows), view["total"])
     if not rows and context.console.is_terminal:
         context.console.say("the dead letter queue is empty")
     return 0

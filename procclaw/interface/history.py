@@ -86,10 +86,12 @@ def _print_line(context: "Context", line: job_logs.Line) -> None:
 def runs(context: "Context", options: Namespace) -> int:
     state = None if options.state is None else _run_state(options.state)
     found = context.operations.runs(options.job, options.limit, state)
+    total = context.operations.run_count(options.job, state)
     if context.console.is_json:
-        context.console.json({"runs": found, "total": len(found)})
+        context.console.json({"runs": found, "total": total})
         return 0
     print_runs(context, found)
+    context.console.say_what_is_left(len(found), total)
     if not found and context.console.is_terminal:
         context.console.say("no run matches" if options.state else "nothing has run yet")
     return 0

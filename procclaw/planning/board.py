@@ -139,11 +139,12 @@ class Board:
         if key in self._given:
             return _held_by(self._given[key])
         seen = self.job(spec.id).lock
+        holder = self._lock_holders.get(key)
+        ours = None if holder is None else _held_by(holder)
+        if ours is not None and (seen is None or _is_that(seen, ours)):
+            return ours
         if seen is not None:
             return seen
-        holder = self._lock_holders.get(key)
-        if holder is not None:
-            return _held_by(holder)
         # Nobody looks while nothing is decided: then what the last look showed to who waits for it counts.
         waiting = [active.run for active in self.job(spec.id).active if active.live is None]
         denied = next((run for run in waiting if run.waits_since(LOCK)), None)
@@ -165,6 +166,11 @@ class Board:
 
 def _held_by(run: Run) -> LockSight:
     return LockSight(is_free=False, holder=holder_words(run.job_id, run.id))
+
+
+def _is_that(seen: LockSight, ours: LockSight) -> bool:
+    """Whether a look showed our own holder: of that one other homes are told more, and nobody may be named at all."""
+    return not seen.is_free and (not seen.holder or seen.holder.startswith(ours.holder))
 
 
 def runs(live: Observed) -> bool:

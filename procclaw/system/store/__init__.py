@@ -258,19 +258,20 @@ class Store:
 
     def runs(self, job_id: str | None = None, limit: int = 50, state: RunState | None = None) -> tuple[Run, ...]:
         """The newest runs, newest first."""
-        conditions, parameters = ["1"], list[Any]()
-        if job_id is not None:
-            conditions.append("job_id = ?")
-            parameters.append(job_id)
-        if state is not None:
-            conditions.append("state = ?")
-            parameters.append(state)
+        where, parameters = _where({"job_id = ?": job_id, "state = ?": state})
         rows = self._db.read(
-            f"SELECT {RUNS.columns} FROM runs WHERE {' AND '.join(conditions)} "
-            "ORDER BY queued_at DESC, rowid DESC LIMIT ?",
-            [*parameters, limit],
+            f"SELECT {RUNS.columns} FROM runs {where} ORDER BY queued_at DESC, rowid DESC LIMIT ?",
+            (*parameters, limit),
         )
         return tuple(RUNS.read(row) for row in rows)
+
+    def run_count(self, job_id: str | None = None, state: RunState | None = None) -> int:
+        where, parameters = _where({"job_id = ?": job_id, "state = ?": state})
+        return int(self._db.read(f"SELECT count(*) FROM runs {where}", parameters)[0][0])
+
+    def is_in_ledger(self, run_id: str) -> bool:
+        """Whether a slot ran as this run, be the run kept or not."""
+        return bool(self._db.read("SELECT 1 FROM slots WHERE run_id = ? LIMIT 1", (run_id,)))
 
     def attempts(self, run_id: str) -> tuple[Attempt, ...]:
         rows = self._db.read(f"SELECT {ATTEMPTS.columns} FROM attempts WHERE run_id = ? ORDER BY number", (run_id,))
@@ -295,37 +296,28 @@ class Store:
 
     def ledger(self, job_id: str | None = None, since: datetime | None = None, limit: int = 100) -> tuple[Slots, ...]:
         """The newest rows, newest first."""
-        conditions, parameters = ["1"], list[Any]()
-        if job_id is not None:
-            conditions.append("job_id = ?")
-            parameters.append(job_id)
-        if since is not None:
-            conditions.append("last_due_at >= ?")
-            parameters.append(to_microseconds(since))
+        since_us = None if since is None else to_microseconds(since)
+        where, parameters = _where({"job_id = ?": job_id, "last_due_at >= ?": since_us})
         rows = self._db.read(
-            f"SELECT {SLOTS.columns} FROM slots WHERE {' AND '.join(conditions)} "
-            "ORDER BY last_due_at DESC, job_id LIMIT ?",
-            [*parameters, limit],
+            f"SELECT {SLOTS.columns} FROM slots {where} ORDER BY last_due_at DESC, job_id LIMIT ?",
+            (*parameters, limit),
         )
         return tuple(SLOTS.read(row) for row in rows)
 
     def events(self, after_id: int = 0, job_id: str | None = None, newest: int | None = None) -> tuple[Event, ...]:
         """Events later than `after_id`, oldest first; `newest` keeps that many of the newest."""
-        conditions, parameters = ["id > ?"], list[Any]([after_id])
-        if job_id is not None:
-            conditions.append("job_id = ?")
-            parameters.append(job_id)
+        where, parameters = _where({"id > ?": after_id, "job_id = ?": job_id})
         rows = self._db.read(
-            f"SELECT {EVENTS.columns} FROM events WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
-            [*parameters, -1 if newest is None else newest],
+            f"SELECT {EVENTS.columns} FROM events {where} ORDER BY id DESC LIMIT ?",
+            (*parameters, -1 if newest is None else newest),
         )
         return tuple(EVENTS.read(row) for row in reversed(rows))
 
     def dead_letters(self, job_id: str | None = None, limit: int = 1000) -> tuple[DeadLetter, ...]:
         """The entries of the dead letter queue, newest first."""
-        where, parameters = ("", []) if job_id is None else ("WHERE job_id = ?", [job_id])
+        where, parameters = _where({"job_id = ?": job_id})
         rows = self._db.read(
-            f"SELECT {DEAD_LETTERS.columns} FROM dead_letters {where} ORDER BY id DESC LIMIT ?", [*parameters, limit]
+            f"SELECT {DEAD_LETTERS.columns} FROM dead_letters {where} ORDER BY id DESC LIMIT ?", (*parameters, limit)
         )
         return tuple(DEAD_LETTERS.read(row) for row in rows)
 
@@ -335,14 +327,14 @@ class Store:
         return found
 
     def dead_letter_count(self, job_id: str | None = None) -> int:
-        where, parameters = ("", []) if job_id is None else ("WHERE job_id = ?", [job_id])
+        where, parameters = _where({"job_id = ?": job_id})
         return int(self._db.read(f"SELECT count(*) FROM dead_letters {where}", parameters)[0][0])
 
     def alerts(self, job_id: str | None = None, limit: int = 100) -> tuple[Alert, ...]:
         """The newest alerts, newest first, whatever became of them."""
-        where, parameters = ("", []) if job_id is None else ("WHERE job_id = ?", [job_id])
+        where, parameters = _where({"job_id = ?": job_id})
         rows = self._db.read(
-            f"SELECT {ALERTS.columns} FROM alerts {where} ORDER BY raised_at DESC, key LIMIT ?", [*parameters, limit]
+            f"SELECT {ALERTS.columns} FROM alerts {where} ORDER BY raised_at DESC, key LIMIT ?", (*parameters, limit)
         )
         return tuple(ALERTS.read(row) for row in rows)
 
@@ -386,10 +378,10 @@ class Store:
 
     def workflow_runs(self, name: str | None = None, limit: int = 50) -> tuple[WorkflowRun, ...]:
         """The newest workflow runs, newest first."""
-        where, parameters = ("", []) if name is None else ("WHERE name = ?", [name])
+        where, parameters = _where({"name = ?": name})
         rows = self._db.read(
             f"SELECT {WORKFLOW_RUNS.columns} FROM workflow_runs {where} ORDER BY queued_at DESC, rowid DESC LIMIT ?",
-            [*parameters, limit],
+            (*parameters, limit),
         )
         return tuple(WORKFLOW_RUNS.read(row) for row in rows)
 
@@ -426,3 +418,9 @@ class Store:
     def thin_attempts(self, run_id: str, keep: int) -> None:
         """Keep the newest `keep` attempts of a run that goes on and on."""
         self._db.write(lambda: thin_attempts(self._db, run_id, keep))
+
+
+def _where(conditions: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """The clause of those conditions that have a value (None: not asked for), and the values."""
+    asked = {condition: value for condition, value in conditions.items() if value is not None}
+    return f"WHERE {' AND '.join(asked)}" if asked else "", tuple(asked.values())
