@@ -107,9 +107,11 @@ class Driver:
         return {**os.environ, "PROCCLAW_HOME": str(self.home)}
 
     def declare(self, jobs: Mapping[str, Job], **config: Any) -> None:
-        """Put jobs.yaml (and procclaw.yaml) in place, each in one step."""
-        if config:
-            self._put("procclaw.yaml", json.dumps(config))
+        """Put jobs.yaml and procclaw.yaml in place, each in one step; without `config` that stays as it was."""
+        if config or not (self.home / "procclaw.yaml").exists():
+            # A port of its own: tests run side by side.
+            daemon = {"port": 0} | config.get("daemon", {})
+            self._put("procclaw.yaml", json.dumps(config | {"daemon": daemon}))
         self._put("jobs.yaml", json.dumps({"jobs": dict(jobs)}, indent=1))
 
     def _put(self, name: str, text: str) -> None:

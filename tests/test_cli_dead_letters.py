@@ -5,7 +5,8 @@ import re
 import pytest
 
 from tests.commandline import CommandLine
-from tests.driver import Answer
+from tests.driver import WITHIN, Answer
+from tests.support import wait_until
 
 ENTRY = "id job_id run_id added_at reason detail exit_code attempts reinjected_run_id"
 ONCE = {"enabled": False}
@@ -65,7 +66,10 @@ def test_an_entry_is_put_in_again_with_the_payload_it_had(cli: CommandLine) -> N
     cli("reconcile")
     [entry] = cli("dlq", "--json").json["entries"]
     assert cli("dlq", "reinject", str(entry["id"])).code == 0
-    assert cli("logs", "hook").out == '{"a": 1}\n{"a": 1}\n'
+    # The answer comes with the start, the output a moment later.
+    wait_until(
+        lambda: cli("logs", "hook").out == '{"a": 1}\n{"a": 1}\n', WITHIN, lambda: cli("runs", "hook", "--json").out
+    )
 
 
 @pytest.mark.real

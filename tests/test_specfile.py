@@ -592,7 +592,8 @@ def test_every_row_of_the_unbuilt_table_is_used_by_the_file_that_uses_every_fiel
     assert {row.label for row in UNBUILT if row.place == "job"} - elsewhere == everything
     for row in UNBUILT:
         if row.place != "job" and row.label not in elsewhere:
-            assert any(f" {row.label}: " in warning for warning in loaded.warnings), row.label
+            told = f" {'.'.join(row.path)}: {row.mark}"
+            assert any(told in warning for warning in loaded.warnings), row.label
 
 
 # Files that are wrong: what stands in them, and every word that is said of it

@@ -5,8 +5,8 @@ import hmac
 
 import pytest
 
-from procclaw.engine.webhooks import MOST_PAYLOAD_BYTES, Verdict, checked_payload, judged
-from procclaw.model.errors import NotFound, UsageError
+from procclaw.engine.webhooks import Verdict, judged
+from procclaw.model.errors import NotFound
 from procclaw.model.spec import TriggerSpec, TriggerType
 from tests.builders import a_job
 
@@ -58,26 +58,3 @@ def test_one_of_several_triggers_is_enough_and_an_open_one_opens_nothing_that_is
 def test_a_job_that_no_webhook_triggers_is_not_found() -> None:
     with pytest.raises(NotFound, match='no webhook triggers "job"'):
         judged(a_job(), BODY, "t", None)
-
-
-@pytest.mark.parametrize("body", [b"", b"  \n"])
-def test_no_body_is_no_payload(body: bytes) -> None:
-    assert checked_payload(body) is None
-
-
-def test_a_payload_is_kept_byte_for_byte() -> None:
-    assert checked_payload(b' {"a":  1} ') == b' {"a":  1} '
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (b"{", "the payload is not JSON"),
-        (b"\xff", "the payload is not JSON"),
-        (b"[" * 100_000, "the payload is not JSON"),
-        (b'"' + b"x" * MOST_PAYLOAD_BYTES + b'"', "the payload has 1048578 bytes; 1048576 are allowed"),
-    ],
-)
-def test_what_is_no_payload_is_refused_in_words(body: bytes, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        checked_payload(body)

@@ -7,8 +7,9 @@ while the machine sleeps.
 """
 
 import os
+from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from procclaw.engine.controller import Controller, Cycle, LiveShim
 from procclaw.engine.home import Home
@@ -48,10 +49,26 @@ class _File(NamedTuple):
     modified_ns: int
 
 
+class Front(Protocol):
+    """What serves others beside the loop, from threads of its own; the loop never waits for it."""
+
+    def take_note(self, cycle: Cycle, seconds: float) -> None:
+        """A cycle is over, and how long it took. Quick; raises nothing that is not a bug."""
+
+    def close(self) -> None:
+        """Serve nobody any more. Harmless when repeated."""
+
+
+OpenFront = Callable[[Callable[[], float]], Front]
+"""Given what tells how many seconds the loop is late."""
+
+
 class Daemon:
     """The loop. Construct and `run` it in the process that is the daemon."""
 
-    def __init__(self, home: Home, program: tuple[str, ...], *, keeps_holds: bool = False) -> None:
+    def __init__(
+        self, home: Home, program: tuple[str, ...], *, keeps_holds: bool = False, open_front: OpenFront | None = None
+    ) -> None:
         """`program` is the command line that starts this very program: interpreter and file.
 
         `keeps_holds`: nobody has just asked for a daemon, so what `daemon stop --jobs` stopped stays stopped.
@@ -69,6 +86,17 @@ class Daemon:
         self._resync_seconds = 60.0
         self._complaint = ""
         self._complain_again = 0.0
+        self._open_front = open_front
+        self._front: Front | None = None
+        self._looks_at = home.clock.monotonic()
+        """When the loop is to be at work again, or has been since."""
+
+    def late_seconds(self) -> float:
+        """For how long the loop has been at one cycle, or has overslept; 0 or less while it sleeps as it should.
+
+        Asked from other threads.
+        """
+        return self._clock.monotonic() - self._looks_at
 
     def run(self) -> int:
         """Serve the home until told to end; returns the exit code. Raises AlreadyRunning, StoreError."""
@@ -81,17 +109,24 @@ class Daemon:
         self._home.store.keep_reserve()
         if not self._keeps_holds:
             self._release_home()
+        if self._open_front is not None:
+            self._front = self._open_front(self.late_seconds)
         signals = SignalBytes((_TERMINATE, _INTERRUPT, _HANGUP))
         watcher = Watcher(self._home.paths.home, signals.fd)
         self._log.line("info", "daemon started", pid=os.getpid(), home=self._home.paths.home)
         try:
             return self._loop(controller, processes, watcher)
         finally:
+            self._close_front()
             controller.close(holds_lock=self._lock.is_current())
             watcher.close()
             signals.close()
             self._remove_pid()
             self._lock.release()
+
+    def _close_front(self) -> None:
+        if self._front is not None:
+            self._front.close()
 
     # --- being the one ---
 
@@ -170,20 +205,34 @@ class Daemon:
 
     def _cycle(self, controller: Controller, scope: frozenset[str] | None) -> Cycle | None:
         """One cycle; a failure of ours is told and tried again, and never ends the daemon."""
+        self._looks_at = began = self._clock.monotonic()
         if scope is not None and not scope:
             return None
         try:
-            return controller.cycle(scope)
+            cycle = controller.cycle(scope)
         except ProcclawError as error:
             self._complain("cycle failed", str(error))
         except Exception as error:  # noqa: BLE001 (the boundary)
             import traceback
 
             self._complain("cycle failed, a bug in ProcClaw", "".join(traceback.format_exception(error)))
+        else:
+            self._tell_front(cycle, self._clock.monotonic() - began)
+            return cycle
         # What is overdue stays overdue; without this the loop would try again at once, and again.
         again_at = after(self._clock.now(), LOOK_AGAIN_SECONDS)
         self._wakes = {job_id: max(at, again_at) for job_id, at in self._wakes.items()} | {HOME: again_at}
         return None
+
+    def _tell_front(self, cycle: Cycle, seconds: float) -> None:
+        if self._front is None:
+            return
+        try:
+            self._front.take_note(cycle, seconds)
+        except Exception as error:  # noqa: BLE001 (a boundary: what is shown must not stop what is done)
+            import traceback
+
+            self._complain("cycle not taken note of, a bug in ProcClaw", "".join(traceback.format_exception(error)))
 
     def _complain(self, sentence: str, detail: str) -> None:
         """Log a failure of ours; one that only repeats itself is told once a minute."""
@@ -236,6 +285,7 @@ class Daemon:
         began_at, began = self._clock.now(), self._clock.monotonic()
         due_at = min((next_full_at, *self._wakes.values()))
         seconds = min(max(seconds_between(began_at, due_at), BUSIEST_SECONDS), LONGEST_SLEEP_SECONDS)
+        self._looks_at = began + seconds
         woken = watcher.wait(seconds)
         wall = seconds_between(began_at, self._clock.now())
         return woken, abs(wall - (self._clock.monotonic() - began)) > CLOCK_STEP_SECONDS
@@ -273,6 +323,7 @@ class Daemon:
             self._log.line("warning", "the program file changed and does not work, staying", path=self._program[-1])
             return
         self._log.line("info", "the program file changed, becoming the new version", path=self._program[-1])
+        self._close_front()
         # The commands of checks that are under way must not outlive us.
         self._home.controller().close(holds_lock=self._lock.is_current())
         processes.reexec(

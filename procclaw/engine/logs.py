@@ -70,6 +70,13 @@ def read(home: Home, parts: Iterable[Part], limit: int | None) -> Iterator[Line]
             yield Line(_text(piece), part.is_stderr)
 
 
+def whole(home: Home, parts: Iterable[Part]) -> Iterator[bytes]:
+    """All that the parts hold, as it was written."""
+    for part in parts:
+        for piece in home.output.read(part.file, part.start, part.end):
+            yield f"{_text(piece)}\n".encode() if isinstance(piece, Gone) else piece
+
+
 def follow(home: Home, parts: Iterable[Part]) -> Iterator[Line | None]:
     """What is written from where the open parts end, for ever; None when there is nothing new for the moment.
 

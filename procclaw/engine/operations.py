@@ -32,6 +32,10 @@ POLL_SECONDS = 0.02
 
 FIRST_LOAD_SECONDS = 30.0
 
+API_ADDRESS = "api address"
+API_PROBLEM = "api problem"
+"""Where the daemon keeps its HTTP interface's address, and why it has none, for those who ask for its status."""
+
 SOON_SECONDS = 0.2
 """A pass waits this long for what it has set going: a pid to be known, a quick job to end."""
 
@@ -57,6 +61,8 @@ class Filter(NamedTuple):
     tags: tuple[str, ...] = ()
     """Every one of these."""
     enabled: bool | None = None
+    any_tags: tuple[str, ...] = ()
+    """At least one of these, if any are named."""
 
     def takes(self, view: views.View) -> bool:
         return (
@@ -64,8 +70,16 @@ class Filter(NamedTuple):
             and self.status in (None, view["status"])
             and self.type in (None, view["type"])
             and all(tag in view["tags"] for tag in self.tags)
+            and (not self.any_tags or any(tag in view["tags"] for tag in self.any_tags))
             and self.enabled in (None, view["enabled"])
         )
+
+
+class Api(NamedTuple):
+    address: str | None
+    """None: there is none."""
+    problem: str | None
+    """Why not; None: it is there, or no daemon runs."""
 
 
 class Schedule(NamedTuple):
@@ -80,6 +94,7 @@ class Operations:
         self._store = home.store
         self._asker = asker
         self._clock = home.clock
+        self._spec: Spec | None = None
         self._has_passed = False
         """A pass was made in this process."""
 
@@ -87,8 +102,11 @@ class Operations:
 
     def spec(self) -> Spec:
         """The configuration in force, loaded now if none ever was. Raises SpecError if there is no good one."""
+        if self._spec is not None and self._spec.hash == self._store.spec_hash():
+            return self._spec
         stored = self._store.load_spec() or self._first_spec()
-        return spec_from_document(stored[1], stored[0])
+        self._spec = spec_from_document(stored[1], stored[0])
+        return self._spec
 
     def _first_spec(self) -> tuple[str, dict[str, Any]]:
         """Load the files for the first time, or wait for whoever is doing so."""
@@ -172,13 +190,13 @@ class Operations:
         job = self.spec().jobs.get(job_id)
         return 1 if job is None else max(1, job.concurrency.max_instances)
 
-    def runs(self, job_id: str | None, limit: int, state: RunState | None = None) -> list[views.View]:
+    def runs(self, job_id: str | None, limit: int, state: RunState | None = None, skipped: int = 0) -> list[views.View]:
+        """The newest runs, newest first, less as many of the very newest as are to be skipped."""
         if job_id is not None:
             self.check_known(job_id)
         now = self._clock.now()
-        return [
-            views.run_view(run, self._store.attempts(run.id), now) for run in self._store.runs(job_id, limit, state)
-        ]
+        found = self._store.runs(job_id, limit, state, skipped)
+        return [views.run_view(run, self._store.attempts(run.id), now) for run in found]
 
     def run_count(self, job_id: str | None, state: RunState | None = None) -> int:
         """How many there are, which may be more than were asked for."""
@@ -219,6 +237,10 @@ class Operations:
         """What the files no longer name and is let go once they have been left alone for a while."""
         stored = self._store.load_spec()
         return tuple(stored[1].get("departing", ())) if stored else ()
+
+    def api(self) -> Api:
+        """Where the daemon's HTTP interface is, as the daemon last said."""
+        return Api(self._store.meta(API_ADDRESS), self._store.meta(API_PROBLEM))
 
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the files, if the configuration in force is not theirs."""
@@ -276,6 +298,12 @@ class Operations:
         answered = self._until(answers, scope, seconds, on_wait, progress)
         return asked() if answered is None else answered
 
+    def answer(self, intent: Intent) -> views.View:
+        """The answer to a request, with the pid that it led to."""
+        attempts = self._store.attempts(intent.run_id) if intent.run_id else ()
+        pid = next((attempt.job_pid for attempt in reversed(attempts) if attempt.ended_at is None), None)
+        return views.intent_view(intent, pid)
+
     def check_declared(self, jobs: Sequence[str]) -> Spec:
         """The configuration, which has all of these. Raises NotFound."""
         spec = self.spec_that(lambda spec: all(job_id in spec.jobs for job_id in jobs))
@@ -290,8 +318,8 @@ class Operations:
         spec = self.spec()
         if fits(spec):
             return spec
-        if self._pass(self._home.lock(), frozenset()) is None:
-            self.ask(IntentKind.LOOK, [HOME])
+        if self._pass(self._home.lock(), frozenset()) is None and self.has_unread_files():
+            self.ask(IntentKind.LOOK, [HOME], seconds=LOOK_SECONDS)
         return self.spec()
 
     def wait_for_attempt(

@@ -4,6 +4,7 @@ workflows, and all that belongs to one job.
 Looking only: reads the database and changes nothing. What is asked to be done is in `asking`.
 """
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,12 +18,17 @@ from procclaw.planning import listings, views
 from procclaw.planning.board import Board
 from procclaw.planning.dependencies import lack_of
 from procclaw.planning.gates import standing_or_imagined
+from procclaw.planning.masking import masked
 from procclaw.planning.queue import queue_view
 from procclaw.planning.views import View, moment
+
+_SECTIONS = ("config", "jobs", "queues", "workflows")
+"""Of the stored configuration, what the files say; the rest is how it came about."""
 
 
 class Reports:
     def __init__(self, home: Home, operations: Operations) -> None:
+        self._home = home
         self._store = home.store
         self._clock = home.clock
         self._operations = operations
@@ -124,6 +130,22 @@ class Reports:
 
     def _result(self, run: Run) -> Any:
         return self._operations.run_view(run)["result"]
+
+    # --- the configuration ---
+
+    def configuration(self) -> View:
+        """What is in force, less its secrets, and what is wrong with the files if it is not theirs."""
+        from procclaw.engine.files import paths
+
+        home = self._home.paths.home
+        stored = self._store.load_spec()
+        return {
+            "home": home,
+            "files": [path for path in paths(home) if os.path.exists(path)],
+            "problems": list(self._operations.problems()),
+            "warnings": list(self._store.warnings()),
+            "document": {name: masked(stored[1].get(name, {})) if stored else {} for name in _SECTIONS},
+        }
 
     # --- one job ---
 

@@ -4,7 +4,7 @@ import os
 import sys
 from typing import NamedTuple
 
-from procclaw.engine.daemon import ROLE, Daemon
+from procclaw.engine.daemon import ROLE, Daemon, OpenFront
 from procclaw.engine.home import Home
 from procclaw.model.errors import NoDaemon, ProcclawError
 from procclaw.model.outside import Process
@@ -48,12 +48,12 @@ def _as_daemon(home: Home) -> list[str]:
     return [*own_program(), "--home", home.paths.home, "daemon", "start", "--foreground"]
 
 
-def serve(home: Home, *, keeps_holds: bool) -> int:
-    """Be the daemon until told to end; returns its exit code. Raises AlreadyRunning. `keeps_holds`: see `Daemon`."""
+def serve(home: Home, *, keeps_holds: bool, open_front: OpenFront | None = None) -> int:
+    """Be the daemon until told to end; returns its exit code. Raises AlreadyRunning. The rest: see `Daemon`."""
     if is_marked():
         # Started from within a job, it would count as part of that job and be stopped with it.
         reexec_without_mark([*_as_daemon(home), *(["--keep-holds"] if keeps_holds else [])])
-    return Daemon(home, own_program(), keeps_holds=keeps_holds).run()
+    return Daemon(home, own_program(), keeps_holds=keeps_holds, open_front=open_front).run()
 
 
 def bring_up(home: Home) -> Serving:

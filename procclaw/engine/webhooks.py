@@ -6,13 +6,11 @@ satisfies one of a job's triggers is admitted. Comparisons take the same time ho
 
 import hashlib
 import hmac
-import json
 from enum import StrEnum
 
-from procclaw.model.errors import NotFound, UsageError
+from procclaw.model.errors import NotFound
 from procclaw.model.spec import JobSpec, TriggerSpec, TriggerType
 
-MOST_PAYLOAD_BYTES = 1 << 20
 _ALGORITHM = "sha256="
 
 
@@ -31,12 +29,21 @@ def judged(spec: JobSpec, body: bytes, bearer: str | None, signature: str | None
     triggers = [trigger for trigger in spec.triggers if trigger.type is TriggerType.WEBHOOK]
     if not triggers:
         raise NotFound(f'no webhook triggers "{spec.id}"')
-    guarded = [trigger for trigger in triggers if trigger.auth_token is not None or trigger.hmac_secret is not None]
+    guarded = _guarded(triggers)
     if not guarded:
         return Verdict.UNGUARDED
     # All of them, so that the time taken tells nothing.
     verdicts = [_satisfies(trigger, body, bearer, signature) for trigger in guarded]
     return Verdict.ADMITTED if any(verdicts) else Verdict.DENIED
+
+
+def is_guarded(spec: JobSpec) -> bool:
+    """Whether its webhooks have a token or a key of their own."""
+    return bool(_guarded([trigger for trigger in spec.triggers if trigger.type is TriggerType.WEBHOOK]))
+
+
+def _guarded(triggers: list[TriggerSpec]) -> list[TriggerSpec]:
+    return [trigger for trigger in triggers if trigger.auth_token is not None or trigger.hmac_secret is not None]
 
 
 def _satisfies(trigger: TriggerSpec, body: bytes, bearer: str | None, signature: str | None) -> bool:
@@ -56,16 +63,3 @@ def _is_signed(body: bytes, signature: str | None, key: str | None) -> bool:
         return False
     wanted = _ALGORITHM + hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(signature.strip().lower().encode("utf-8", "surrogateescape"), wanted.encode())
-
-
-def checked_payload(body: bytes) -> bytes | None:
-    """The payload as a job will find it; None for an empty body. Raises UsageError for what is no JSON or too large."""
-    if not body.strip():
-        return None
-    if len(body) > MOST_PAYLOAD_BYTES:
-        raise UsageError(f"the payload has {len(body)} bytes; {MOST_PAYLOAD_BYTES} are allowed")
-    try:
-        json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"the payload is not JSON: {error}") from error
-    return body

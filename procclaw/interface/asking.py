@@ -13,7 +13,7 @@ from procclaw.model.clock import after, iso
 from procclaw.model.errors import ProcclawError, UsageError
 from procclaw.model.intents import Intent, IntentKind, IntentState
 from procclaw.model.records import Run, RunState
-from procclaw.planning.views import View, has_succeeded, intent_view
+from procclaw.planning.views import View, has_succeeded
 
 if TYPE_CHECKING:
     from procclaw.engine.asking import Patience
@@ -82,18 +82,12 @@ def patient(context: "Context", what: str, seconds: float | None = None) -> Iter
 
 def told(context: "Context", answers: list[Intent]) -> int:
     if context.console.is_json:
-        views = [_view(context, answer) for answer in answers]
+        views = [context.operations.answer(answer) for answer in answers]
         context.console.json(views[0] if len(views) == 1 else {"results": views})
     else:
         for answer in answers:
             _tell(context, answer)
     return 0 if all(map(has_succeeded, answers)) else REFUSED
-
-
-def _view(context: "Context", answer: Intent) -> View:
-    attempts = context.home.store.attempts(answer.run_id) if answer.run_id else ()
-    pid = next((attempt.job_pid for attempt in reversed(attempts) if attempt.ended_at is None), None)
-    return intent_view(answer, pid)
 
 
 def _tell(context: "Context", answer: Intent) -> None:

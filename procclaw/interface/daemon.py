@@ -23,7 +23,12 @@ def start(context: "Context", options: Namespace) -> int:
     if options.foreground:
         if context.console.is_terminal:
             context.home.log.echo_to(lambda line: _echo(context, line))
-        return supervision.serve(context.home, keeps_holds=options.keep_holds)
+        # Everything that a daemon can need is imported before its first cycle: its file may be replaced later.
+        from procclaw.interface.api.front import Front
+
+        return supervision.serve(
+            context.home, keeps_holds=options.keep_holds, open_front=lambda late: Front(context.home, late)
+        )
     running = supervision.serving(context.home)
     if running is not None:
         _say(context, f"already running (pid {running.pid})", pid=running.pid)
@@ -79,6 +84,7 @@ def _stop_jobs(context: "Context") -> None:
 def status(context: "Context", options: Namespace) -> int:
     serving = supervision.serving(context.home)
     problems = context.operations.problems()
+    api = context.operations.api() if serving is not None else None
     live = len(context.home.store.live_attempts())
     if context.console.is_json:
         view = {
@@ -86,6 +92,7 @@ def status(context: "Context", options: Namespace) -> int:
             "pid": None if serving is None else serving.pid,
             "home": context.home.paths.home,
             "jobs_running": live,
+            "api": {"address": api.address if api else None, "problem": api.problem if api else None},
             "configuration_valid": not problems,
             "problems": list(problems),
         }
@@ -95,6 +102,8 @@ def status(context: "Context", options: Namespace) -> int:
         age = None if committed is None else f"{seconds_between(committed, context.home.clock.now()):.0f} s ago"
         state = "not running" if serving is None else f"running (pid {serving.pid})"
         pairs = [("daemon", state), ("home", context.home.paths.home), ("jobs running", live), ("last change", age)]
+        if api is not None:
+            pairs.append(("http", api.address or f"not served: {api.problem or 'it is coming up'}"))
         context.console.fields(pairs)
         context.complain_of_files()
     return 0 if serving is not None else NoDaemon.exit_code

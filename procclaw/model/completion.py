@@ -73,8 +73,7 @@ UNBUILT = (
     Unbuilt("job", ("trigger",), "${secret:…}", _is_guarded_by_secret),
     Unbuilt("job", ("alerts", "channels"), "", bool),
     Unbuilt("procclaw.yaml", ("env",), "${secret:…}", _uses("secret")),
-    Unbuilt("procclaw.yaml", ("api", "auth"), "", _is_enabled),
-    Unbuilt("procclaw.yaml", ("api", "allowed_hosts"), "", bool),
+    Unbuilt("procclaw.yaml", ("api", "auth", "token"), "${secret:…}", _uses("secret")),
     Unbuilt("procclaw.yaml", ("alerts", "channels"), "", bool),
     Unbuilt("procclaw.yaml", ("openclaw",), "", _is_enabled),
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 from procclaw.model.clock import from_microseconds
 from procclaw.model.spec import (
+    Access,
     AlertPolicy,
     CatchUp,
     CatchUpPolicy,
@@ -105,8 +106,15 @@ def config_from_document(config: Document) -> Config:
         env=tuple(config["env"].items()),
         timezone=config["timezone"],
         history=HistoryPolicy(history["keep_runs"], history["keep_days"]),
+        access=_access(config["api"]),
         alerts=Ways(config["alerts"]["webhook"], _command(config["alerts"]["command"])),
     )
+
+
+def _access(api: Document) -> Access:
+    auth = api["auth"]
+    token = str(auth["token"]) if auth["enabled"] else None
+    return Access(token, auth["metrics"] == "open", tuple(api["allowed_hosts"]))
 
 
 def workflow_from_document(workflow: Document) -> WorkflowSpec:

@@ -325,6 +325,17 @@ class HistoryPolicy(NamedTuple):
     keep_days: float
 
 
+class Access(NamedTuple):
+    """Who may use the HTTP interface."""
+
+    token: str | None = None
+    """None: none is asked for, and only this user's own processes are served."""
+    is_metrics_open: bool = False
+    """/metrics asks for no token."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names by which the server may be addressed."""
+
+
 class Config(NamedTuple):
     """procclaw.yaml, as far as the engine needs it."""
 
@@ -338,6 +349,7 @@ class Config(NamedTuple):
     env: tuple[tuple[str, str], ...]
     timezone: str
     history: HistoryPolicy
+    access: Access = Access()
     alerts: Ways = Ways(None, None)
     """Of jobs that do not say otherwise, and of those that are no longer declared."""
 

@@ -33,6 +33,7 @@ from procclaw.system.processes.privileges import SessionNiceness, at_niceness, i
 from procclaw.system.processes.records import Records
 from procclaw.system.processes.shim import RECORD_FD, shell_argv
 from procclaw.system.processes.signals import SignalBytes, open_exit_handle, signal_process, signal_tree
+from procclaw.system.processes.sockets import Address, owner_of
 from procclaw.system.processes.spawning import (
     LOCK_FD,
     DescriptorLimit,
@@ -136,6 +137,11 @@ class Processes:
         shim = None if one.shim is None or one.start_ticks is None else Process(one.shim, one.start_ticks)
         signal_tree(self._table, shim, members, signum, is_group_ours=one.shim not in self._mixed_groups)
 
+    def memory_mb(self, pid: int) -> float | None:
+        """What a process has resident now; None: it is gone, or the system does not tell."""
+        row = self._table.row(pid)
+        return None if row is None else row.memory_mb
+
     def peak_rss_mb(self, pid: int) -> float | None:
         return self._children.peak_rss_mb(pid)
 
@@ -154,6 +160,14 @@ class Processes:
             # A shim from before we re-executed ourselves is our child without our having spawned it.
             self._children.add(pid)
         return handle
+
+    def socket_owner(self, ours: Address, theirs: Address) -> int | None:
+        """The uid at the other end of a connection on this machine; None: no process has it open.
+
+        `ours` and `theirs` are the addresses as our end sees them, and the answer counts if the connection is up
+        afterwards. Raises NotImplementedError where the system does not tell.
+        """
+        return owner_of(ours, theirs)
 
     def raise_descriptor_limit(self) -> int:
         """Raise our own soft limit as far as it goes and return it; jobs keep what it was."""

@@ -9,7 +9,7 @@ for a decision in `states`, how they are written in `writing`.
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from procclaw.model.alerts import Alert, AlertKind, AlertState
 from procclaw.model.clock import after, from_microseconds, to_microseconds
@@ -34,6 +34,9 @@ from procclaw.system.store.tables import (
     WORKFLOW_RUNS,
 )
 from procclaw.system.store.writing import record_row
+
+if TYPE_CHECKING:
+    from procclaw.system.store.census import Counted
 
 
 class Problems(NamedTuple):
@@ -256,12 +259,14 @@ class Store:
         )
         return tuple(RUNS.read(row) for row in rows)
 
-    def runs(self, job_id: str | None = None, limit: int = 50, state: RunState | None = None) -> tuple[Run, ...]:
-        """The newest runs, newest first."""
+    def runs(
+        self, job_id: str | None = None, limit: int = 50, state: RunState | None = None, skipped: int = 0
+    ) -> tuple[Run, ...]:
+        """The newest runs, newest first, less as many of the very newest as are to be skipped."""
         where, parameters = _where({"job_id = ?": job_id, "state = ?": state})
         rows = self._db.read(
-            f"SELECT {RUNS.columns} FROM runs {where} ORDER BY queued_at DESC, rowid DESC LIMIT ?",
-            (*parameters, limit),
+            f"SELECT {RUNS.columns} FROM runs {where} ORDER BY queued_at DESC, rowid DESC LIMIT ? OFFSET ?",
+            (*parameters, limit, skipped),
         )
         return tuple(RUNS.read(row) for row in rows)
 
@@ -396,7 +401,7 @@ class Store:
         """Active runs without a living attempt, in the order in which they were made."""
         rows = self._db.read(
             f"SELECT {RUNS.columns} FROM runs WHERE finished_at IS NULL AND NOT EXISTS "
-            "(SELECT 1 FROM attempts WHERE run_id = runs.id AND ended_at IS NULL) ORDER BY rowid"
+            "(SELECT 1 FROM attempts WHERE run_id = runs.id AND ended_at IS NULL) ORDER BY +rowid"
         )
         return tuple(RUNS.read(row) for row in rows)
 
@@ -404,6 +409,12 @@ class Store:
         """Rows per table, for people and tests of growth."""
         tables = ("runs", "attempts", "slots", "events", "intents", "holds")
         return {table: self._db.read(f"SELECT count(*) FROM {table}")[0][0] for table in tables}
+
+    def counted(self, jobs: Iterable[str], now: datetime) -> "Counted":
+        """What can be said in numbers of these jobs and of the home, as one moment saw it; in outline only."""
+        from procclaw.system.store.census import count
+
+        return self._db.reading(lambda: count(self._db.connection, jobs, now))
 
     # --- retention ---
 

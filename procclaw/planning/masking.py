@@ -1,0 +1,58 @@
+"""What of a configuration people are shown: all of it, less what is or may be a secret.
+
+A reference such as `${secret:NAME}` stays, for it is only a name. Where a secret may be written out (a token, the
+address of a webhook, a variable whose name says so, a password in a URL) stars stand in its place.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from procclaw.model.references import references_in
+
+MASK = "****"
+_SECRET_FIELDS = frozenset({"auth_token", "hmac_secret", "token"})
+_NAMED_VALUES = frozenset({"env", "params"})
+"""Mappings in which a key is the name of a value."""
+_SECRET_NAME = re.compile(
+    r"secret|token|passw|pwd|passphrase|credential|private|api_?key|access_?key|_key$|^key$|auth|dsn|cookie|salt",
+    re.IGNORECASE,
+)
+_PASSWORD_IN_URL = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/:@]*:)(?P<password>[^\s/@]+)(?=@)", re.IGNORECASE)
+_WEBHOOK = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/?#]+/?)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+
+
+def masked(document: Any) -> Any:
+    """The document with stars where a secret is or may be; of the same shape."""
+    match document:
+        case Mapping():
+            return {key: _masked_field(str(key), value) for key, value in document.items()}
+        case list() | tuple():
+            return [masked(each) for each in document]
+        case str():
+            return _PASSWORD_IN_URL.sub(rf"\g<before>{MASK}", document)
+        case _:
+            return document
+
+
+def _masked_field(key: str, value: Any) -> Any:
+    if key in _SECRET_FIELDS and not isinstance(value, Mapping):
+        return _starred(value)
+    if key == "webhook" and isinstance(value, str):
+        return _WEBHOOK.sub(lambda found: found["before"] + (MASK if found["rest"] else ""), masked(value))
+    if key in _NAMED_VALUES and isinstance(value, Mapping):
+        return {name: _masked_value(str(name), each) for name, each in value.items()}
+    return masked(value)
+
+
+def _masked_value(name: str, value: Any) -> Any:
+    if not _SECRET_NAME.search(name):
+        return masked(value)
+    if isinstance(value, Mapping):  # a param: what it is called and described by is no secret
+        return {key: _starred(each) if key == "default" else masked(each) for key, each in value.items()}
+    return _starred(value)
+
+
+def _starred(value: Any) -> Any:
+    is_name = isinstance(value, str) and any(each.kind == "secret" for each in references_in(value))
+    return value if value in (None, "") or is_name else MASK

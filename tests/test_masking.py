@@ -1,0 +1,48 @@
+"""What of a configuration is shown: all but what is or may be a secret."""
+
+from typing import Any
+
+import pytest
+
+from procclaw.planning.masking import masked
+
+
+@pytest.mark.parametrize(
+    ("document", "shown"),
+    [
+        (
+            {"api": {"auth": {"enabled": True, "token": "s3cret"}}},
+            {"api": {"auth": {"enabled": True, "token": "****"}}},
+        ),
+        ({"auth_token": "x", "hmac_secret": 7}, {"auth_token": "****", "hmac_secret": "****"}),
+        ({"token": None, "auth_token": ""}, {"token": None, "auth_token": ""}),
+        ({"token": "${secret:API}"}, {"token": "${secret:API}"}),
+        ({"webhook": "https://hooks.example/T1/B2/abc"}, {"webhook": "https://hooks.example/****"}),
+        ({"webhook": "https://hooks.example"}, {"webhook": "https://hooks.example"}),
+        ({"webhook": None}, {"webhook": None}),
+        ({"url": "http://me:pass@host/health"}, {"url": "http://me:****@host/health"}),
+        ({"cmd": ["psql", "postgres://u:p@h/db"]}, {"cmd": ["psql", "postgres://u:****@h/db"]}),
+        ({"cmd": "curl http://127.0.0.1:80/a@b"}, {"cmd": "curl http://127.0.0.1:80/a@b"}),
+        (
+            {"env": {"DB_PASSWORD": "x", "GITHUB_TOKEN": "y", "AWS_ACCESS_KEY": "z", "LANG": "C", "KEYBOARD": "de"}},
+            {
+                "env": {
+                    "DB_PASSWORD": "****",
+                    "GITHUB_TOKEN": "****",
+                    "AWS_ACCESS_KEY": "****",
+                    "LANG": "C",
+                    "KEYBOARD": "de",
+                }
+            },
+        ),
+        ({"env": {"TOKEN": "${secret:T}", "EMPTY_SECRET": ""}}, {"env": {"TOKEN": "${secret:T}", "EMPTY_SECRET": ""}}),
+        (
+            {"params": {"api_key": {"default": "x", "description": "of the shop"}, "day": {"default": "1"}}},
+            {"params": {"api_key": {"default": "****", "description": "of the shop"}, "day": {"default": "1"}}},
+        ),
+        ({"retry": {"delays": [1, 2], "enabled": True}}, {"retry": {"delays": [1, 2], "enabled": True}}),
+    ],
+)
+def test_a_secret_is_shown_as_stars_and_all_else_as_it_is(document: Any, shown: Any) -> None:
+    assert masked(document) == shown
+    assert masked({"jobs": {"a": [document]}}) == {"jobs": {"a": [shown]}}
