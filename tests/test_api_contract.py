@@ -1,6 +1,7 @@
 """The OpenAPI document and the running .pyz say the same: schemathesis asks for everything described, and for more."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,7 @@ import pytest
 from procclaw.interface.api.openapi import document
 from procclaw.interface.api.routes import PREFIX, ROUTES
 from procclaw.interface.api.shapes import SCHEMAS
-from tests.driver import STAYS, Job, driving
+from tests.driver import STAYS, Job, driving, noting
 from tests.httpclient import client_of
 from tests.support import Reaper
 
@@ -90,3 +91,43 @@ def test_the_running_program_answers_as_its_document_says(reaper: Reaper, built_
             assert client.get("/health").json["status"] == "healthy"
             driver.ask("daemon", "stop", "--jobs")
         reaper.end()
+
+
+@pytest.mark.real
+@pytest.mark.artefact
+def test_a_daemon_whose_file_was_replaced_by_rubbish_goes_on(reaper: Reaper, home: Path, built_pyz: Path) -> None:
+    """A zip is read when something is imported from it for the first time, which must not be too late."""
+    program = home / "own.pyz"
+    shutil.copy(built_pyz, program)
+    checked = {"type": "http", "url": "http://127.0.0.1:9/", "interval": 0.2, "failures": 1000}
+    with driving(home, reaper, built_pyz) as driver:
+        driver.declare({**JOBS, "service": {**JOBS["service"], "health_check": checked}})
+        driver.ask("reconcile")  # so that the daemon finds the configuration ready made
+        starts = subprocess.run([sys.executable, program, "--home", home, "daemon", "start"], timeout=60)
+        assert starts.returncode == 0
+        client = client_of(driver)
+        program.with_suffix(".new").write_bytes(b"rubbish" * 1_000_000)
+        program.with_suffix(".new").replace(program)
+        for route in ROUTES:
+            if route.method == "GET" and "{id}" not in route.path:
+                assert client.get(PREFIX + route.path).status == 200, route.path
+        for path in ("jobs/hourly", "jobs/service/why", "jobs/quick/logs", "plan?for_seconds=86400"):
+            assert client.get(PREFIX + path).status == 200, path
+        for path in ("jobs/nobody", "workflow-runs/nobody", "runs/nobody"):
+            assert client.get(PREFIX + path).status == 404, path
+        for path in ("/", "/health", "/metrics", "/openapi.json"):
+            assert client.get(path).status == 200, path
+        assert client.post(f"{PREFIX}jobs/quick/run", {"params": {"A": "2"}}).status in (200, 202)
+        assert client.post(f"{PREFIX}chain", {"jobs": ["quick"]}).status in (200, 202)
+        later = {
+            "cmd": noting("exit 0"),
+            "type": "scheduled",
+            "schedule": "*/7 3 * jan-feb mon",
+            "timezone": "Asia/Tokyo",
+        }
+        driver.declare({**JOBS, "later": {**later, "alerts": {"webhook": "http://127.0.0.1:9/"}}})
+        driver.ask("run", "later", "--wait")
+        (home / "jobs.yaml").write_text("jobs: {a: {cmdd: x}}\n")
+        assert client.post(f"{PREFIX}reload").json["success"] is False
+        assert "a bug in ProcClaw" not in (home / "logs" / "daemon.log").read_text()
+        driver.ask("daemon", "stop", "--jobs")

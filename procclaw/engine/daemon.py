@@ -104,6 +104,7 @@ class Daemon:
         processes = self._home.processes
         processes.raise_descriptor_limit()
         processes.read_ahead()
+        _read_ahead()
         controller = self._home.controller()
         self._home.store.check()
         self._home.store.keep_reserve()
@@ -329,6 +330,15 @@ class Daemon:
         processes.reexec(
             [*self._program, "--home", self._home.paths.home, "daemon", "start", "--foreground", "--keep-holds"]
         )
+
+
+def _read_ahead() -> None:
+    """Import what is otherwise imported when it is first needed: our own file may be replaced before that."""
+    from procclaw.engine import files
+    from procclaw.planning import forecast, preview, why
+
+    del forecast, preview, why
+    files.read_ahead()
 
 
 def _look_at(path: str) -> _File | None:

@@ -25,6 +25,11 @@ class ConfigurationFiles:
         )
 
 
+def read_ahead() -> None:
+    """Import all that reading configuration files can come to need."""
+    specfile.read_ahead(check_schedule=_check_schedule, lint_schedule=_lint_schedule)
+
+
 def _check_schedule(expressions: tuple[str, ...], zone: str) -> None:
     """Raises ValueError, in words, for what is not a schedule."""
     schedule.parse(expressions, zone)

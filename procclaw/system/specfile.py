@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from procclaw import __version__
 from procclaw.model.clock import from_microseconds
+from procclaw.model.errors import SpecError
 
 if TYPE_CHECKING:
     from procclaw.model.assembly import Schema, Source
@@ -100,16 +101,36 @@ def content_hash(home: str, system_timezone: str) -> str:
 
 def load(home: str, *, check_schedule: "CheckSchedule", lint_schedule: "LintSchedule", system_timezone: str) -> Loaded:
     """Read, check and complete everything. Raises SpecError with all problems, in the order of files and lines."""
-    from procclaw.model.assembly import Surroundings, assemble
-
     contents = _contents(home)
-    around = Surroundings(check_schedule, lint_schedule, system_timezone)
-    with _no_garbage_collection():
-        sources = [_source(content) for content in contents]
-        document, warnings = assemble(sources, _schema(_CONFIG_SCHEMA), _schema(_JOBS_SCHEMA), around)
+    document, warnings = _assembled(contents, check_schedule, lint_schedule, system_timezone)
     unread = (f"{JOBS_FOLDER}/{name}: is not read, its name does not end in .yaml" for name in _folder(home, ".yml"))
     document["has_config_file"] = any(content.name == CONFIG_FILE for content in contents)
     return Loaded(document, (*warnings, *unread), _hash(contents, system_timezone))
+
+
+def read_ahead(*, check_schedule: "CheckSchedule", lint_schedule: "LintSchedule") -> None:
+    """Import and read all that `load` can come to need: once our own file is replaced, nothing more comes out of it."""
+    contents = (_Content(JOBS_FILE, _REHEARSAL),)
+    with suppress(SpecError):
+        _assembled(contents, check_schedule, lint_schedule, "UTC")
+
+
+_REHEARSAL = b"""\
+jobs:
+  good: {cmd: x, type: scheduled, schedule: "0 3 * * mon", timezone: Europe/Berlin}
+  wrong: {cmd: x, tpye: manual}
+"""
+
+
+def _assembled(
+    contents: Iterable[_Content], check_schedule: "CheckSchedule", lint_schedule: "LintSchedule", system_timezone: str
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    from procclaw.model.assembly import Surroundings, assemble
+
+    around = Surroundings(check_schedule, lint_schedule, system_timezone)
+    with _no_garbage_collection():
+        sources = [_source(content) for content in contents]
+        return assemble(sources, _schema(_CONFIG_SCHEMA), _schema(_JOBS_SCHEMA), around)
 
 
 @cache
