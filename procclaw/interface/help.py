@@ -73,7 +73,9 @@ def ending(command: commands.Command) -> str:
     examples = (command.example, *page.examples)
     lines = ["example:" if len(examples) == 1 else "examples:", *(f"  {each}" for each in examples)]
     if page.exits:
-        lines += ["", "exit codes:", *(f"  {line}" for line in page.exits)]
+        told = [line.split(maxsplit=1) for line in page.exits]
+        width = max(len(code) for code, _ in told)
+        lines += ["", "exit codes:", *(f"  {code.ljust(width)}  {meaning}" for code, meaning in told)]
     if page.related:
         lines += ["", f"see also: {', '.join(f'procclaw {each}' for each in page.related)}"]
     return "\n".join(lines)

@@ -8,12 +8,12 @@ class Page(NamedTuple):
     examples: tuple[str, ...] = ()
     """Besides the one in the table of commands."""
     exits: tuple[str, ...] = ()
-    """Where more is to be said than that 0 is done and 1 refused."""
+    """A code and what it means, where more is to be said than that 0 is done and 1 refused."""
     related: tuple[str, ...] = ()
 
 
-_FAILED = ("0  done", "1  refused, or a job of it failed as told", "2  wrong usage or configuration")
-_WAITED = ("0  it succeeded, or was asked for and not waited for", "1  refused, or what was waited for failed")
+_FAILED = ("0 done", "1 refused, or a job of it failed as told", "2 wrong usage or configuration")
+_WAITED = ("0 it succeeded, or was asked for and not waited for", "1 refused, or what was waited for failed")
 
 _LIST_RUNS = Page(
     "Newest first, each with how it ended and why. Runs are kept for as long as history in procclaw.yaml says;\n"
@@ -43,7 +43,7 @@ PAGES = {
         "Names each file and folder of the home and says which are not there yet. --validate reads the\n"
         "configuration as the daemon would and lists every mistake with its line, without changing anything.",
         ("procclaw config",),
-        ("0  valid", "2  something is wrong; all of it is told"),
+        ("0 valid", "2 something is wrong; all of it is told"),
         ("reload", "help files", "help jobs"),
     ),
     "env": Page(
@@ -55,7 +55,7 @@ PAGES = {
     "reload": Page(
         "A saved file is noticed by itself; this waits for it and says what is wrong or how many jobs are in force.\n"
         "With a mistake in the files the last good configuration stays in force.",
-        exits=("0  in force", "2  the files are wrong; nothing was changed"),
+        exits=("0 in force", "2 the files are wrong; nothing was changed"),
         related=("config", "plan"),
     ),
     "version": Page("The same as procclaw --version.", ("procclaw version --json",)),
@@ -72,49 +72,49 @@ PAGES = {
     "help": Page(
         "Topics say how something works, with examples; a command's help is what its --help prints.",
         ("procclaw help", "procclaw help runs show"),
-        ("0  explained", "2  no such topic or command"),
+        ("0 explained", "2 no such topic or command"),
     ),
     # --- the loop ---
     "reconcile": Page(
         "One pass: starts what is due, stops what should not run, notes what has ended. Once a minute from cron it\n"
         "does the daemon's work:  * * * * *  procclaw reconcile . Beside a daemon it makes that one look at once.",
         ("procclaw reconcile --dry-run", "procclaw reconcile --release"),
-        ("0  a pass was made", "2  the files are wrong", "10 with --dry-run: there is something to do"),
+        ("0 a pass was made", "2 the files are wrong", "10 with --dry-run: there is something to do"),
         ("plan", "daemon start", "help cron"),
     ),
     "plan": Page(
         "Per job what a pass would do and which fact causes it, and what is waited for. Nothing is changed. --for\n"
         "adds the times at which schedules fire, with the days marked on which clocks change.",
         ("procclaw plan",),
-        ("0  nothing to do", "10 something to do"),
+        ("0 nothing to do", "10 something to do"),
         ("reconcile", "next", "why"),
     ),
     "next": Page(
         "Tries a cron line before it is trusted; needs no home for that. For a job it takes the job's own schedule\n"
         "and zone. A time without an offset is one of the zone.",
         ("procclaw next report", 'procclaw next "*/15 9-17 * * 1-5" -n 3', 'procclaw next "@every 90s" --json'),
-        ("0  printed", "2  that is no schedule"),
+        ("0 printed", "2 that is no schedule"),
         ("plan", "help scheduling"),
     ),
     "daemon start": Page(
         "Returns once the daemon is up. It takes over what runs already and starts nothing twice. -f is for service\n"
         "managers and for looking: it prints what the daemon does.",
         ("procclaw daemon start -f", "procclaw daemon start --keep-holds"),
-        ("0  it runs, whether it did before or not", "1  it could not be started"),
+        ("0 it runs, whether it did before or not", "1 it could not be started"),
         ("daemon stop", "daemon status", "reconcile"),
     ),
     "daemon stop": Page(
         "Jobs outlive it, with their logs and exit codes; the next daemon takes them over. --jobs stops them too,\n"
         "and keeps them stopped until daemon start or reconcile --release.",
         ("procclaw daemon stop --jobs",),
-        ("0  it is gone", "4  none ran"),
+        ("0 it is gone", "4 none ran"),
         ("daemon start", "help stopping"),
     ),
     "daemon status": Page(
-        "Says its pid, since when it runs, where its HTTP interface is or why there is none, and whether the files\n"
+        "Says its pid, how many jobs run, where its HTTP interface is or why there is none, and whether the files\n"
         "can be used.",
         ("procclaw daemon status --json",),
-        ("0  it runs", "4  none runs"),
+        ("0 it runs", "4 none runs"),
         ("daemon start", "help http"),
     ),
     "daemon logs": Page(
@@ -128,7 +128,7 @@ PAGES = {
         "Filters are combined. --watch redraws the table in place and needs a terminal; with --json it prints one\n"
         "object a line, at the beginning and whenever more has changed than time and use.",
         ("procclaw list", "procclaw list --status failed", "procclaw list --watch 5", "procclaw list --watch --json"),
-        ("0  listed, whether any matches or not", "130 --watch was interrupted"),
+        ("0 listed, whether any matches or not", "130 --watch was interrupted"),
         ("status", "why", "search"),
     ),
     "search": Page(
@@ -164,7 +164,7 @@ PAGES = {
         "Returns when nothing of them is alive: the stop signal, the grace period, then SIGKILL to what is left. A\n"
         "continuous job stays stopped until start; a schedule goes on.",
         ("procclaw stop api", "procclaw stop api web --timeout 30"),
-        ("0  nothing of them is left", "1  refused, or not done within --timeout; it goes on"),
+        ("0 nothing of them is left", "1 refused, or not done within --timeout; it goes on"),
         ("start", "pause", "help stopping"),
     ),
     "restart": Page(
@@ -262,7 +262,7 @@ PAGES = {
         "The end of both streams; in a terminal and in a pipe alike, stderr is marked with err|. -f goes on until\n"
         "Ctrl-C, across restarts and rotation.",
         ("procclaw logs api -n 20 --stderr", "procclaw logs api --since 15m", "procclaw logs backup --run k3v9"),
-        ("0  printed", "130 -f was interrupted"),
+        ("0 printed", "130 -f was interrupted"),
         ("runs logs", "daemon logs", "help output"),
     ),
     "runs": _LIST_RUNS,
@@ -287,7 +287,7 @@ PAGES = {
     "events": Page(
         "Oldest first. -f goes on until Ctrl-C.",
         ("procclaw events api -n 20", "procclaw events -f --json"),
-        ("0  printed", "130 -f was interrupted"),
+        ("0 printed", "130 -f was interrupted"),
         ("runs", "daemon logs"),
     ),
     "alerts": Page(
