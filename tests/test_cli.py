@@ -45,7 +45,7 @@ def test_the_help_lists_every_command_and_the_exit_codes(cli: CommandLine) -> No
 
 
 def test_help_is_a_command_as_well(cli: CommandLine) -> None:
-    assert cli("help") == cli("--help")
+    assert "procclaw --help lists the commands" in cli("help").out
     assert cli("help", "runs", "show") == cli("runs", "show", "--help")
 
 

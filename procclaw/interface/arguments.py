@@ -13,10 +13,12 @@ _LONGEST_SPAN_SECONDS = 3660 * 86_400
 class Argument(NamedTuple):
     names: tuple[str, ...]
     options: dict[str, Any]
+    completes: str = ""
+    """What a shell may offer for it, where it has no choices: a kind that `completion` knows."""
 
 
-def argument(*names: str, **options: object) -> Argument:
-    return Argument(names, options)
+def argument(*names: str, completes: str = "", **options: object) -> Argument:
+    return Argument(names, options, completes)
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -35,6 +37,13 @@ def seconds(text: str) -> float:
         found = -1.0
     if not 0 <= found < float("inf"):
         raise ArgumentTypeError(f'"{text}" is not a number of seconds')
+    return found
+
+
+def positive_seconds(text: str) -> float:
+    found = seconds(text)
+    if not found:
+        raise ArgumentTypeError(f'"{text}" is not more than no time')
     return found
 
 
@@ -60,20 +69,21 @@ def pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-JOB = argument("job", metavar="JOB", help="id of a job")
-JOBS = argument("jobs", metavar="JOB", nargs="+", help="ids of jobs")
-ONLY_JOB = argument("job", metavar="JOB", nargs="?", help="only of this job")
-RUN = argument("run", metavar="RUN", help="id of a run, or the beginning of one")
+JOB = argument("job", completes="job", metavar="JOB", help="id of a job")
+JOBS = argument("jobs", completes="job", metavar="JOB", nargs="+", help="ids of jobs")
+ONLY_JOB = argument("job", completes="job", metavar="JOB", nargs="?", help="only of this job")
+RUN = argument("run", completes="run", metavar="RUN", help="id of a run, or the beginning of one")
 FOLLOW = argument("-f", "--follow", action="store_true", help="go on printing what comes")
 LINES = argument("-n", "--lines", type=at_least(0), default=100, metavar="N", help="the last N lines (default 100)")
 LIMIT = argument("-n", "--limit", type=at_least(1), default=50, metavar="N", help="at most this many (default 50)")
-RUNS = (ONLY_JOB, argument("--state", help="only runs in this state"), LIMIT)
+RUNS = (ONLY_JOB, argument("--state", completes="state", help="only runs in this state"), LIMIT)
 TIMEOUT = argument(
     "--timeout", type=seconds, metavar="SECONDS", help="wait at most this long (default: as long as it takes)"
 )
 PARAMS = argument(
     "-p",
     "--param",
+    completes="param",
     action="append",
     default=[],
     dest="params",
@@ -85,7 +95,7 @@ KEY = argument("--key", metavar="KEY", help="asking again with this key within 2
 
 _TYPES = ("manual", "continuous", "scheduled", "oneshot")
 FILTERS = (
-    argument("--status", help="only jobs in this status"),
+    argument("--status", completes="status", help="only jobs in this status"),
     argument("--type", choices=_TYPES, help="only jobs of this type"),
     argument(
         "--tag", action="append", default=[], metavar="TAG", help="only jobs with this tag; again: and with this one"
@@ -94,8 +104,19 @@ FILTERS = (
     argument("-q", "--query", metavar="TEXT", help="only jobs with this text in id, name, description or a tag"),
 )
 
-DEAD_LETTER = argument("id", type=at_least(1), metavar="ID", help="number of an entry")
-WORKFLOW_RUN = argument("run", metavar="RUN", help="id of a workflow run, or the beginning of one")
+WATCH = argument(
+    "--watch",
+    nargs="?",
+    const=2.0,
+    type=positive_seconds,
+    metavar="SECONDS",
+    help="keep the table up to date until Ctrl-C: at every change, and every SECONDS (default 2)",
+)
+
+DEAD_LETTER = argument("id", completes="entry", type=at_least(1), metavar="ID", help="number of an entry")
+WORKFLOW_RUN = argument(
+    "run", completes="workflow run", metavar="RUN", help="id of a workflow run, or the beginning of one"
+)
 TO_THE_END = argument("--wait", action="store_true", help="follow it to its end; exit 1 if it did not succeed")
 COMPOSED = (
     argument(

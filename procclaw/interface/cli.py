@@ -135,8 +135,10 @@ def _run(words: list[str]) -> int:
             raise UsageError("no command (procclaw --help lists them)")
         Console().complain(commands.overview())
         return UsageError.exit_code
-    if words[0] == "help":
-        words = [*words[1:], "--help"]
+    if words[0] == "_complete":
+        from procclaw.interface.completion import complete
+
+        return complete(words[1:])
     if words[0] in ("-h", "--help"):
         Console().say(commands.overview())
         return 0

@@ -24,6 +24,7 @@ from procclaw.interface.arguments import (
     SIDE_BY_SIDE,
     TIMEOUT,
     TO_THE_END,
+    WATCH,
     WORKFLOW_RUN,
     Argument,
     argument,
@@ -72,6 +73,26 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
             ),
             Command("reload", "read the configuration again and apply it now", "loop", "reload", (), "procclaw reload"),
             Command("version", "print the version", "setup", "version", (), "procclaw version"),
+            Command(
+                "completion",
+                "print what makes a shell complete procclaw's commands and your jobs",
+                "completion",
+                "script",
+                (argument("shell", choices=("bash", "zsh", "fish"), help="which shell it is for"),),
+                "procclaw completion bash",
+            ),
+            Command(
+                "help",
+                "explain a topic or a command; alone, list the topics",
+                "help",
+                "show",
+                (
+                    argument(
+                        "words", completes="help", metavar="TOPIC|COMMAND", nargs="*", help="a topic, or a command"
+                    ),
+                ),
+                "procclaw help scheduling",
+            ),
         ),
     ),
     (
@@ -86,7 +107,7 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
                     argument("--dry-run", action="store_true", help="print what would be done and change nothing"),
                     argument("--release", action="store_true", help="let the jobs go that daemon stop --jobs stopped"),
                 ),
-                "* * * * *  procclaw reconcile     # in a crontab: everything works without a daemon",
+                "procclaw reconcile",
             ),
             Command(
                 "plan",
@@ -111,7 +132,10 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
                 "coming",
                 (
                     argument(
-                        "expression", metavar="EXPRESSION|JOB", help='such as "30 2 * * *", "@every 90s", or a job id'
+                        "expression",
+                        completes="job",
+                        metavar="EXPRESSION|JOB",
+                        help='such as "30 2 * * *", "@every 90s", or a job id',
                     ),
                     argument("--tz", metavar="ZONE", help="time zone, such as Europe/Berlin"),
                     argument("--after", metavar="ISO", help="count from this moment (default: now)"),
@@ -154,7 +178,14 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
     (
         "look at jobs",
         (
-            Command("list", "list the jobs", "jobs", "show_list", FILTERS, "procclaw list --type continuous --tag web"),
+            Command(
+                "list",
+                "list the jobs",
+                "jobs",
+                "show_list",
+                (*FILTERS, WATCH),
+                "procclaw list --type continuous --tag web",
+            ),
             Command(
                 "search",
                 "list the jobs that a text matches",
@@ -246,6 +277,7 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
                 (
                     argument(
                         "job",
+                        completes="job",
                         metavar="JOB",
                         nargs="?",
                         help="id of a job; without --at, --in or --cancel: only of this",
@@ -268,6 +300,7 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
                     JOB,
                     argument(
                         "--payload",
+                        completes="file",
                         metavar="JSON|FILE|-",
                         help="what the job finds in PROCCLAW_PAYLOAD_FILE; - is stdin",
                     ),
@@ -305,7 +338,9 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
                 "chord",
                 (
                     JOBS,
-                    argument("--callback", metavar="JOB", required=True, help="the job that comes last"),
+                    argument(
+                        "--callback", completes="job", metavar="JOB", required=True, help="the job that comes last"
+                    ),
                     SIDE_BY_SIDE,
                     *COMPOSED,
                 ),
@@ -332,7 +367,7 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
                 "run a workflow that is declared",
                 "workflows",
                 "run",
-                (argument("name", metavar="WORKFLOW", help="name of a workflow"), TO_THE_END),
+                (argument("name", completes="workflow", metavar="WORKFLOW", help="name of a workflow"), TO_THE_END),
                 "procclaw workflow run nightly --wait",
             ),
             Command(
@@ -348,7 +383,10 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
                 "list the newest runs of workflows",
                 "workflows",
                 "runs",
-                (argument("name", metavar="WORKFLOW", nargs="?", help="only of this workflow"), LIMIT),
+                (
+                    argument("name", completes="workflow", metavar="WORKFLOW", nargs="?", help="only of this workflow"),
+                    LIMIT,
+                ),
                 "procclaw workflow runs nightly -n 5",
             ),
             Command(
@@ -381,7 +419,7 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
                     JOB,
                     FOLLOW,
                     LINES,
-                    argument("--run", metavar="RUN", help="only what this run wrote"),
+                    argument("--run", completes="run", metavar="RUN", help="only what this run wrote"),
                     argument(
                         "--since", metavar="TIME", help="only attempts alive since then: ISO 8601, or 90s, 15m, 2h, 1d"
                     ),
@@ -489,8 +527,15 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
                 "dead_letters",
                 "purge",
                 (
-                    argument("ids", type=arguments.at_least(1), metavar="ID", nargs="*", help="numbers of entries"),
-                    argument("--job", metavar="JOB", help="all of this job"),
+                    argument(
+                        "ids",
+                        completes="entry",
+                        type=arguments.at_least(1),
+                        metavar="ID",
+                        nargs="*",
+                        help="numbers of entries",
+                    ),
+                    argument("--job", completes="job", metavar="JOB", help="all of this job"),
                     argument("--older-than", type=arguments.span, metavar="SPAN", help="all that are older: 12h, 7d"),
                     argument("--all", action="store_true", help="all"),
                 ),
@@ -499,6 +544,14 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
         ),
     ),
 )
+
+EVERYWHERE = (
+    argument("--json", action="store_true", help="print JSON"),
+    argument(
+        "--home", completes="directory", metavar="DIR", help="the home (default: PROCCLAW_HOME, else ~/.procclaw)"
+    ),
+)
+"""What every command takes, before its name or after it."""
 
 COMMANDS = tuple(command for _, commands in GROUPS for command in commands)
 _BY_NAME = {command.name: command for command in COMMANDS}
@@ -521,22 +574,27 @@ def names() -> tuple[str, ...]:
 class Parser(ArgumentParser):
     """Raises UsageError for what it cannot understand; `--help` is printed and raises SystemExit."""
 
+    def __init__(self, command: Command) -> None:
+        super().__init__(
+            prog=f"procclaw {command.name}", formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+        self._command = command
+
+    def format_help(self) -> str:
+        # The texts are a module of their own that only those load who read them.
+        from procclaw.interface.help import description, ending
+
+        self.description, self.epilog = description(self._command), ending(self._command)
+        return super().format_help()
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog.partition(' ')[2]}: {message} ({self.prog} --help shows what it takes)")
 
 
 def parser_of(command: Command) -> Parser:
-    parser = Parser(
-        prog=f"procclaw {command.name}",
-        description=command.summary[0].upper() + command.summary[1:] + ".",
-        epilog=f"example:\n  {command.example}",
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    for each in command.arguments:
+    parser = Parser(command)
+    for each in (*command.arguments, *EVERYWHERE):
         parser.add_argument(*each.names, **each.options)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--home", metavar="DIR", help="the home (default: PROCCLAW_HOME, else ~/.procclaw)")
     return parser
 
 
@@ -553,7 +611,7 @@ def overview() -> str:
             "Declare jobs in jobs.yaml; ProcClaw compares what is declared with what runs, and acts on it.",
             *lines,
             "",
-            "procclaw COMMAND --help shows a command's options and an example.",
+            "procclaw COMMAND --help explains a command, its options and how it is used; procclaw help lists topics.",
             "",
             "exit codes: 0 done, 1 refused or failed as told, 2 wrong usage or configuration, 3 a bug in ProcClaw,",
             "4 a daemon was needed and none runs, 130 interrupted",

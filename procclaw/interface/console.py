@@ -52,6 +52,7 @@ _NARROWEST = 12
 _LEGIBLE = 30
 """A column is only cut shorter than this when nothing can be spared for it any more."""
 _USUAL_COLUMNS = 80
+_USUAL_LINES = 24
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 
 
@@ -113,8 +114,30 @@ class Console:
             self._err = None
 
     def json(self, value: object) -> None:
+        self._json(value, indent=2 if self.is_terminal else None)
+
+    def json_line(self, value: object) -> None:
+        """One of many, so each is a line of its own, on a terminal too."""
+        self._json(value, indent=None)
+
+    def _json(self, value: object, indent: int | None) -> None:
         is_ascii = self._out is None or (self._out.encoding or "").lower() != "utf-8"
-        self.say(json.dumps(value, indent=2 if self.is_terminal else None, ensure_ascii=is_ascii))
+        self.say(json.dumps(value, indent=indent, ensure_ascii=is_ascii))
+
+    def drive(self, text: str) -> None:
+        """Send it to the terminal at once, as it stands."""
+        self._to_out(text, is_end=True)
+
+    def size(self) -> tuple[int, int]:
+        """Columns and lines of the terminal."""
+        assert self._out is not None
+        lines = os.environ.get("LINES", "")
+        if lines.isdecimal() and int(lines):
+            return _columns(self._out), int(lines)
+        try:
+            return _columns(self._out), os.get_terminal_size(self._out.fileno()).lines or _USUAL_LINES
+        except OSError:
+            return _columns(self._out), _USUAL_LINES
 
     def progress(self, text: str) -> None:
         """One line on a terminal that the next one replaces; nothing elsewhere."""

@@ -12,12 +12,38 @@ from procclaw.planning.views import STATUSES, View
 if TYPE_CHECKING:
     from procclaw.interface.cli import Context
 
+_EVER_CHANGING = ("uptime_seconds", "cpu_percent", "memory_mb")
 _SPARE = ("RESTARTS", "TYPE", "EXIT")
 _HEADER = ("JOB", "TYPE", "STATUS", "PID", "UP", "RESTARTS", "EXIT", "NEXT", "REASON")
 
 
 def show_list(context: "Context", options: Namespace) -> int:
-    return _listed(context, _filter(options, options.query))
+    chosen = _filter(options, options.query)
+    if options.watch is None:
+        return _listed(context, chosen)
+    if context.console.is_json:
+        return _tell_changes(context, chosen, options.watch)
+    if not context.console.is_terminal:
+        raise UsageError("list --watch draws on a terminal; in a pipe, --json prints an object a line")
+    from procclaw.interface.screen import keep_drawn
+
+    keep_drawn(context, lambda: _listed(context, chosen), options.watch)
+    return 0
+
+
+def _tell_changes(context: "Context", chosen: Filter, seconds: float) -> int:
+    """One object a line, at first and whenever more has changed than what changes by itself."""
+    from procclaw.interface.screen import looks
+
+    told: list[View] | None = None
+    for _ in looks(context, seconds):
+        found = context.operations.jobs(chosen)
+        lasting = [{name: value for name, value in view.items() if name not in _EVER_CHANGING} for view in found]
+        if lasting != told:
+            context.console.json_line({"jobs": found, "total": len(found)})
+            context.console.flush()
+        told = lasting
+    return 0
 
 
 def search(context: "Context", options: Namespace) -> int:
