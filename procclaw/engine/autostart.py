@@ -6,6 +6,7 @@ already, but not as the service, gives way to the one that does; jobs notice nei
 
 import os
 import sys
+from contextlib import suppress
 from typing import NamedTuple
 
 from procclaw.engine.files import prepare_home
@@ -105,7 +106,8 @@ class Autostart:
         except ProcclawError:
             self._put_back(before)
             if gives_way and serving(home) is None:
-                bring_up(home)
+                with suppress(ProcclawError):
+                    bring_up(home)
             raise
         try:
             keeper.start(anew=before != keeper.content)

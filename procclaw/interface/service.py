@@ -95,8 +95,8 @@ def _pairs(seen: Seen) -> list[tuple[str, object]]:
         pairs.append(("problem", f"{seen.lack}; service install --cron does without"))
     elif seen.is_installed:
         pid = "" if standing.pid is None else f"pid {standing.pid}, "
-        pairs.append(("enabled", "yes, it is started with the machine" if standing.is_enabled else "no"))
-        pairs.append(("active", f"{pid}{standing.detail}" if standing.detail else "no"))
+        pairs.append(("enabled", "yes, it starts by itself" if standing.is_enabled else "no"))
+        pairs.append(("state", f"{pid}{standing.detail or 'not running'}"))
     if seen.cron_line is not None:
         other = "" if seen.is_cron_current else " (not as this version writes it; service install --cron renews it)"
         pairs.append(("crontab", seen.cron_line + other))
