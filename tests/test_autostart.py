@@ -68,6 +68,8 @@ def place(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("FAKE_UNITS", str(place.units))
     monkeypatch.setenv("FAKE_ASKED", str(place.asked_path))
     monkeypatch.setenv("FAKE_CRONTAB", str(place.crontab))
+    # The program that runs, which would be pytest.
+    monkeypatch.setattr(sys, "argv", [str(PROGRAM)])
     return place
 
 
@@ -245,12 +247,8 @@ def test_a_degraded_systemd_is_one_that_runs(place: Place) -> None:
 
 @pytest.mark.real
 @pytest.mark.parametrize("before", [None, "old"])
-def test_what_systemd_would_not_register_is_as_it_was_before(
-    driver: Driver, place: Place, monkeypatch: pytest.MonkeyPatch, before: str | None
-) -> None:
+def test_what_systemd_would_not_register_is_as_it_was_before(driver: Driver, place: Place, before: str | None) -> None:
     driver.declare({})
-    # What is brought back is the program that runs, which here is pytest.
-    monkeypatch.setattr(sys, "argv", [str(PROGRAM)])
     running = driver.start_daemon()
     old = None if before is None else place.systemd.content + b"# an older version\n"
     if old is not None:
