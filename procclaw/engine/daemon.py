@@ -18,6 +18,7 @@ from procclaw.model.errors import ProcclawError
 from procclaw.model.intents import Intent, IntentKind
 from procclaw.model.records import HOME
 from procclaw.system.homelock import HomeLock
+from procclaw.system.notifysocket import from_environment
 from procclaw.system.processes import Processes, SignalBytes, run_command
 from procclaw.system.watch import Watcher, Woken
 
@@ -84,10 +85,13 @@ class Daemon:
         self._watched: dict[str, set[LiveShim]] = {}
         self._job_of: dict[int, str] = {}
         self._resync_seconds = 60.0
+        self._declared: int | None = None
+        """How many jobs; None while no configuration has been good."""
         self._complaint = ""
         self._complain_again = 0.0
         self._open_front = open_front
         self._front: Front | None = None
+        self._notify = from_environment()
         self._looks_at = home.clock.monotonic()
         """When the loop is to be at work again, or has been since."""
 
@@ -118,12 +122,14 @@ class Daemon:
         try:
             return self._loop(controller, processes, watcher)
         finally:
+            self._notify.stopping()
             self._close_front()
             controller.close(holds_lock=self._lock.is_current())
             watcher.close()
             signals.close()
             self._remove_pid()
             self._lock.release()
+            self._notify.close()
 
     def _close_front(self) -> None:
         if self._front is not None:
@@ -183,9 +189,14 @@ class Daemon:
                 # Whoever started us waits for this: from now on everything that is declared has been seen to.
                 self._write_pid()
                 self._home.announce(self._lock, ROLE)
-                has_served = True
             if cycle is not None:
                 self._take_note(cycle, processes, watcher)
+            if not has_served:
+                self._notify.ready(self._state())
+                has_served = True
+            self._notify.status(self._state())
+            # Also when a cycle failed: that is told and tried again, and to start us anew would mend nothing.
+            self._notify.alive(self._clock.monotonic())
             if scope is None:
                 next_full_at = after(self._clock.now(), self._resync_seconds)
             if scope is None and self._clock.monotonic() >= upkeep_at:
@@ -252,6 +263,7 @@ class Daemon:
             self._wakes |= cycle.wakes
         if cycle.spec is not None:
             self._resync_seconds = cycle.spec.config.resync_seconds
+            self._declared = len(cycle.spec.jobs)
             self._log.set_level(cycle.spec.config.log_level)
         live: dict[str, set[LiveShim]] = {}
         for shim in cycle.live:
@@ -285,11 +297,21 @@ class Daemon:
         """Sleep until something happens or is due; also whether the clock was stepped or stood still meanwhile."""
         began_at, began = self._clock.now(), self._clock.monotonic()
         due_at = min((next_full_at, *self._wakes.values()))
-        seconds = min(max(seconds_between(began_at, due_at), BUSIEST_SECONDS), LONGEST_SLEEP_SECONDS)
+        seconds = min(max(seconds_between(began_at, due_at), BUSIEST_SECONDS), self._longest_sleep_seconds(began))
         self._looks_at = began + seconds
         woken = watcher.wait(seconds)
         wall = seconds_between(began_at, self._clock.now())
         return woken, abs(wall - (self._clock.monotonic() - began)) > CLOCK_STEP_SECONDS
+
+    def _longest_sleep_seconds(self, now: float) -> float:
+        patience = self._notify.patience_seconds(now)
+        return LONGEST_SLEEP_SECONDS if patience is None else min(max(patience, BUSIEST_SECONDS), LONGEST_SLEEP_SECONDS)
+
+    def _state(self) -> str:
+        """For whoever asks our keeper about us."""
+        running = sum(map(bool, self._watched.values()))
+        declared = "no job is declared yet" if self._declared is None else f"of {self._declared} declared"
+        return f"{running} {'job runs' if running == 1 else 'jobs run'}, {declared}"
 
     def _concerned(self, woken: Woken) -> frozenset[str] | None:
         """The jobs to look at now; None: all."""
@@ -324,6 +346,7 @@ class Daemon:
             self._log.line("warning", "the program file changed and does not work, staying", path=self._program[-1])
             return
         self._log.line("info", "the program file changed, becoming the new version", path=self._program[-1])
+        self._notify.reloading(self._clock.monotonic(), "becoming the new version")
         self._close_front()
         # The commands of checks that are under way must not outlive us.
         self._home.controller().close(holds_lock=self._lock.is_current())

@@ -72,6 +72,35 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
                 "procclaw env api --explain",
             ),
             Command("reload", "read the configuration again and apply it now", "loop", "reload", (), "procclaw reload"),
+            Command(
+                "service install",
+                "have the daemon started with the machine, by systemd or launchd",
+                "service",
+                "install",
+                (
+                    argument(
+                        "--cron", action="store_true", help="no daemon, but a line for cron: reconcile every minute"
+                    ),
+                    argument("--force", action="store_true", help="replace what has that name and is not procclaw's"),
+                ),
+                "procclaw service install",
+            ),
+            Command(
+                "service status",
+                "say whether the service is installed and runs, and which file it starts",
+                "service",
+                "status",
+                (),
+                "procclaw service status",
+            ),
+            Command(
+                "service uninstall",
+                "end the service and remove it, and the crontab's line; jobs go on running",
+                "service",
+                "uninstall",
+                (),
+                "procclaw service uninstall",
+            ),
             Command("version", "print the version", "setup", "version", (), "procclaw version"),
             Command(
                 "completion",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _MOST_BYTES = 1 << 20
 """Kept of each stream; the rest is read and dropped, so that a talkative command can still end."""
 _CHUNK = 65536
+_OF_A_KEEPER = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
+"""By these a process speaks to what started it as a service, which is no affair of what goes its own way."""
 _LOOK_SECONDS = 0.05
 """How often to ask whether the command has ended while something it left behind keeps its output open."""
 _OUR_LACK = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
@@ -196,7 +198,7 @@ def detach(argv: Sequence[str], log_path: str) -> int:
     """Start `argv` in a session of its own, in "/", its output appended to `log_path`; its pid."""
     with Descriptors() as descriptors:
         log = descriptors.log(log_path)
-        env = {name: value for name, value in os.environ.items() if name != MARK}
+        env = {name: value for name, value in os.environ.items() if name != MARK and name not in _OF_A_KEEPER}
         return spawn([SHELL, "-c", 'cd / && exec "$@"', "procclaw-detach", *argv], env, {1: log, 2: log})
 
 
