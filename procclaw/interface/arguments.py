@@ -61,6 +61,7 @@ def pair(text: str) -> tuple[str, str]:
 
 
 JOB = argument("job", metavar="JOB", help="id of a job")
+SECRET = argument("name", metavar="NAME", help="name of a secret")
 JOBS = argument("jobs", metavar="JOB", nargs="+", help="ids of jobs")
 ONLY_JOB = argument("job", metavar="JOB", nargs="?", help="only of this job")
 RUN = argument("run", metavar="RUN", help="id of a run, or the beginning of one")
