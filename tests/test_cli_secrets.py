@@ -176,9 +176,7 @@ def test_a_job_gets_what_is_in_the_keychain_and_fails_to_start_while_that_is_loc
 
 @needs_keyring
 @pytest.mark.artefact
-def test_the_built_file_speaks_with_the_keychain_and_starts_no_other_program(
-    built_pyz: Path, home: Path, keyring: Keyring
-) -> None:
+def test_the_built_file_speaks_with_the_keychain(built_pyz: Path, home: Path, keyring: Keyring) -> None:
     environment = {"HOME": str(home), "PATH": "/nowhere", "DBUS_SESSION_BUS_ADDRESS": keyring.address}
 
     def ask(*words: str, given: str | None = None) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +163,22 @@ def test_every_change_is_seen_from_outside(credentials: Credentials) -> None:
 
 
 # --- the keychain ---
+
+
+def test_asking_for_the_keychain_starts_no_other_program(home: Path) -> None:
+    script = """if True:
+        import sys
+        from procclaw.model.clock import SystemClock
+        from procclaw.system.credentials import Credentials
+        started = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec", "os.system")
+        sys.addaudithook(lambda event, _: event in started and print(event))
+        try:
+            Credentials(sys.argv[1], SystemClock(), 5.0).read("A")
+        except Exception as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", script, str(home)], capture_output=True, text=True, timeout=60)
+    assert done.stdout == 'secret "A" is not set: procclaw secret set A\n', done
 
 
 @needs_keyring

@@ -795,6 +795,10 @@ WRONG_FIELDS: dict[str, tuple[str, list[str]]] = {
         "",
         ['trigger[0].auth_token: "${secrets:A}" is not ${secret:NAME}; write $${ where ${ itself is meant'],
     ),
+    "trigger: {hmac_secret: 'x${env:A}'}": (
+        "",
+        ["trigger.hmac_secret: ${env:A} has no meaning here; only ${secret:NAME} has"],
+    ),
     "params: {1a: {}}": (
         "",
         ['params.1a: "1a" is not a name for a param: letters, digits and "_", not first a digit'],

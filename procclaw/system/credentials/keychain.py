@@ -8,6 +8,7 @@ is unanswered, and for a while after, every further one is answered at once: it 
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from procclaw.model.clock import SystemClock
@@ -67,12 +68,14 @@ class Keychain:
         is_silent = self._silent is not None and self._silent.is_alive()
         if is_silent or self._clock.monotonic() < self._rests_until:
             raise Unreachable("does not answer")
+        # Not within the time: importing takes 0.1 s and more where the disk is cold, and is nobody's silence.
+        make = _backend_maker(self._seconds)
         answers: list[T] = []
         troubles: list[str] = []
 
         def ask() -> None:
             try:
-                answers.append(question(_backend(self._seconds)))
+                answers.append(question(make()))
             except Exception as error:  # noqa: BLE001 (of a service we know nothing of; none may take the thread with it)
                 troubles.append(_in_words(error))
 
@@ -93,14 +96,16 @@ class Keychain:
 _SILENT = "did not answer"
 
 
-def _backend(seconds: float) -> "KeyringBackend":
-    if sys.platform == "darwin":
-        from keyring.backends.macOS import Keyring
+def _backend_maker(seconds: float) -> "Callable[[], KeyringBackend]":
+    try:
+        if sys.platform == "darwin":
+            from keyring.backends.macOS import Keyring
 
-        return Keyring()
-    from procclaw.system.credentials.secretservice import SecretService
-
-    return SecretService(seconds)
+            return Keyring
+        from procclaw.system.credentials.secretservice import SecretService
+    except ImportError as error:
+        raise Unreachable(f"cannot be asked: {error.name} cannot be imported") from error
+    return partial(SecretService, seconds)
 
 
 def _in_words(error: Exception) -> str:
