@@ -110,6 +110,8 @@ def little_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith(("PROCCLAW_", "XDG_", "DBUS_")):
                 environment.delenv(name)
+        # Without a word we would look where logind puts the user's own.
+        environment.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent/bus-of-the-tests")
         guard.is_armed = True
         yield
         guard.is_armed = False

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from procclaw.model.outside import Launch
+from procclaw.model.secret import revealed_all
 
 CANARY = "canary-5d1f"
 """Stands in every payload, and must not be told anywhere."""
@@ -154,7 +155,7 @@ class Life:
     """The truth about one attempt."""
 
     def __init__(self, launch: Launch, record: Record, now: datetime, elapsed: int) -> None:
-        env = dict(launch.env)
+        env = revealed_all(launch.env)
         self.name = launch.record
         self.mark = launch.record.rpartition(".")[2]
         self.job_id = env["PROCCLAW_JOB_ID"]

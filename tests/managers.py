@@ -10,6 +10,7 @@ from procclaw.engine.world import World
 from procclaw.model.records import HOME, Event
 from procclaw.model.rows import Row
 from procclaw.system.store import Store
+from tests import keeping
 from tests.lives import CANARY, Trace, Violation
 from tests.outside import SimulatedLocks, SimulatedNotifier, SimulatedProbes, SimulatedSpool, SimulatedWork
 from tests.world import Logs
@@ -98,6 +99,7 @@ class Manager:
                 work=SimulatedWork(scene.outside),
                 spool=SimulatedSpool(scene.outside),
                 notifier=SimulatedNotifier(scene.outside, scene.oracle.on_notice),
+                secrets=keeping.NONE,
             ),
             configuration=Configuration(scene.files, self.store),
             clock=scene.clock,

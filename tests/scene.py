@@ -14,6 +14,7 @@ from procclaw.model.errors import Conflict, DiskFull, ProcclawError, StoreError
 from procclaw.model.intents import NO_DETAILS, Details, Intent, IntentKind
 from procclaw.model.outside import Launch
 from procclaw.model.records import HOME, WORKFLOWS, Run
+from procclaw.model.secret import revealed_all
 from procclaw.planning.actions import Check, Start
 from procclaw.system.store import Store
 from tests.declared import SPOOL, TEMPLATES, Files, draw_job, draw_more, draw_workflow, edited, favouring
@@ -619,7 +620,7 @@ class Scene:
     # --- scripts ---
 
     def _script(self, launch: Launch) -> Script:
-        is_continuous = self.oracle.in_force[dict(launch.env)["PROCCLAW_JOB_ID"]]["type"] == "continuous"
+        is_continuous = self.oracle.in_force[revealed_all(launch.env)["PROCCLAW_JOB_ID"]]["type"] == "continuous"
         rng = self.rng
         if self._is_calm:
             return Script(None if is_continuous else rng.choice((0.0, 0.5, 20.0)), pid_delay=rng.randrange(5000))

@@ -26,7 +26,7 @@ class Stage:
     def __init__(self, home: Path) -> None:
         self.late = 0.0
         self.connection = Connection()
-        self.app = Application(str(home), "<p>page</p>", Metrics(), lambda: self.late, lambda _environ: True)
+        self.app = Application(str(home), "<p>page</p>", Metrics(), lambda: self.late, lambda _environ: True, str)
 
     def get(self, path: str) -> tuple[int, Any]:
         environ: dict[str, Any] = {

@@ -21,7 +21,8 @@ from tests.driver import PROGRAM, ROOT, Answer, Driver
 
 # --- finding the command ---
 
-NOT_BUILT = {"KEY": "${secret:KEY}"}
+
+NOT_BUILT = {"channels": ["x"]}
 
 
 @pytest.mark.parametrize("command", commands.COMMANDS, ids=lambda command: command.name)
@@ -222,12 +223,12 @@ def test_a_home_that_never_had_a_good_file_says_that_nothing_is_in_force(cli: Co
 
 
 def test_a_field_that_is_not_built_yet_is_warned_of_and_holds_its_job(cli: CommandLine) -> None:
-    cli.declare(first={"cmd": "true"}, second={"cmd": "true", "env": NOT_BUILT})
+    cli.declare(first={"cmd": "true"}, second={"cmd": "true", "alerts": NOT_BUILT})
     answer = cli("config", "--validate")
     assert (answer.code, answer.out) == (0, "valid: 2 jobs\n")
-    assert re.fullmatch(r"warning: jobs\.yaml:\d+ jobs\.second\.env: \$\{secret:…\} is not built yet.*\n", answer.err)
+    assert re.fullmatch(r"warning: jobs\.yaml:\d+ jobs\.second\.alerts\.channels: is not built yet.*\n", answer.err)
     refused = cli("start", "second")
-    assert refused == Answer(1, "", 'procclaw: cannot start "second": not built yet: env ${secret:…}\n')
+    assert refused == Answer(1, "", 'procclaw: cannot start "second": not built yet: alerts.channels\n')
 
 
 # --- naming jobs ---
@@ -382,23 +383,23 @@ def test_holds_are_told_and_refuse_with_what_to_do(cli: CommandLine) -> None:
 
 @pytest.mark.real
 def test_asking_for_several_jobs_exits_1_if_one_is_refused(cli: CommandLine) -> None:
-    cli.declare(good={"cmd": "true"}, held={"cmd": "true", "env": NOT_BUILT})
+    cli.declare(good={"cmd": "true"}, held={"cmd": "true", "alerts": NOT_BUILT})
     answer = cli("start", "good", "held")
     assert answer.code == 1
     assert answer.out.startswith("good: ")
-    assert answer.err == 'procclaw: cannot start "held": not built yet: env ${secret:…}\n'
+    assert answer.err == 'procclaw: cannot start "held": not built yet: alerts.channels\n'
     told = cli("start", "good", "held", "--json")
     assert told.code == 1
     assert [(each["job_id"], each["success"]) for each in told.json["results"]] == [("good", True), ("held", False)]
 
 
 def test_a_refused_run_is_json_too_when_it_was_to_be_waited_for(cli: CommandLine) -> None:
-    cli.declare(first={"cmd": "true"}, held={"cmd": "true", "env": NOT_BUILT})
+    cli.declare(first={"cmd": "true"}, held={"cmd": "true", "alerts": NOT_BUILT})
     answer = cli("run", "held", "--wait", "--json")
     assert (answer.code, answer.err) == (1, "")
     assert (answer.json["success"], answer.json["message"]) == (
         False,
-        'cannot run "held": not built yet: env ${secret:…}',
+        'cannot run "held": not built yet: alerts.channels',
     )
 
 
@@ -497,7 +498,7 @@ def test_a_time_that_makes_no_sense_is_refused_in_words(
 
 
 README = (ROOT / "README.md").read_text()
-SPELLED_OUT = ("daemon", "service")
+SPELLED_OUT = ("daemon", "secret", "service")
 """Families whose members have an entry each; a row begins with the family's name."""
 
 

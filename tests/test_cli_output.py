@@ -36,7 +36,7 @@ WHY = "job_id can_start earliest_start gates"
 GATE = "gate open reason since until unblock"
 SLOTS = "job_id first_due_at last_due_at count outcome reason run_id"
 
-NOT_BUILT = {"KEY": "${secret:KEY}"}
+NOT_BUILT = {"channels": ["x"]}
 
 
 def keys(thing: dict[str, Any]) -> str:
@@ -212,30 +212,30 @@ def test_nothing_found_is_nothing_in_a_pipe_and_a_sentence_on_a_terminal(cli: Co
 def test_a_terminal_gets_a_table_without_the_columns_that_say_nothing(cli: CommandLine) -> None:
     cli.declare(
         web={"cmd": "true", "type": "continuous"},
-        longer_name={"cmd": "true", "env": NOT_BUILT},
+        longer_name={"cmd": "true", "alerts": NOT_BUILT},
     )
     assert cli.on_terminal("list").out == (
         "JOB          TYPE        STATUS   REASON\n"
         "web          continuous  pending  -\n"
-        "longer_name  manual      stopped  not built yet: env ${secret:…}\n"
+        "longer_name  manual      stopped  not built yet: alerts.channels\n"
     )
 
 
 def test_a_reason_that_does_not_fit_the_terminal_is_cut_short(cli: CommandLine) -> None:
-    cli.declare(job={"cmd": "true", "env": NOT_BUILT}, job2={"cmd": "true"})
+    cli.declare(job={"cmd": "true", "alerts": NOT_BUILT}, job2={"cmd": "true"})
     lines = cli.on_terminal("list", columns=32).out.splitlines()
-    assert lines[1] == "job   stopped  not built yet: e…"
+    assert lines[1] == "job   stopped  not built yet: a…"
     assert max(map(len, lines)) == 32
     assert cli.on_terminal("list", columns=5).out.splitlines()[1] == "job   stopped  not built y…"
 
 
 def test_columns_that_can_be_spared_make_room_for_the_reason(cli: CommandLine) -> None:
-    cli.declare(job={"cmd": "true", "env": NOT_BUILT}, job2={"cmd": "true"})
+    cli.declare(job={"cmd": "true", "alerts": NOT_BUILT}, job2={"cmd": "true"})
     assert (
         cli.on_terminal("list", columns=53).out.splitlines()[1]
-        == "job   manual  stopped  not built yet: env ${secret:…}"
+        == "job   manual  stopped  not built yet: alerts.channels"
     )
-    assert cli.on_terminal("list", columns=52).out.splitlines()[1] == "job   stopped  not built yet: env ${secret:…}"
+    assert cli.on_terminal("list", columns=52).out.splitlines()[1] == "job   stopped  not built yet: alerts.channels"
     assert cli("list").out.startswith("job\tmanual\tstopped\t")
 
 
@@ -267,7 +267,7 @@ def test_why_says_what_holds_and_what_would_free_it(cli: CommandLine) -> None:
     cli.declare(
         asked={"cmd": "true"},
         wanted={"cmd": "true", "type": "continuous"},
-        held={"cmd": "true", "env": NOT_BUILT},
+        held={"cmd": "true", "alerts": NOT_BUILT},
         due={"cmd": "true", "type": "scheduled", "schedule": "0 0 1 1 *", "timezone": "UTC"},
         off={"cmd": "true", "type": "scheduled", "schedule": "0 0 1 1 *", "enabled": False},
     )
@@ -276,8 +276,8 @@ def test_why_says_what_holds_and_what_would_free_it(cli: CommandLine) -> None:
     )
     assert cli("why", "wanted").out.startswith("wanted is pending; nothing keeps it from starting\n\n")
     assert cli("why", "held").out.startswith(
-        "held is stopped: not built yet: env ${secret:…}\n"
-        "to let it start: remove env ${secret:…} from held, then procclaw start held\n\n"
+        "held is stopped: not built yet: alerts.channels\n"
+        "to let it start: remove alerts.channels from held, then procclaw start held\n\n"
     )
     assert cli("why", "off").out.startswith(
         "off is disabled: disabled in jobs.yaml\nto let it start: procclaw start off, or enabled: true at "

@@ -17,12 +17,14 @@ from procclaw.model.errors import DiskFull
 from procclaw.model.outside import Delivery, Notice
 from procclaw.model.records import OUTBOX, Event
 from procclaw.model.rows import Row
+from procclaw.model.secret import Secret
 from procclaw.model.spec import AlertPolicy, Spec, Ways
 from procclaw.planning.actions import Plan
 from procclaw.planning.outbox import MOST_TRIES, UNANSWERED_SECONDS
 from procclaw.system.store import Store
 from tests.builders import JOB, NOW, a_config, a_job, a_spec, later
 from tests.driver import Driver
+from tests.keeping import Kept
 
 HOOK = "http://127.0.0.1:9/x"
 
@@ -88,6 +90,7 @@ class FullStore(Store):
 
 
 NOBODY = Ways(None, None)
+SECRETS = Kept({"HOOK": "https://hooks.slack.com/services/T0/B0/canary"})
 
 
 def declared(*, webhook: str | None = HOOK, command: Any = None, common: Ways = NOBODY) -> Spec:
@@ -109,7 +112,7 @@ class Loop:
     def restart(self) -> None:
         """The process dies, and another takes over."""
         self.notifier = FakeNotifier()
-        self.courier = Courier("/home/of/it", self.store, self.notifier, self.log)
+        self.courier = Courier("/home/of/it", self.store, self.notifier, SECRETS, self.log)
 
     def cycle(self, now: datetime, spec: Spec = SPEC, *, must_look: bool = False) -> datetime | None:
         return self.courier.deliver(spec, now, must_look=must_look)
@@ -492,3 +495,15 @@ def test_a_daemon_that_was_killed_while_it_told_tells_again(driver: Driver) -> N
     driver.start_daemon()
     driver.wait(lambda: driver.opened.store.alerts()[0].state is AlertState.SENT)
     assert driver.opened.store.alerts()[0].key == alert.key
+
+
+def test_an_address_may_be_a_secret_and_one_that_is_not_set_is_tried_again(loop: Loop) -> None:
+    cases = {"${secret:HOOK}": "https://hooks.slack.com/services/T0/B0/canary", "${secret:NONE}": None}
+    for number, (webhook, wanted) in enumerate(cases.items(), 1):
+        loop.restart()
+        loop.store.record([raised(number)])
+        loop.cycle(later(1), declared(webhook=webhook), must_look=True)
+        assert [notice.webhook for notice in loop.notifier.begun] == ([] if wanted is None else [Secret(wanted)])
+        assert "canary" not in f"{loop.notifier.begun}"
+    assert loop.alert(2).detail == 'secret "NONE" is not set: procclaw secret set NONE'
+    assert loop.alert(2).next_try_at is not None

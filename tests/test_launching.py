@@ -11,10 +11,13 @@ from procclaw.engine.launching import MAX_ARGUMENT_BYTES, environment, launch_of
 from procclaw.model.errors import ProcclawError
 from procclaw.model.outside import Launch
 from procclaw.model.records import Run
+from procclaw.model.secret import Secret, Text
 from procclaw.model.spec import Config, JobSpec
 from tests.builders import NOW, a_config, a_job, a_run, an_attempt
+from tests.keeping import Kept
 
 LOGS = ("job.log", "job.error.log")
+SECRETS = Kept({"KEY": "canary", "db.pass": "hunter2"})
 
 
 def run_as_alice(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
@@ -28,8 +31,8 @@ def _alice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEAK", "of the starter")
 
 
-def env_of(job: JobSpec, config: Config | None = None) -> dict[str, str]:
-    return {variable.name: variable.value for variable in environment(job, config or a_config())}
+def env_of(job: JobSpec, config: Config | None = None) -> dict[str, Text]:
+    return {variable.name: variable.value for variable in environment(job, config or a_config(), SECRETS)}
 
 
 def launch(job: JobSpec, run: Run | None = None, **config: Any) -> Launch:
@@ -42,6 +45,7 @@ def launch(job: JobSpec, run: Run | None = None, **config: Any) -> Launch:
         "/srv/home",
         LOGS,
         {"GIVEN": "yes"},
+        SECRETS,
     )
 
 
@@ -83,7 +87,7 @@ def test_every_variable_says_where_it_comes_from(tmp_path: Path, monkeypatch: py
     file.write_text("FILE=x")
     config = a_config(env=(("OWN", "x"),), pass_env=("PASSED",))
     job = a_job(env=(("JOB", "x"),), env_file=str(file), cmd="echo ${env:HOME}")
-    sources = {variable.name: variable.source for variable in environment(job, config)}
+    sources = {variable.name: variable.source for variable in environment(job, config, SECRETS)}
     assert sources == {
         "HOME": "account alice",
         "USER": "account alice",
@@ -149,6 +153,42 @@ def test_a_plain_shell_cmd_needs_no_shell() -> None:
     assert launch(a_job(cmd="sleep 600; echo done")).argv == ("/bin/sh", "-c", "sleep 600; echo done")
 
 
+# --- secrets ---
+
+
+def test_a_secret_is_put_into_env_when_the_job_starts() -> None:
+    config = a_config(env=(("OWN", "${secret:db.pass}"),))
+    job = a_job(env=(("KEY", "${secret:KEY}"), ("AUTH", "Bearer ${secret:KEY}"), ("RAW", "$${secret:KEY}")))
+    found = env_of(job, config)
+    assert found == BASE | {
+        "OWN": Secret("hunter2"),
+        "KEY": Secret("canary"),
+        "AUTH": Secret("Bearer canary"),
+        "RAW": "${secret:KEY}",
+    }
+    assert "canary" not in f"{found} {launch(job)}"
+
+
+def test_a_shell_cmd_finds_a_secret_in_a_variable_and_never_as_text() -> None:
+    found = launch(a_job(cmd='login "${secret:KEY}" "${secret:db.pass}"'))
+    assert found.argv[2] == 'login "${PROCCLAW_SECRET_KEY}" "${PROCCLAW_SECRETX_64622e70617373}"'
+    assert dict(found.env)["PROCCLAW_SECRET_KEY"] == Secret("canary")
+
+
+def test_a_value_that_came_from_a_secret_stays_one_and_never_reaches_argv() -> None:
+    job = a_job(cmd=("login", "--key=${env:COPY}"), env=(("COPY", "${env:KEY}"),))
+    env = (("KEY", "${secret:KEY}"),)
+    assert env_of(job, a_config(env=env))["COPY"] == Secret("canary")
+    with pytest.raises(ProcclawError, match=r'^cmd: "--key=\$\{env:COPY\}" holds a secret, and everyone'):
+        launch(job, env=env)
+
+
+@pytest.mark.parametrize("job", [a_job(env=(("A", "${secret:MISSING}"),)), a_job(cmd="echo ${secret:MISSING}")])
+def test_a_secret_that_is_not_set_is_an_error_with_its_name(job: JobSpec) -> None:
+    with pytest.raises(ProcclawError, match=r'^secret "MISSING" is not set: procclaw secret set MISSING$'):
+        launch(job)
+
+
 # --- what procclaw says about the run ---
 
 
@@ -200,7 +240,9 @@ def test_a_job_of_another_account_finds_that_accounts_home_name_and_shell(monkey
         "SHELL": "/bin/bash",
         "CACHE": "/srv/bob/cache",
     }
-    assert {each.source for each in environment(job, a_config()) if each.name in ("HOME", "SHELL")} == {"account bob"}
+    assert {each.source for each in environment(job, a_config(), SECRETS) if each.name in ("HOME", "SHELL")} == {
+        "account bob"
+    }
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from procclaw.model.outside import Delivery, Notice
+from procclaw.model.secret import Secret
 from procclaw.model.urls import parse_url
 from procclaw.system import notify
 from procclaw.system.notify import Notifier, webhook
@@ -144,6 +145,12 @@ def test_what_is_no_url_is_said_without_quoting_it(notifier: Notifier, url: str)
 def test_a_host_whose_name_cannot_be_one_is_a_failure_that_says_so(notifier: Notifier, host: str) -> None:
     delivery = delivery_of(notifier, a_notice(f"http://{host}/hush"))
     assert delivery.detail == f"webhook: http://{host}: there is no such name"
+
+
+def test_of_an_address_that_is_a_secret_not_even_the_host_is_shown(notifier: Notifier, listeners: Listeners) -> None:
+    secret = Secret("http://127.0.0.1:1/canary")
+    told = delivery_of(notifier, a_notice()._replace(webhook=secret))
+    assert told.detail == "webhook: the address: connection refused"
 
 
 def test_a_user_in_the_url_is_sent_and_not_shown(notifier: Notifier, listeners: Listeners) -> None:

@@ -41,20 +41,20 @@ def a_webhook(token: str | None = None, key: str | None = None) -> TriggerSpec:
 def test_a_trigger_is_judged_by_its_own_token_or_signature(
     token: str | None, key: str | None, bearer: str | None, signature: str | None, verdict: Verdict
 ) -> None:
-    assert judged(a_job(triggers=(a_webhook(token, key),)), BODY, bearer, signature) is verdict
+    assert judged(a_job(triggers=(a_webhook(token, key),)), BODY, bearer, signature, str) is verdict
 
 
 def test_a_signature_is_for_one_body() -> None:
-    assert judged(a_job(triggers=(a_webhook(key="key"),)), BODY + b" ", None, SIGNED) is Verdict.DENIED
+    assert judged(a_job(triggers=(a_webhook(key="key"),)), BODY + b" ", None, SIGNED, str) is Verdict.DENIED
 
 
 def test_one_of_several_triggers_is_enough_and_an_open_one_opens_nothing_that_is_guarded() -> None:
     job = a_job(triggers=(a_webhook("a"), a_webhook("b")))
-    assert judged(job, BODY, "b", None) is Verdict.ADMITTED
+    assert judged(job, BODY, "b", None, str) is Verdict.ADMITTED
     mixed = a_job(triggers=(a_webhook(), a_webhook("b")))
-    assert judged(mixed, BODY, None, None) is Verdict.DENIED
+    assert judged(mixed, BODY, None, None, str) is Verdict.DENIED
 
 
 def test_a_job_that_no_webhook_triggers_is_not_found() -> None:
     with pytest.raises(NotFound, match='no webhook triggers "job"'):
-        judged(a_job(), BODY, "t", None)
+        judged(a_job(), BODY, "t", None, str)

@@ -197,7 +197,7 @@ class Actor:
         self.rotate(job, attempt, is_in_use=False)
         try:
             given = self._inputs.prepare(job, run, attempt)
-            launch = launch_of(job, spec.config, run, attempt, self._home, logs, given)
+            launch = launch_of(job, spec.config, run, attempt, self._home, logs, given, self._world.secrets)
         except DiskFull as error:
             acted.lack = Lack(Reason.NO_DISK, str(error), after(now, RETRY_LACK_SECONDS))
             return
@@ -244,7 +244,7 @@ class Actor:
     def _check(self, spec: Spec, effect: Check) -> None:
         job = spec.jobs[effect.job_id]
         try:
-            self._world.probes.begin(probe_of(job, spec.config, effect.attempt_id, self._home))
+            self._world.probes.begin(probe_of(job, spec.config, effect.attempt_id, self._home, self._world.secrets))
         except ProcclawError as error:
             # Its environment cannot be made at present, which says nothing about the job; the check stays due.
             if self._unchecked.get(job.id) != str(error):

@@ -78,7 +78,7 @@ class Controller:
         self._processes = world.processes
         self._observer = Observer(store, world)
         self._actor = Actor(home, store, world, log, mint)
-        self._courier = Courier(home, store, world.notifier, log)
+        self._courier = Courier(home, store, world.notifier, world.secrets, log)
         self._configuration = configuration
         self._clock = clock
         self._log = log

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from procclaw.engine.launching import notice_of
-from procclaw.engine.world import Notifier
+from procclaw.engine.world import Notifier, Secrets
 from procclaw.model.alerts import Alert, AlertState
 from procclaw.model.clock import after
 from procclaw.model.errors import DiskFull, ProcclawError
@@ -47,8 +47,9 @@ class _Round(NamedTuple):
 
 
 class Courier:
-    def __init__(self, home: str, store: Store, notifier: Notifier, log: Log) -> None:
+    def __init__(self, home: str, store: Store, notifier: Notifier, secrets: Secrets, log: Log) -> None:
         self._home = home
+        self._secrets = secrets
         self._store = store
         self._notifier = notifier
         self._log = log
@@ -137,9 +138,9 @@ class Courier:
                 break
             asked = outbox.begun(alert, now)
             try:
-                notices.append(notice_of(alert, spec, self._home))
+                notices.append(notice_of(alert, spec, self._home, self._secrets))
             except ProcclawError as error:
-                # The command's environment cannot be made at present: as if it had failed.
+                # Its address or the command's environment cannot be made at present: as if it had failed.
                 asked = outbox.settled(asked, Delivery(alert.key, is_ok=False, detail=str(error)), now)
                 wakes += [] if asked.next_try_at is None else [asked.next_try_at]
             rows.append(asked)

@@ -16,6 +16,7 @@ from procclaw.system.store import Store
 if TYPE_CHECKING:
     from procclaw.engine.controller import Controller
     from procclaw.engine.world import World
+    from procclaw.system.credentials import Credentials
     from procclaw.system.daemonlog import DaemonLog
     from procclaw.system.homelock import Holder, HomeLock
     from procclaw.system.output import Output
@@ -32,6 +33,7 @@ class Home:
         self._processes: Processes | None = None
         self._controller: Controller | None = None
         self._log: DaemonLog | None = None
+        self._credentials: Credentials | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -62,6 +64,21 @@ class Home:
 
             self._processes = Processes(self.paths.home)
         return self._processes
+
+    @property
+    def credentials(self) -> "Credentials":
+        """For those who must not wait long: the loop and the API."""
+        if self._credentials is None:
+            from procclaw.system.credentials import Credentials
+
+            self._credentials = Credentials(self.paths.home, self.clock)
+        return self._credentials
+
+    def patient_credentials(self) -> "Credentials":
+        """For a person, who waits."""
+        from procclaw.system.credentials import PERSON_SECONDS, Credentials
+
+        return Credentials(self.paths.home, self.clock, PERSON_SECONDS)
 
     @property
     def output(self) -> "Output":
@@ -126,6 +143,7 @@ class Home:
             work=WorkFiles(home),
             spool=Spool(self.clock, network_file_system),
             notifier=Notifier(tell_the_loop),
+            secrets=self.credentials,
         )
 
     def controller(self) -> "Controller":

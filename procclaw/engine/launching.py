@@ -2,19 +2,22 @@
 
 The base is the same whoever starts the job: the account it runs as, `env` of procclaw.yaml, the names in
 `daemon.pass_env`. Then `env_file`, then `env`, then what ProcClaw says about the run. Nothing of the starter's own
-environment gets in otherwise.
+environment gets in otherwise. A value that a secret went into, by whatever way, is a secret from then on and never
+becomes a word of argv, which everybody can see.
 """
 
 import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from procclaw.engine.world import Secrets
 from procclaw.model.alerts import Alert
 from procclaw.model.clock import iso
 from procclaw.model.errors import ProcclawError
 from procclaw.model.outside import Launch, Notice, Probe
 from procclaw.model.records import Attempt, Run
-from procclaw.model.references import Reference, as_shell_variables, references_in, replaced
+from procclaw.model.references import Reference, as_shell_variables, filled, references_in
+from procclaw.model.secret import Secret, Text, revealed
 from procclaw.model.spec import CheckType, Config, JobSpec, Spec
 from procclaw.system.processes import shell_argv
 from procclaw.system.surroundings import Account, account_of, own_account, own_variable, read_env_file
@@ -30,12 +33,14 @@ USUAL_UMASK = 0o022
 
 class Variable(NamedTuple):
     name: str
-    value: str
+    value: Text
     source: str
     """Where it comes from, for `procclaw env --explain`."""
 
 
-def environment(spec: JobSpec, config: Config, params: Mapping[str, str] | None = None) -> tuple[Variable, ...]:
+def environment(
+    spec: JobSpec, config: Config, secrets: Secrets, params: Mapping[str, str] | None = None
+) -> tuple[Variable, ...]:
     """Every variable the job's own declarations give it, by name; `params` None: as declared.
 
     Raises ProcclawError for what cannot be had.
@@ -43,19 +48,19 @@ def environment(spec: JobSpec, config: Config, params: Mapping[str, str] | None 
     if params is None:
         params = {param.name: param.default or "" for param in spec.params}
     account = account_for(spec)
-    variables = {each.name: each for each in _base(account, config)}
+    variables = {each.name: each for each in _base(account, config, secrets)}
     if spec.env_file is not None:
         path = _absolute(spec.env_file, working_directory(spec, account), account)
         variables |= {name: Variable(name, value, path) for name, value in read_env_file(path)}
     # Of what stands before `env`, so that PATH: /opt/bin:${env:PATH} adds to the PATH there is.
     before = _values(variables.values())
     for name, text in spec.env:
-        value = replaced(text, lambda each: _value(each, before, params))
+        value = _filled(text, before, params, secrets)
         variables[name] = Variable(name, value, f"{spec.source} env")
     if isinstance(spec.cmd, str):
         values = _values(variables.values())
         for reference in references_in(spec.cmd):
-            value = _value(reference, values, params)
+            value = _value(reference, values, params, secrets)
             variables[reference.variable] = Variable(reference.variable, value, f"{spec.source} cmd")
     return tuple(variables[name] for name in sorted(variables))
 
@@ -65,7 +70,7 @@ def account_for(spec: JobSpec) -> Account:
     return own_account() if spec.user is None else account_of(spec.user)
 
 
-def _base(account: Account, config: Config) -> list[Variable]:
+def _base(account: Account, config: Config, secrets: Secrets) -> list[Variable]:
     whose = f"account {account.name}"
     base = [
         Variable("HOME", account.home, whose),
@@ -75,21 +80,24 @@ def _base(account: Account, config: Config) -> list[Variable]:
         Variable("PATH", "/usr/local/bin:/usr/bin:/bin", "built in"),
     ]
     so_far = _values(base)
-    base += [
-        Variable(name, replaced(text, lambda each: _value(each, so_far, {})), "procclaw.yaml env")
-        for name, text in config.env
-    ]
+    base += [Variable(name, _filled(text, so_far, {}, secrets), "procclaw.yaml env") for name, text in config.env]
     passed = ((name, own_variable(name)) for name in config.pass_env)
     base += [Variable(name, value, "procclaw.yaml daemon.pass_env") for name, value in passed if value is not None]
     return base
 
 
-def _values(variables: Iterable[Variable]) -> dict[str, str]:
+def _values(variables: Iterable[Variable]) -> dict[str, Text]:
     return {variable.name: variable.value for variable in variables}
 
 
-def _value(reference: Reference, values: Mapping[str, str], params: Mapping[str, str]) -> str:
-    source = {"env": values, "param": params}.get(reference.kind, {})
+def _filled(text: str, values: Mapping[str, Text], params: Mapping[str, str], secrets: Secrets) -> Text:
+    return filled(text, lambda each: _value(each, values, params, secrets))
+
+
+def _value(reference: Reference, values: Mapping[str, Text], params: Mapping[str, str], secrets: Secrets) -> Text:
+    if reference.kind == "secret":
+        return secrets.read(reference.name)
+    source: Mapping[str, Text] = values if reference.kind == "env" else params
     if reference.name in source:
         return source[reference.name]
     raise ProcclawError(f"${{{reference.kind}:{reference.name}}} is not set")
@@ -112,7 +120,7 @@ def own_variables(job_id: str, home: str) -> tuple[Variable, ...]:
     return (Variable("PROCCLAW_HOME", home, "ProcClaw"), Variable("PROCCLAW_JOB_ID", job_id, "ProcClaw"))
 
 
-def _about(run: Run, attempt: Attempt, home: str) -> dict[str, str]:
+def _about(run: Run, attempt: Attempt, home: str) -> dict[str, Text]:
     about = _values(own_variables(run.job_id, home)) | {
         "PROCCLAW_RUN_ID": run.id,
         "PROCCLAW_ATTEMPT": str(attempt.number),
@@ -131,20 +139,21 @@ def launch_of(
     home: str,
     logs: tuple[str, str],
     given: Mapping[str, str],
+    secrets: Secrets,
 ) -> Launch:
     """All that starting this attempt takes; `given` are the variables that tell it of its files and params.
 
     Raises ProcclawError when its environment cannot be made.
     """
     params = dict(run.params)
-    values = _values(environment(spec, config, params))
+    values = _values(environment(spec, config, secrets, params))
     if isinstance(spec.cmd, str):
         argv = shell_argv(as_shell_variables(spec.cmd))
     else:
-        argv = tuple(replaced(word, lambda each: _value(each, values, params)) for word in spec.cmd)
+        argv = tuple(_word(_filled(word, values, params, secrets), word) for word in spec.cmd)
     env = values | _about(run, attempt, home) | dict(given)
     for name, text in (*env.items(), *(("cmd", word) for word in argv)):
-        if len(name) + len(os.fsencode(text)) + 2 > MAX_ARGUMENT_BYTES:
+        if len(name) + len(os.fsencode(revealed(text))) + 2 > MAX_ARGUMENT_BYTES:
             raise ProcclawError(f"{name} is longer than the 128 KiB the system allows; put it into a file")
     return Launch(
         record=attempt.record,
@@ -161,7 +170,16 @@ def launch_of(
     )
 
 
-def probe_of(spec: JobSpec, config: Config, attempt_id: str, home: str) -> Probe:
+def _word(text: Text, declared: str) -> str:
+    if isinstance(text, Secret):
+        raise ProcclawError(
+            f'cmd: "{declared}" holds a secret, and everyone who looks at the processes would see it; '
+            "let the command take it from its environment, or write the command as text"
+        )
+    return text
+
+
+def probe_of(spec: JobSpec, config: Config, attempt_id: str, home: str, secrets: Secrets) -> Probe:
     """The job's health check, to be made now. Raises ProcclawError when its environment cannot be made."""
     check = spec.health_check
     if check.type is CheckType.FILE and check.path is not None:
@@ -175,15 +193,15 @@ def probe_of(spec: JobSpec, config: Config, attempt_id: str, home: str) -> Probe
         check,
         argv=(SHELL, "-c", check.cmd) if isinstance(check.cmd, str) else check.cmd,
         cwd=working_directory(spec, account_for(spec)),
-        env=tuple((_values(environment(spec, config)) | _values(own_variables(spec.id, home))).items()),
+        env=tuple((_values(environment(spec, config, secrets)) | _values(own_variables(spec.id, home))).items()),
         user=spec.user,
         group=spec.group,
     )
 
 
-def notice_of(alert: Alert, spec: Spec, home: str) -> Notice:
-    """The alert, addressed to whom the job's declaration names now. Raises ProcclawError when the environment of its
-    command cannot be made.
+def notice_of(alert: Alert, spec: Spec, home: str, secrets: Secrets) -> Notice:
+    """The alert, addressed to whom the job's declaration names now. Raises ProcclawError when its address or the
+    environment of its command cannot be made.
     """
     job, ways = spec.jobs.get(alert.job_id), spec.ways(alert.job_id)
     body = {
@@ -197,11 +215,17 @@ def notice_of(alert: Alert, spec: Spec, home: str) -> Notice:
         "home": home,
         "host": os.uname().nodename,
     }
+    webhook: Text | None = ways.webhook
+    if ways.command is None and not any(references_in(ways.webhook or "")):
+        return Notice(alert.key, webhook, None, body)
+    base = _values(_base(own_account(), spec.config, secrets))
+    if ways.webhook is not None:
+        webhook = _filled(ways.webhook, base, {}, secrets)
     if ways.command is None:
-        return Notice(alert.key, ways.webhook, None, body)
+        return Notice(alert.key, webhook, None, body)
     command = (SHELL, "-c", ways.command) if isinstance(ways.command, str) else ways.command
-    env = _values(_base(own_account(), spec.config)) | _values(own_variables(alert.job_id, home))
+    env = base | _values(own_variables(alert.job_id, home))
     env |= {f"PROCCLAW_ALERT_{name.upper()}": body[name] or "" for name in ("event", "message", "at", "key")}
     if alert.run_id is not None:
         env["PROCCLAW_RUN_ID"] = alert.run_id
-    return Notice(alert.key, ways.webhook, command, body, tuple(env.items()))
+    return Notice(alert.key, webhook, command, body, tuple(env.items()))

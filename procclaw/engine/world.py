@@ -25,6 +25,7 @@ from procclaw.model.outside import (
     Sight,
 )
 from procclaw.model.records import Attempt, Slice
+from procclaw.model.secret import Secret
 from procclaw.model.spec import LogPolicy, TriggerSpec
 
 
@@ -186,6 +187,11 @@ class Spool(Protocol):
         """Delete a file if it is still the same; whether that one is gone."""
 
 
+class Secrets(Protocol):
+    def read(self, name: str) -> Secret:
+        """Raises ProcclawError for one that is not set, and for one that cannot be had at present."""
+
+
 class World(NamedTuple):
     """Everything outside that a cycle deals with."""
 
@@ -196,3 +202,4 @@ class World(NamedTuple):
     work: WorkFiles
     spool: Spool
     notifier: Notifier
+    secrets: Secrets

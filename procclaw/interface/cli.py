@@ -45,11 +45,16 @@ class Context:
         return self._home
 
     @property
+    def user(self) -> str:
+        """Who asks, for the records."""
+        return f"{_user()} (cli)"
+
+    @property
     def operations(self) -> "Operations":
         if self._operations is None:
             from procclaw.engine.operations import Operations
 
-            self._operations = Operations(self.home, f"{_user()} (cli)")
+            self._operations = Operations(self.home, self.user)
         return self._operations
 
     @property

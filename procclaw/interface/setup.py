@@ -80,13 +80,21 @@ def env(context: "Context", options: Namespace) -> int:
 
     spec = context.operations.spec()
     job = context.operations.job_spec(options.job)
-    variables = sorted((*environment(job, spec.config), *own_variables(job.id, context.home.paths.home)))
+    given = environment(job, spec.config, context.home.patient_credentials())
+    variables = sorted((*given, *own_variables(job.id, context.home.paths.home)), key=lambda each: each.name)
+    # Of what a secret went into there are stars, as of the secret itself.
+    shown = [(each.name, str(each.value), each.source) for each in variables]
+    names = ("name", "value", "source")
     if context.console.is_json:
-        context.console.json({"job_id": job.id, "variables": [each._asdict() for each in variables]})
+        context.console.json(
+            {
+                "job_id": job.id,
+                "variables": [dict(zip(names, each, strict=True)) for each in shown],
+            }
+        )
     elif options.explain:
-        context.console.table(("NAME", "VALUE", "FROM"), variables)
+        context.console.table(("NAME", "VALUE", "FROM"), shown)
     else:
-        for variable in variables:
-            value = printable(variable.value) if context.console.is_terminal else variable.value
-            context.console.say(f"{variable.name}={value}")
+        for name, value, _ in shown:
+            context.console.say(f"{name}={printable(value) if context.console.is_terminal else value}")
     return 0

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from procclaw.model.clock import parse_iso, to_microseconds
 from procclaw.model.document import Document, process_hash
-from procclaw.model.references import references_in
 from procclaw.model.shape import Shape, child, filled
 
 PRESETS: Mapping[str, tuple[float, ...]] = {
@@ -45,37 +44,22 @@ class Unbuilt(NamedTuple):
     place: str
     """Where the field stands: "job", "procclaw.yaml" or "jobs.yaml"."""
     path: tuple[str, ...]
-    mark: str
-    """What about the field is not built; empty: all of it."""
     is_used: Callable[[Any], bool]
     """Of the field's value as written: a feature switched off is not used."""
 
     @property
     def label(self) -> str:
-        return f"{'.'.join(self.path)} {self.mark}".rstrip()
+        return ".".join(self.path)
 
 
 def _is_enabled(value: Document) -> bool:
     return value.get("enabled") is True
 
 
-def _uses(kind: str) -> Callable[[Any], bool]:
-    return lambda value: any(reference.kind == kind for text in texts(value) for reference in references_in(text))
-
-
-def _is_guarded_by_secret(trigger: Any) -> bool:
-    return any(each.get("enabled", True) and _uses("secret")(each) for each in listed(trigger))
-
-
 UNBUILT = (
-    Unbuilt("job", ("cmd",), "${secret:…}", _uses("secret")),
-    Unbuilt("job", ("env",), "${secret:…}", _uses("secret")),
-    Unbuilt("job", ("trigger",), "${secret:…}", _is_guarded_by_secret),
-    Unbuilt("job", ("alerts", "channels"), "", bool),
-    Unbuilt("procclaw.yaml", ("env",), "${secret:…}", _uses("secret")),
-    Unbuilt("procclaw.yaml", ("api", "auth", "token"), "${secret:…}", _uses("secret")),
-    Unbuilt("procclaw.yaml", ("alerts", "channels"), "", bool),
-    Unbuilt("procclaw.yaml", ("openclaw",), "", _is_enabled),
+    Unbuilt("job", ("alerts", "channels"), bool),
+    Unbuilt("procclaw.yaml", ("alerts", "channels"), bool),
+    Unbuilt("procclaw.yaml", ("openclaw",), _is_enabled),
 )
 
 

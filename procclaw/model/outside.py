@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from procclaw.model.reasons import Reason
+from procclaw.model.secret import Text
 from procclaw.model.spec import HealthCheck, LockProvider
 
 
@@ -19,7 +20,7 @@ class Probe(NamedTuple):
     argv: tuple[str, ...] = ()
     """exec: what to run."""
     cwd: str = "/"
-    env: tuple[tuple[str, str], ...] = ()
+    env: tuple[tuple[str, Text], ...] = ()
     """exec: the job's environment."""
     user: str | None = None
     group: str | None = None
@@ -29,11 +30,11 @@ class Notice(NamedTuple):
     """An alert on its way to people."""
 
     key: str
-    webhook: str | None
+    webhook: Text | None
     command: tuple[str, ...] | None
     body: Mapping[str, Any]
     """The alert as JSON types; `message` is the line for a person."""
-    env: tuple[tuple[str, str], ...] = ()
+    env: tuple[tuple[str, Text], ...] = ()
     """What the command finds in its environment."""
 
 
@@ -179,7 +180,7 @@ class Launch(NamedTuple):
     record: str
     argv: tuple[str, ...]
     cwd: str
-    env: tuple[tuple[str, str], ...]
+    env: tuple[tuple[str, Text], ...]
     stdout: str
     stderr: str
     timestamps: bool

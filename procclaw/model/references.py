@@ -9,8 +9,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from procclaw.model.secret import Secret, Text, revealed
+
+_SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _REFERENCE = re.compile(
-    r"\$\$\{|\$\{(?:(?P<secret>secret):(?P<secret_name>[A-Za-z0-9_][A-Za-z0-9_.-]*)"
+    rf"\$\$\{{|\$\{{(?:(?P<secret>secret):(?P<secret_name>{_SECRET_NAME.pattern})"
     r"|(?P<kind>env|param):(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}"
 )
 _WORD = re.compile(r"[A-Za-z0-9_]+")
@@ -43,6 +46,25 @@ def replaced(text: str, value_of: Callable[[Reference], str]) -> str:
         return "${" if reference is None else value_of(reference)
 
     return _REFERENCE.sub(replacement, text)
+
+
+def filled(text: str, value_of: Callable[[Reference], Text]) -> Text:
+    """The same where a value may be a secret; then all of the text is one."""
+    holds_secret = False
+
+    def value(reference: Reference) -> str:
+        nonlocal holds_secret
+        found = value_of(reference)
+        holds_secret |= isinstance(found, Secret)
+        return revealed(found)
+
+    whole = replaced(text, value)
+    return Secret(whole) if holds_secret else whole
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether `${secret:NAME}` can name it."""
+    return _SECRET_NAME.fullmatch(name) is not None
 
 
 def as_shell_variables(command: str) -> str:

@@ -150,7 +150,7 @@ def _trigger(job: Declared) -> Findings:
         if trigger["type"] == "file" and trigger["watch_path"] is None:
             yield Finding((*path, "watch_path"), "is missing; a trigger of type file needs it")
         for field in ("auth_token", "hmac_secret"):
-            yield from _references((*path, field), trigger[field] or "")
+            yield from _token((*path, field), trigger[field] or "")
 
 
 def _params(job: Declared) -> Findings:
@@ -299,11 +299,18 @@ def _references(path: Path, text: str, *, is_shell: bool = False) -> Findings:
         yield Finding(path, f"{quoted(found[0])} is not {meant}; write $${{ where ${{ itself is meant")
 
 
+def _token(path: Path, text: str) -> Findings:
+    yield from _references(path, text)
+    for kind, name in references_in(text):
+        if kind != "secret":
+            yield Finding(path, f"${{{kind}:{name}}} has no meaning here; only ${{secret:NAME}} has")
+
+
 def _config(config: Document) -> Findings:
     auth = config.get("api", {}).get("auth", {})
     if auth.get("enabled") and auth.get("token") is None:
         yield Finding(("api", "auth", "token"), "is missing; auth is enabled and needs it")
-    yield from _references(("api", "auth", "token"), auth.get("token") or "")
+    yield from _token(("api", "auth", "token"), auth.get("token") or "")
     for name, text in config.get("env", {}).items():
         yield from _references(("env", name), text)
         if any(reference.kind == "param" for reference in references_in(text)):

@@ -10,6 +10,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
+from procclaw.model.secret import Text
+
 
 class JobType(StrEnum):
     MANUAL = "manual"
@@ -328,8 +330,9 @@ class HistoryPolicy(NamedTuple):
 class Access(NamedTuple):
     """Who may use the HTTP interface."""
 
-    token: str | None = None
-    """None: none is asked for, and only this user's own processes are served."""
+    token: Text | None = None
+    """As it is written, until the secret it may name is put in its place. None: none is asked for, and
+    only this user's own processes are served."""
     is_metrics_open: bool = False
     """/metrics asks for no token."""
     allowed_hosts: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ import contextlib
 from datetime import timedelta
 
 from procclaw.engine.asking import Selection
-from procclaw.engine.webhooks import judged
+from procclaw.engine.webhooks import webhooks_of
 from procclaw.interface.api.desk import LONG_PATIENCE, PATIENCE, Call, Desk, Reply
 from procclaw.interface.api.looks import number
 from procclaw.interface.times import moment_in
@@ -106,7 +106,7 @@ def revoke(desk: Desk, call: Call) -> Reply:
 
 def trigger(desk: Desk, call: Call) -> Reply:
     # Whether it may be triggered from outside at all; who may is judged before.
-    judged(desk.operations.job_spec(call.id), call.raw, None, None)
+    webhooks_of(desk.operations.job_spec(call.id))
     payload = call.raw if call.raw.strip() else None
     return _answered(desk, desk.asking.trigger(call.id, payload, key=call.key, patience=PATIENCE))
 

@@ -14,7 +14,8 @@ import bottle
 
 from procclaw import __version__
 from procclaw.engine.operations import Filter
-from procclaw.engine.webhooks import Verdict, is_guarded, judged
+from procclaw.engine.tokens import Unavailable
+from procclaw.engine.webhooks import ValueOf, Verdict, is_guarded, judged
 from procclaw.interface.api import guard, looks
 from procclaw.interface.api.desk import Call, Desk, Reply, Stream
 from procclaw.interface.api.fields import from_json, from_query
@@ -23,6 +24,7 @@ from procclaw.interface.api.openapi import document
 from procclaw.interface.api.routes import KEY_PATTERN, LISTING, PREFIX, ROUTES, Route
 from procclaw.interface.metrics import Metrics
 from procclaw.model.errors import ProcclawError, UsageError
+from procclaw.model.secret import revealed
 from procclaw.model.spec import Access
 
 LATE_SECONDS = 10.0
@@ -48,6 +50,7 @@ _HEADERS = {
 _JSON = "application/json"
 _TRIGGER = PREFIX + "trigger/"
 _NONCE = "__NONCE__"
+_NO_TOKEN = "the token that is asked for cannot be had at present; the daemon's log says why"
 _BLANKS = b" \t\r\n"
 """What JSON takes for blank."""
 _POLICY = (
@@ -71,8 +74,9 @@ class Application:
         metrics: Metrics,
         late_seconds: Callable[[], float],
         may_serve: Callable[[Environ], bool],
+        value_of: ValueOf,
     ) -> None:
-        """`may_serve`: whether the process at the other end is served without a token."""
+        """`may_serve`: whether the process at the other end is served without a token. `value_of`: see Tokens."""
         self.access = Access()
         self.own_names: frozenset[str] = frozenset({os.uname().nodename.lower()})
         self._home_path = home_path
@@ -80,6 +84,7 @@ class Application:
         self._metrics = metrics
         self._late_seconds = late_seconds
         self._may_serve = may_serve
+        self._value_of = value_of
         self._listing = Listing(home_path)
         self._specification = as_json(document())
         self._app = self._made()
@@ -119,9 +124,19 @@ class Application:
         )
         if self._is_admitted_by_trigger(asked):
             return
-        found = guard.refusal(asked, self.access, self.own_names, lambda: self._may_serve(request.environ))
+        found = guard.refusal(asked, self._access_meant(), self.own_names, lambda: self._may_serve(request.environ))
         if found is not None:
             raise _error(*found)
+
+    def _access_meant(self) -> Access:
+        """With the token itself in the place of a reference to a secret."""
+        access = self.access
+        if access.token is None:
+            return access
+        try:
+            return access._replace(token=self._value_of(revealed(access.token)))
+        except Unavailable as error:
+            raise _error(503, error.code, _NO_TOKEN) from error
 
     def _is_admitted_by_trigger(self, asked: guard.Asked) -> bool:
         """Whether it is for a trigger that has a token or a key of its own, which alone decides then.
@@ -136,7 +151,11 @@ class Application:
             return False
         if not is_guarded(job):  # and so its body is not read yet, which might take a stranger a while to send
             return False
-        verdict = judged(job, _raw(), guard.bearer(asked.headers), asked.headers.get("x-hub-signature-256"))
+        bearer, signature = guard.bearer(asked.headers), asked.headers.get("x-hub-signature-256")
+        try:
+            verdict = judged(job, _raw(), bearer, signature, self._value_of)
+        except Unavailable as error:
+            raise _error(503, error.code, _NO_TOKEN) from error
         if verdict is Verdict.DENIED:
             raise _error(401, "no_token", "this trigger takes its own token or signature")
         return verdict is Verdict.ADMITTED

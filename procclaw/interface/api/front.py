@@ -15,12 +15,12 @@ from typing import NamedTuple
 from procclaw.engine.controller import Cycle
 from procclaw.engine.home import Home
 from procclaw.engine.operations import API_ADDRESS, API_PROBLEM
+from procclaw.engine.tokens import Tokens, Unavailable
 from procclaw.interface.api.app import Application, Environ
 from procclaw.interface.api.serving.server import Server
 from procclaw.interface.metrics import Metrics
 from procclaw.model.errors import ProcclawError, in_words
-from procclaw.model.references import references_in
-from procclaw.model.spec import Config
+from procclaw.model.secret import Text, revealed
 
 RETRY_SECONDS = 5.0
 """How soon to try an address again that was taken."""
@@ -42,9 +42,13 @@ class Front:
         self._metrics = Metrics()
         page = get_data("procclaw.interface", "dashboard.html")
         assert page is not None
-        self._app = Application(self._home_path, page.decode(), self._metrics, late_seconds, self._may_serve)
+        self._tokens = Tokens(home.credentials, home.clock)
+        self._app = Application(
+            self._home_path, page.decode(), self._metrics, late_seconds, self._may_serve, self._value_of
+        )
+        self._complaint = ""
         self._wanted: _Place | None = None
-        self._problem: str | None = None
+        self._token: Text | None = None
         self._is_closing = False
         self._changed = threading.Event()
         self._thread = threading.Thread(target=self._keep_bound, name="procclaw-api", daemon=True)
@@ -58,9 +62,8 @@ class Front:
         self._app.access = config.access
         self._app.own_names |= {config.host.lower()}
         wanted = _Place(config.host, config.port, config.access.token is not None)
-        problem = _problem_of(config)
-        if (wanted, problem) != (self._wanted, self._problem):
-            self._wanted, self._problem = wanted, problem
+        if (wanted, config.access.token) != (self._wanted, self._token):
+            self._wanted, self._token = wanted, config.access.token
             self._changed.set()
 
     def close(self) -> None:
@@ -76,24 +79,45 @@ class Front:
         with contextlib.closing(Home(self._home_path)) as home:
             while not self._is_closing:
                 self._changed.clear()
-                wanted = None if self._problem else self._wanted
+                # Here, because the keychain may take a moment, and the loop has none.
+                problem = self._problem()
+                wanted = None if problem else self._wanted
                 if server is not None and bound != wanted:
                     server.close()
                     server = None
                 if server is None and self._wanted is not None:
-                    server = self._tried(home, wanted)
+                    server = self._tried(home, wanted, problem)
                     bound = wanted
-                waits_for_address = server is None and wanted is not None
-                self._changed.wait(RETRY_SECONDS if waits_for_address else None)
+                is_to_try_again = server is None and self._wanted is not None
+                self._changed.wait(RETRY_SECONDS if is_to_try_again else None)
             if server is not None:
                 server.close()
             _leave_word(home, None, None)
         self._app.close()
 
-    def _tried(self, home: Home, place: _Place | None) -> Server | None:
+    def _problem(self) -> str:
+        """Why nobody could be let in; empty: somebody can."""
+        if self._token is None:
+            return ""
+        try:
+            self._value_of(revealed(self._token))
+        except Unavailable as error:
+            return f"api.auth.token: {error}; tried again every {RETRY_SECONDS:.0f} s"
+        return ""
+
+    def _value_of(self, text: str) -> Text:
+        try:
+            return self._tokens.value_of(text)
+        except Unavailable as error:
+            if self._complaint != str(error):
+                self._complaint = str(error)
+                self._log.line("warning", "token not to be had", detail=error)
+            raise
+
+    def _tried(self, home: Home, place: _Place | None, problem: str) -> Server | None:
         """A server at the place, if it can be had; either way it is written down."""
         if place is None:
-            self._tell(home, self._problem or "")
+            self._tell(home, problem)
             return None
         try:
             server = self._open(place)
@@ -143,13 +167,6 @@ class Front:
 
 def _is_loopback(host: str) -> bool:
     return ip_address(host.partition("%")[0]).is_loopback
-
-
-def _problem_of(config: Config) -> str | None:
-    token = config.access.token
-    if token is not None and any(references_in(token)):
-        return f"api.auth.token: {token} cannot be had in this version, so nobody could be let in"
-    return None
 
 
 def _leave_word(home: Home, address: str | None, problem: str | None) -> None:

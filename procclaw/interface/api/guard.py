@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from procclaw.model.secret import Text, revealed
 from procclaw.model.spec import Access
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -118,7 +119,7 @@ def bearer(headers: Mapping[str, str]) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def is_same(given: str | None, wanted: str) -> bool:
+def is_same(given: str | None, wanted: Text) -> bool:
     """Takes as long however much of a guess is right."""
     # The bytes of a header, which WSGI hands over as Latin-1.
-    return given is not None and hmac.compare_digest(given.encode("latin-1", "replace"), wanted.encode())
+    return given is not None and hmac.compare_digest(given.encode("latin-1", "replace"), revealed(wanted).encode())

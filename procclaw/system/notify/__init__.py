@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from procclaw.model.errors import in_words
 from procclaw.model.outside import Delivery, Notice
+from procclaw.model.secret import revealed_all
 from procclaw.system.notify.webhook import post
 from procclaw.system.processes import run_command
 from procclaw.system.underway import UnderWay
@@ -136,7 +137,7 @@ class Notifier:
         except OSError as error:
             return in_words(error)
         told = json.dumps(dict(notice.body)).encode()
-        result = run_command(command, _COMMAND_SECONDS, told, dict(notice.env), cwd="/", give_up=give_up)
+        result = run_command(command, _COMMAND_SECONDS, told, revealed_all(notice.env), cwd="/", give_up=give_up)
         if result.is_timed_out:
             return f"timed out after {_COMMAND_SECONDS:g} s"
         if result.is_ours:

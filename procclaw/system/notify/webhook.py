@@ -1,7 +1,8 @@
 """Posting an alert to a URL, in the form that whoever is behind it takes.
 
 Slack and Discord are told the message only, everybody else gets the alert as JSON. Redirects are not followed: the
-other place was not chosen by the user. Of the URL only scheme and host are ever shown: whoever knows the rest may post.
+other place was not chosen by the user. Of the URL only scheme and host are ever shown, for whoever knows the rest may
+post; of one that holds a secret nothing is.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from procclaw.model.clock import SystemClock
 from procclaw.model.errors import in_words
+from procclaw.model.secret import Secret, Text, revealed
 from procclaw.model.urls import Url, parse_url
 
 if TYPE_CHECKING:
@@ -29,27 +31,29 @@ class _BadAnswer(Exception):
     pass
 
 
-def post(text: str, body: Mapping[str, Any], key: str, seconds: float) -> str:
+def post(text: Text, body: Mapping[str, Any], key: str, seconds: float) -> str:
     """Why it did not arrive at the URL; empty when it did. `key` is the same whenever that alert is posted again."""
     try:
-        url = parse_url(text)
+        url = parse_url(revealed(text))
     except ValueError:
         # Not what is wrong with it: that quotes it.
         return "its URL is none of HTTP"
+    # Of one that holds a secret its host may be part of it.
+    shown = "the address" if isinstance(text, Secret) else url.origin
     try:
         status = _post(url, json.dumps(form_for(url, body)).encode(), key, seconds)
     except _BadAnswer as error:
-        return f"{url.origin}: {error}"
+        return f"{shown}: {error}"
     except TimeoutError:
-        return f"{url.origin}: timed out after {seconds:g} s"
+        return f"{shown}: timed out after {seconds:g} s"
     except OSError as error:
-        return f"{url.origin}: {in_words(error)}"
+        return f"{shown}: {in_words(error)}"
     except UnicodeError:
         # Of a host whose name no name server can be asked for: a part of it is empty or too long.
-        return f"{url.origin}: there is no such name"
+        return f"{shown}: there is no such name"
     if 200 <= status < 300:
         return ""
-    return f"{url.origin}: status {status}" + (", and redirects are not followed" if 300 <= status < 400 else "")
+    return f"{shown}: status {status}" + (", and redirects are not followed" if 300 <= status < 400 else "")
 
 
 def form_for(url: Url, body: Mapping[str, Any]) -> Mapping[str, Any]:

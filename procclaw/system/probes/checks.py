@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 from procclaw.model.clock import EPOCH, SystemClock, seconds_between
 from procclaw.model.errors import in_words
 from procclaw.model.outside import Probe, ProbeResult
+from procclaw.model.secret import revealed_all
 from procclaw.model.spec import CheckType, HealthCheck
 from procclaw.model.urls import Url, parse_url
 from procclaw.system.probes.asking import MOST_BODY_BYTES, Answer, BadAnswer, ask
@@ -161,7 +162,7 @@ class _Command:
             return run_command(
                 probe.argv,
                 probe.check.timeout_seconds,
-                env=dict(probe.env),
+                env=revealed_all(probe.env),
                 cwd=probe.cwd,
                 user=probe.user,
                 group=probe.group,

@@ -23,6 +23,7 @@ from typing import Any
 from procclaw.model.errors import ProcclawError
 from procclaw.model.outside import Launch, LaunchRefused
 from procclaw.model.reasons import Reason
+from procclaw.model.secret import revealed_all
 from procclaw.system.processes.privileges import Identity
 from procclaw.system.processes.records import NO_SPACE
 from procclaw.system.processes.shim import RECORD_FD, shim_argv
@@ -131,7 +132,7 @@ def spawn_shim(
     launch: Launch, mark: str, descriptors: Mapping[int, int], soft_descriptors: str, identity: Identity | None
 ) -> int:
     """Start the shim with `descriptors` (its number: our number) as `identity`, or as whom we are."""
-    env = {**dict(launch.env), MARK: mark}
+    env = {**revealed_all(launch.env), MARK: mark}
     if identity is None:
         return spawn(shim_argv(launch.cwd, soft_descriptors, launch.umask, launch.argv), env, descriptors)
     argv = shim_argv(launch.cwd, soft_descriptors, launch.umask, launch.argv, is_record_stdin=True)
