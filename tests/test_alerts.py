@@ -253,7 +253,7 @@ def test_a_job_nobody_can_be_told_about_has_its_alerts_all_the_same() -> None:
     mute = changed(MANUAL, retries=False, alerts=EVERYTHING._replace(webhook=None))
     [alert, trouble] = told_in(planned(mute, ended_with(3)))
     assert isinstance(alert, Alert)
-    assert (alert.state, alert.detail) == (AlertState.UNDELIVERED, "no webhook and no command is set")
+    assert (alert.state, alert.detail) == (AlertState.UNDELIVERED, "no webhook, no command and no channel is set")
     assert (alert.next_try_at, alert.done_at) == (None, NOW)
     assert trouble == Trouble(JOB, AlertKind.FAILED, NOW)
 

@@ -96,7 +96,7 @@ def test_a_file_that_uses_every_field_loads_with_every_value_in_its_place(parser
     assert document["queues"] == {"reports": {"limit": 2}}
     assert document["workflows"]["nightly"]["callback"] == "everything"
     assert document["config"]["daemon"]["max_parallel"] == 12
-    assert document["config"]["openclaw"]["alerts"]["notify_agent"] == "off"
+    assert document["config"]["openclaw"]["alerts"]["notify_agent"] == "agent"
 
 
 def test_the_file_that_uses_every_field_really_does() -> None:
@@ -544,7 +544,6 @@ jobs:
   a:
     cmd: run ${secret:S}
     env: {T: "${secret:T}"}
-    alerts: {channels: [x]}
   b:
     cmd: x
     health_check: {type: process, interval: 5}
@@ -558,13 +557,12 @@ jobs:
     params: {}
 """
     loaded = load(written(tmp_path, {"jobs.yaml": text}))
-    wanted = ["cmd ${secret:…}", "env ${secret:…}", "alerts.channels"]
+    wanted = ["cmd ${secret:…}", "env ${secret:…}"]
     assert loaded.document["jobs"]["a"]["not_built"] == wanted
     assert loaded.document["jobs"]["b"]["not_built"] == []
     assert loaded.warnings == (
         "jobs.yaml:3 jobs.a.cmd: ${secret:…} is not built yet, so this job is held",
         "jobs.yaml:4 jobs.a.env: ${secret:…} is not built yet, so this job is held",
-        "jobs.yaml:5 jobs.a.alerts.channels: is not built yet, so this job is held",
     )
 
 
@@ -572,7 +570,7 @@ def test_what_defaults_and_procclaw_yaml_use_of_it_is_only_listed(tmp_path: Path
     config = """\
 defaults:
   env: {T: "${secret:T}"}
-openclaw: {enabled: true}
+openclaw: {enabled: true, alerts: {enabled: true, channels: [x], notify_agent: agent}}
 alerts: {cooldown: 5, command: wall, channels: [x]}
 """
     files = {"procclaw.yaml": config, "jobs.yaml": "jobs: {a: {cmd: x, env: {B: c}}}\n"}
@@ -580,8 +578,7 @@ alerts: {cooldown: 5, command: wall, channels: [x]}
     assert loaded.document["jobs"]["a"]["not_built"] == []
     assert loaded.warnings == (
         "procclaw.yaml:2 defaults.env: ${secret:…} is not built yet and has no effect",
-        "procclaw.yaml:3 openclaw: is not built yet and has no effect",
-        "procclaw.yaml:4 alerts.channels: is not built yet and has no effect",
+        "procclaw.yaml:3 openclaw.alerts.notify_agent: agent is not built yet and has no effect",
     )
 
 

@@ -55,10 +55,6 @@ class Unbuilt(NamedTuple):
         return f"{'.'.join(self.path)} {self.mark}".rstrip()
 
 
-def _is_enabled(value: Document) -> bool:
-    return value.get("enabled") is True
-
-
 def _uses(kind: str) -> Callable[[Any], bool]:
     return lambda value: any(reference.kind == kind for text in texts(value) for reference in references_in(text))
 
@@ -71,11 +67,10 @@ UNBUILT = (
     Unbuilt("job", ("cmd",), "${secret:…}", _uses("secret")),
     Unbuilt("job", ("env",), "${secret:…}", _uses("secret")),
     Unbuilt("job", ("trigger",), "${secret:…}", _is_guarded_by_secret),
-    Unbuilt("job", ("alerts", "channels"), "", bool),
     Unbuilt("procclaw.yaml", ("env",), "${secret:…}", _uses("secret")),
     Unbuilt("procclaw.yaml", ("api", "auth", "token"), "${secret:…}", _uses("secret")),
-    Unbuilt("procclaw.yaml", ("alerts", "channels"), "", bool),
-    Unbuilt("procclaw.yaml", ("openclaw",), "", _is_enabled),
+    Unbuilt("procclaw.yaml", ("openclaw", "memory_logging"), "", bool),
+    Unbuilt("procclaw.yaml", ("openclaw", "alerts", "notify_agent"), "agent", lambda value: value == "agent"),
 )
 
 
