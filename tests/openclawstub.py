@@ -92,6 +92,16 @@ if words[:2] == ["skills", "info"]:
     about = {"name": name, "source": "openclaw-managed", "filePath": path, "baseDir": os.path.dirname(path)}
     about |= {"disabled": False, "blockedByAllowlist": False, "blockedByAgentFilter": False}
     answer(about | {"eligible": is_there, "modelVisible": is_there, "commandVisible": is_there, "missing": missing})
+if words == ["agents", "list", "--json"]:
+    workspace = os.environ.get("OPENCLAW_WORKSPACE_DIR") or os.path.join(state, "workspace")
+    answer([{"id": "main", "workspace": workspace, "agentDir": "x", "bindings": 0, "isDefault": True}])
+if words == ["memory", "index"]:
+    raise SystemExit(0)
+if words[:2] == ["memory", "search"]:
+    folder = os.path.join(state, "workspace", "memory")
+    pages = [name for name in os.listdir(folder) if name.endswith(".md")]
+    names = [name for name in pages if words[2] in open(f"{folder}/{name}").read()]
+    answer({"results": [{"path": f"memory/{name}", "source": "memory"} for name in names]})
 if words[:2] == ["config", "get"]:
     value = knobs.get("config", {}).get(words[2])
     if value is None:

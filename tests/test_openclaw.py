@@ -15,10 +15,10 @@ import pytest
 
 from procclaw.interface.openclaw import skill_text
 from procclaw.model.clock import SystemClock
-from procclaw.model.outside import Delivery, Message, Notice, SendResult, Sent
+from procclaw.model.outside import Delivery, MemoryPage, Message, Notice, SendResult, Sent
 from procclaw.system import notify, openclaw
 from procclaw.system.notify import Notifier
-from procclaw.system.openclaw import Messenger, Openclaw, read_skill, write_skill
+from procclaw.system.openclaw import Memory, Messenger, Openclaw, read_skill, write_skill
 from tests.commandline import CommandLine
 from tests.driver import Driver
 from tests.openclawstub import BAD_TOKEN, DOWN, HANGS, NO_TOKEN, QUEUED, SILENT, UP, WRONG_NODE, Stub
@@ -130,6 +130,22 @@ def test_a_channel_without_an_owner_is_to_be_given_a_target(installation: Instal
     result = sent(installation.env, a_message(None, channel="whatsapp"))
     told = "OpenClaw knows no owner there; name one: {channel: whatsapp, target: ...}"
     assert result == SendResult(Sent.REFUSED, told)
+
+
+def test_a_page_of_memory_is_found_by_its_words(installation: Installation) -> None:
+    listed = Openclaw(installation.env).ask("agents", "list", "--json").value
+    workspace = Path(listed[0]["workspace"])
+    workspace.mkdir(parents=True)
+    memory = Memory()
+    memory.write(
+        (MemoryPage("2026-06-01-procclaw.md", "# ProcClaw\n\n- 07:00 job `etl-load` FAILED\n"),), None, installation.env
+    )
+    memory.wait(LONG)
+    assert memory.trouble() == ""
+    assert (workspace / "memory" / "2026-06-01-procclaw.md").exists()
+    Openclaw(installation.env).ask("memory", "index")
+    found = Openclaw(installation.env).ask("memory", "search", "etl-load", "--json").value
+    assert [each["path"] for each in found["results"]] == ["memory/2026-06-01-procclaw.md"]
 
 
 # --- sending ---

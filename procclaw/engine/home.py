@@ -106,7 +106,7 @@ class Home:
         from procclaw.system.homedir import network_file_system
         from procclaw.system.locks import Locks
         from procclaw.system.notify import Notifier
-        from procclaw.system.openclaw import Messenger
+        from procclaw.system.openclaw import Memory, Messenger
         from procclaw.system.probes import Prober
         from procclaw.system.spool import Spool
         from procclaw.system.store.lockbook import Lockbook, Member
@@ -127,6 +127,7 @@ class Home:
             work=WorkFiles(home),
             spool=Spool(self.clock, network_file_system),
             notifier=Notifier(tell_the_loop, Messenger(self.clock)),
+            memory=Memory(),
         )
 
     def controller(self) -> "Controller":

@@ -69,7 +69,6 @@ UNBUILT = (
     Unbuilt("job", ("trigger",), "${secret:…}", _is_guarded_by_secret),
     Unbuilt("procclaw.yaml", ("env",), "${secret:…}", _uses("secret")),
     Unbuilt("procclaw.yaml", ("api", "auth", "token"), "${secret:…}", _uses("secret")),
-    Unbuilt("procclaw.yaml", ("openclaw", "memory_logging"), "", bool),
     Unbuilt("procclaw.yaml", ("openclaw", "alerts", "notify_agent"), "agent", lambda value: value == "agent"),
 )
 

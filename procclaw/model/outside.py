@@ -58,6 +58,13 @@ class SendResult(NamedTuple):
     """Why it was not delivered, in words; or under which number it was."""
 
 
+class MemoryPage(NamedTuple):
+    """A file of OpenClaw's memory."""
+
+    name: str
+    text: str
+
+
 class Notice(NamedTuple):
     """An alert on its way to people."""
 

@@ -1,4 +1,4 @@
-"""OpenClaw, reached through its command: messages to channels, its agent, its skills.
+"""OpenClaw, reached through its command: messages to channels, its agent, its skills, its memory.
 
 One command line, run to its end within a time limit; every failure of it exits 1, so what happened is read from the
 JSON it prints. Nothing here decides whether to try again: what is told is whether that could help. The command finds
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from procclaw.model.clock import SystemClock
 from procclaw.model.errors import ProcclawError
-from procclaw.model.outside import Message, SendResult, Sent
+from procclaw.model.outside import MemoryPage, Message, SendResult, Sent
 from procclaw.system.processes import CommandResult, run_command
 
 CALL_SECONDS = 30.0
@@ -144,10 +144,7 @@ def write_skill(folder: str, text: str) -> str:
     """Put SKILL.md into a folder, which is made, in one step; its path. Raises ProcclawError."""
     path = os.path.join(folder, "SKILL.md")
     try:
-        os.makedirs(folder, exist_ok=True)
-        with open(f"{path}.new", "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(f"{path}.new", path)
+        _replace(folder, "SKILL.md", text)
     except OSError as error:
         raise ProcclawError(f"{path}: {(error.strerror or str(error)).lower()}") from error
     return path
@@ -223,3 +220,91 @@ def _one_line(text: str) -> str:
 def _expanded(path: str, env: Mapping[str, str]) -> str:
     home = env.get("HOME", "/")
     return home + path[1:] if path == "~" or path.startswith("~/") else path
+
+
+class Memory:
+    """Writes pages into the memory of OpenClaw's main agent, in a thread of its own that lives while there are some."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[str, tuple[MemoryPage, str | None, Mapping[str, str]]] = {}
+        self._is_writing = False
+        self._trouble = ""
+        self._workspace: str | None = None
+        """As OpenClaw told it; asking takes seconds."""
+
+    def write(self, pages: tuple[MemoryPage, ...], workspace: str | None, env: Mapping[str, str]) -> None:
+        """Write these, over older ones of the same names; returns at once. `workspace` None: what OpenClaw says."""
+        with self._changed:
+            self._waiting |= {page.name: (page, workspace, env) for page in pages}
+            if self._is_writing:
+                return
+            self._is_writing = True
+        try:
+            threading.Thread(target=self._write_all, name="procclaw-memory", daemon=True).start()
+        except RuntimeError:
+            # No thread to be had: they are written with the next ones.
+            with self._changed:
+                self._is_writing = False
+
+    def is_busy(self) -> bool:
+        with self._changed:
+            return self._is_writing
+
+    def wait(self, seconds: float) -> None:
+        """Until all is written, at most that long."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_writing, seconds)
+
+    def trouble(self) -> str:
+        """Why the page that was tried last was not written; empty when it was."""
+        with self._changed:
+            return self._trouble
+
+    def _write_all(self) -> None:
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._is_writing = False
+                    self._changed.notify_all()
+                    return
+                page, workspace, env = self._waiting.pop(next(iter(self._waiting)))
+            trouble = self._write(page, workspace, env)
+            with self._changed:
+                self._trouble = trouble
+
+    def _write(self, page: MemoryPage, workspace: str | None, env: Mapping[str, str]) -> str:
+        if workspace is None:
+            if self._workspace is None:
+                reply = Openclaw(env).ask("agents", "list", "--json")
+                if reply.trouble:
+                    return reply.trouble
+                self._workspace = _main_workspace(reply.value)
+            folder = self._workspace
+        else:
+            folder = _expanded(workspace, env)
+        # Nothing that looks like an OpenClaw is made up: it has a workspace, or it is not set up.
+        if folder is None or not os.path.isdir(folder):
+            self._workspace = None
+            return f"OpenClaw's workspace {folder or 'is not known'}: no such directory"
+        try:
+            _replace(os.path.join(folder, "memory"), page.name, page.text)
+        except OSError as error:
+            return f"{folder}/memory/{page.name}: {(error.strerror or str(error)).lower()}"
+        return ""
+
+
+def _main_workspace(agents: Any) -> str | None:
+    found = [each for each in agents if isinstance(each, dict)] if isinstance(agents, list) else []
+    main = next((each for each in found if each.get("isDefault")), found[0] if found else {})
+    workspace = main.get("workspace")
+    return workspace if isinstance(workspace, str) else None
+
+
+def _replace(folder: str, name: str, text: str) -> None:
+    """Write a file in one step; what is half written has no name that OpenClaw reads."""
+    os.makedirs(folder, exist_ok=True)
+    beside = os.path.join(folder, f".{name}.new")
+    with open(beside, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(beside, os.path.join(folder, name))
