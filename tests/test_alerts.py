@@ -623,3 +623,16 @@ def test_on_a_random_walk_nothing_is_told_twice(monkeypatch: pytest.MonkeyPatch)
         assert not again
 
     walk()
+
+
+@pytest.mark.parametrize(
+    ("delivery", "state"),
+    [
+        (Delivery("job:failed:1", is_ok=True, detail="slack: refused"), AlertState.SENT),
+        (Delivery("job:failed:1", is_ok=True, detail="queued", is_confirmed=False), AlertState.UNCONFIRMED),
+        (Delivery("job:failed:1", is_ok=False, detail="no token", is_final=True), AlertState.UNDELIVERED),
+    ],
+)
+def test_what_trying_again_would_not_better_is_over_and_says_why(delivery: Delivery, state: AlertState) -> None:
+    alert = outbox.settled(outbox.begun(pending(), NOW), delivery, later(1))
+    assert (alert.state, alert.detail, alert.next_try_at, alert.done_at) == (state, delivery.detail, None, later(1))

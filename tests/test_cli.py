@@ -504,7 +504,7 @@ def test_the_readme_lists_the_commands_there_are_with_options_they_have() -> Non
     listed: dict[str, str] = {}
     for row in table.splitlines()[2:]:
         entries = re.findall(r"`([^`]*)`", row.replace(r"\|", "|").split("| ")[1])
-        family = entries[0].split()[0] if entries[0].split()[0] in ("daemon",) else ""
+        family = entries[0].split()[0] if entries[0].split()[0] in ("daemon", "openclaw") else ""
         for entry in entries:
             listed |= dict.fromkeys(named(f"{family} {entry}" if not entry.startswith(family) else entry), entry)
     assert sorted(listed) == sorted(commands.names())
@@ -539,7 +539,7 @@ def named(entry: str) -> list[str]:
     members = re.fullmatch(r"\[([a-z]+(?:\|[a-z]+)*)\]", words[1]) if len(words) > 1 else None
     if members is not None:
         return [words[0], *(f"{words[0]} {member}" for member in members[1].split("|"))]
-    return [" ".join(words[:2]) if words[0] in ("daemon",) else words[0]]
+    return [" ".join(words[:2]) if words[0] in ("daemon", "openclaw") else words[0]]
 
 
 def test_every_command_in_the_readme_is_understood() -> None:

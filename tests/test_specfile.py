@@ -1310,3 +1310,9 @@ def test_importing_the_module_imports_none_of_the_heavy_ones() -> None:
     command = [sys.executable, "-S", "-c", code]
     root = Path(specfile.__file__).parents[2]
     assert subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60).stdout.strip() == "[]"
+
+
+def test_channels_that_nobody_is_told_through_are_warned_of(tmp_path: Path) -> None:
+    files = {"procclaw.yaml": "openclaw: {alerts: {enabled: true, channels: [whatsapp]}}\n", "jobs.yaml": "jobs: {}\n"}
+    told = "nobody is told through them: openclaw.enabled and openclaw.alerts.enabled are not both true"
+    assert load(written(tmp_path, files)).warnings == (f"procclaw.yaml:1 openclaw.alerts.channels: {told}",)

@@ -95,7 +95,9 @@ def _told(kind: str, fields: dict[str, str], job: str) -> tuple[str, str] | None
     match kind:
         case "run finished" if fields.get("state") == "failed":
             code = f" exit {fields['code']}" if "code" in fields else ""
-            return f"FAILED{code}{detail}", f"procclaw logs {job} --run {fields.get('run', '')}"
+            # "exit code 3" in full is no more than that.
+            why = "" if code and fields.get("detail", "").startswith("exit code ") else detail
+            return f"FAILED{code}{why}", f"procclaw logs {job} --run {fields.get('run', '')}"
         case "alert raised" if fields.get("alert") == AlertKind.RECOVERED:
             return "RECOVERED", f"procclaw runs {job}"
         case "alert raised" if fields.get("alert") in (AlertKind.OVERDUE, AlertKind.LIMIT):
