@@ -103,7 +103,7 @@ READ_AS_TEXT = {"procclaw/system/relay.py"}
 LICENCE = re.compile(r"[^/]+\.dist-info/(.*/)?(licen[cs]e|copying|notice)[^/]*$", re.IGNORECASE)
 
 MODULES = (".py", ".pyc")
-OWN_KINDS = {".py", ".json", ".html"}
+OWN_KINDS = {".py", ".json", ".html", ".md"}
 COMPILED_SUFFIXES = {".so", ".pyd", ".dll", ".dylib", ".pyc", ".pyo", ".o", ".a"}
 ELF, PE, MACH_O = b"\x7fELF", b"MZ", (b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 

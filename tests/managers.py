@@ -12,7 +12,7 @@ from procclaw.model.rows import Row
 from procclaw.system.store import Store
 from tests import keeping
 from tests.lives import CANARY, Trace, Violation
-from tests.outside import SimulatedLocks, SimulatedNotifier, SimulatedProbes, SimulatedSpool, SimulatedWork
+from tests.outside import NoMemory, SimulatedLocks, SimulatedNotifier, SimulatedProbes, SimulatedSpool, SimulatedWork
 from tests.world import Logs
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class Manager:
                 work=SimulatedWork(scene.outside),
                 spool=SimulatedSpool(scene.outside),
                 notifier=SimulatedNotifier(scene.outside, scene.oracle.on_notice),
+                memory=NoMemory(),
                 secrets=keeping.NONE,
             ),
             configuration=Configuration(scene.files, self.store),

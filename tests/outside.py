@@ -9,7 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from procclaw.model.errors import DiskFull
-from procclaw.model.outside import Delivery, FileSight, FilesSeen, LockClaim, LockSight, Notice, Probe, ProbeResult
+from procclaw.model.outside import (
+    Delivery,
+    FileSight,
+    FilesSeen,
+    LockClaim,
+    LockSight,
+    MemoryPage,
+    Notice,
+    Probe,
+    ProbeResult,
+)
 from procclaw.model.spec import TriggerSpec, TriggerType
 from tests.lives import SECOND, Life
 from tests.world import Machine
@@ -339,3 +349,19 @@ class SimulatedSpool:
         self._machine.trace.meet("trigger file deleted by us", path)
         self._machine.reach("after delete_file")
         return True
+
+
+class NoMemory:
+    """An OpenClaw that nobody has enabled."""
+
+    def write(self, pages: tuple[MemoryPage, ...], workspace: str | None, env: Mapping[str, str]) -> None:
+        raise AssertionError("it is not enabled")
+
+    def trouble(self) -> str:
+        return ""
+
+    def is_busy(self) -> bool:
+        return False
+
+    def wait(self, seconds: float) -> None:
+        pass

@@ -253,7 +253,7 @@ def test_a_job_nobody_can_be_told_about_has_its_alerts_all_the_same() -> None:
     mute = changed(MANUAL, retries=False, alerts=EVERYTHING._replace(webhook=None))
     [alert, trouble] = told_in(planned(mute, ended_with(3)))
     assert isinstance(alert, Alert)
-    assert (alert.state, alert.detail) == (AlertState.UNDELIVERED, "no webhook and no command is set")
+    assert (alert.state, alert.detail) == (AlertState.UNDELIVERED, "no webhook, no command and no channel is set")
     assert (alert.next_try_at, alert.done_at) == (None, NOW)
     assert trouble == Trouble(JOB, AlertKind.FAILED, NOW)
 
@@ -623,3 +623,16 @@ def test_on_a_random_walk_nothing_is_told_twice(monkeypatch: pytest.MonkeyPatch)
         assert not again
 
     walk()
+
+
+@pytest.mark.parametrize(
+    ("delivery", "state"),
+    [
+        (Delivery("job:failed:1", is_ok=True, detail="slack: refused"), AlertState.SENT),
+        (Delivery("job:failed:1", is_ok=True, detail="queued", is_confirmed=False), AlertState.UNCONFIRMED),
+        (Delivery("job:failed:1", is_ok=False, detail="no token", is_final=True), AlertState.UNDELIVERED),
+    ],
+)
+def test_what_trying_again_would_not_better_is_over_and_says_why(delivery: Delivery, state: AlertState) -> None:
+    alert = outbox.settled(outbox.begun(pending(), NOW), delivery, later(1))
+    assert (alert.state, alert.detail, alert.next_try_at, alert.done_at) == (state, delivery.detail, None, later(1))

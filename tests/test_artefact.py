@@ -180,7 +180,8 @@ def test_what_the_package_reads_as_text_lies_in_every_tree(built_pyz: Path) -> N
     """A package looks for its files beside itself, so beside the compiled modules too."""
     with entries(built_pyz) as archive:
         names = set(archive.namelist())
-    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "procclaw").rglob("*.html")}
+    texts = [path for kind in ("*.html", "*.md") for path in (ROOT / "procclaw").rglob(kind)]
+    pages = {str(path.relative_to(ROOT)) for path in texts}
     wanted = {f"procclaw/schema/{name}" for name in schema_names()} | set(build_zipapp.READ_AS_TEXT) | pages
     assert read_by_get_data() <= wanted
     for tree in ("", *(f"c{version.replace('.', '')}/" for version in PYTHONS)):

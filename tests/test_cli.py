@@ -22,6 +22,7 @@ from tests.driver import PROGRAM, ROOT, Answer, Driver
 # --- finding the command ---
 
 
+pytestmark = pytest.mark.usefixtures("an_unbuilt_field")
 NOT_BUILT = {"channels": ["x"]}
 
 
@@ -498,7 +499,7 @@ def test_a_time_that_makes_no_sense_is_refused_in_words(
 
 
 README = (ROOT / "README.md").read_text()
-SPELLED_OUT = ("daemon", "secret", "service")
+SPELLED_OUT = ("daemon", "openclaw", "secret", "service")
 """Families whose members have an entry each; a row begins with the family's name."""
 
 

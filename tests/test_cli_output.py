@@ -36,6 +36,7 @@ WHY = "job_id can_start earliest_start gates"
 GATE = "gate open reason since until unblock"
 SLOTS = "job_id first_due_at last_due_at count outcome reason run_id"
 
+pytestmark = pytest.mark.usefixtures("an_unbuilt_field")
 NOT_BUILT = {"channels": ["x"]}
 
 

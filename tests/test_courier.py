@@ -224,7 +224,7 @@ def test_of_a_job_that_was_removed_the_common_way_is_taken(loop: Loop) -> None:
 def test_where_there_is_no_way_any_more_it_stays_undelivered(loop: Loop) -> None:
     loop.store.record([raised(job_id="gone"), raised(2)])
     assert loop.cycle(later(2), declared(webhook=None)) is None
-    assert {alert.detail for alert in loop.store.alerts()} == {"no webhook and no command is set"}
+    assert {alert.detail for alert in loop.store.alerts()} == {"no webhook, no command and no channel is set"}
     assert {alert.state for alert in loop.store.alerts()} == {AlertState.UNDELIVERED}
     assert loop.log.told == ["alert not delivered"] * 2
 

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from procclaw.model.clock import SystemClock
 from procclaw.model.outside import Delivery, Notice
 from procclaw.model.secret import Secret
 from procclaw.model.urls import parse_url
 from procclaw.system import notify
 from procclaw.system.notify import Notifier, webhook
+from procclaw.system.openclaw import Messenger
 from tests.listeners import (
     Behaviour,
     Listener,
@@ -47,7 +49,7 @@ def listeners() -> Iterator[Listeners]:
 
 @pytest.fixture
 def notifier() -> Iterator[Notifier]:
-    notifier = Notifier(lambda: None)
+    notifier = Notifier(lambda: None, Messenger(SystemClock()))
     yield notifier
     notifier.close()
 
@@ -333,7 +335,7 @@ def test_one_that_found_no_thread_goes_when_it_is_begun_again(
 
 def test_somebody_is_woken_for_what_came_of_it(listeners: Listeners) -> None:
     woken = threading.Event()
-    notifier = Notifier(woken.set)
+    notifier = Notifier(woken.set, Messenger(SystemClock()))
     try:
         notifier.begin(a_notice(at(listeners(answering()))))
         assert woken.wait(LONG)
@@ -345,7 +347,7 @@ def test_somebody_is_woken_for_what_came_of_it(listeners: Listeners) -> None:
 
 def test_closing_kills_commands_and_hears_of_nothing_any_more(listeners: Listeners, tmp_path: Path) -> None:
     woken = threading.Event()
-    notifier = Notifier(woken.set)
+    notifier = Notifier(woken.set, Messenger(SystemClock()))
     pid = tmp_path / "pid"
     notifier.begin(a_notice(command=f"echo $$ > {pid}; sleep 600", key="running"))
     for number in range(5):

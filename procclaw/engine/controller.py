@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from procclaw.engine.acting import CONFIRM_SECONDS, RETRY_LACK_SECONDS, Acted, Actor
 from procclaw.engine.configuration import Configuration
 from procclaw.engine.courier import Courier, Log
+from procclaw.engine.diary import Diary
 from procclaw.engine.observing import EVERYTHING, Observer
 from procclaw.engine.world import World
 from procclaw.model.alerts import Alert
@@ -79,6 +80,7 @@ class Controller:
         self._observer = Observer(store, world)
         self._actor = Actor(home, store, world, log, mint)
         self._courier = Courier(home, store, world.notifier, world.secrets, log)
+        self._diary = Diary(store, world.memory, world.secrets, log)
         self._configuration = configuration
         self._clock = clock
         self._log = log
@@ -104,6 +106,7 @@ class Controller:
         """
         self._world.probes.close()
         self._courier.close(self._clock.now() if holds_lock else None)
+        self._diary.close(self._clock.now())
 
     def cycle(self, jobs: frozenset[str] | None = None, *, judges_slots: bool = True) -> Cycle:
         """Observe, plan and act once, for these jobs (None: all) and those that a change of theirs concerns.
@@ -148,7 +151,7 @@ class Controller:
             self._world.locks.let_go()
         acted.look_again += [(job_id, CONFIRM_SECONDS) for job_id in _nameless(state)]
         has_alerts = any(isinstance(write, Alert) for write in decided.writes)
-        outbox_at = self._courier.deliver(spec, now, must_look=has_alerts or scope.acts is None)
+        outbox_at = self._tell_outside(spec, now, must_look=has_alerts or scope.acts is None)
         if any(_frees_a_place_of_the_gone(spec, write) for write in decided.writes):
             acted.must_look_again = True
         wakes = self._wakes(by_job, acted, in_force.settles_at, outbox_at, now)
@@ -167,17 +170,23 @@ class Controller:
                 self._unwatched[job.id] = problems
 
     def _deliver(self, spec: Spec, now: datetime) -> Cycle:
-        outbox_at = self._courier.deliver(spec, now, must_look=False)
+        outbox_at = self._tell_outside(spec, now, must_look=False)
         wakes = {} if outbox_at is None else {OUTBOX: outbox_at}
         return Cycle(now, frozenset({OUTBOX}), Plan(), outbox_at, spec, wakes, (), has_acted=False)
 
+    def _tell_outside(self, spec: Spec, now: datetime, *, must_look: bool) -> datetime | None:
+        """Deliver alerts and keep OpenClaw's memory; when to do so again, None: there is nothing left."""
+        moments = (self._courier.deliver(spec, now, must_look=must_look), self._diary.keep(spec, now))
+        return min((moment for moment in moments if moment is not None), default=None)
+
     def is_telling(self) -> bool:
         """Whether alerts are being delivered, or have been and no cycle has written it down yet."""
-        return self._courier.is_busy()
+        return self._courier.is_busy() or self._diary.is_busy()
 
     def wait_for_deliveries(self, seconds: float) -> None:
-        """Until no alert is being delivered, at most that long."""
+        """Until no alert is being delivered, nor OpenClaw's memory written, at most that long."""
         self._courier.wait(seconds)
+        self._diary.wait(seconds)
 
     def _lacking(self) -> Lack | None:
         return self._actor.lack or self._store.lack()

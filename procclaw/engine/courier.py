@@ -129,7 +129,7 @@ class Courier:
                 rows.append(outbox.given_up(alert, now))
                 continue
             ways = spec.ways(alert.job_id)
-            if ways.webhook is None and ways.command is None:
+            if not ways.is_any:
                 rows.append(outbox.without_way(alert, now))
                 continue
             # What is under way may never be heard of; then this is when to look after it.

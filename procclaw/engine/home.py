@@ -123,6 +123,7 @@ class Home:
         from procclaw.system.homedir import network_file_system
         from procclaw.system.locks import Locks
         from procclaw.system.notify import Notifier
+        from procclaw.system.openclaw import Memory, Messenger
         from procclaw.system.probes import Prober
         from procclaw.system.spool import Spool
         from procclaw.system.store.lockbook import Lockbook, Member
@@ -142,7 +143,8 @@ class Home:
             locks=Locks(home, self.clock, lambda path: Lockbook(path, member)),
             work=WorkFiles(home),
             spool=Spool(self.clock, network_file_system),
-            notifier=Notifier(tell_the_loop),
+            notifier=Notifier(tell_the_loop, Messenger(self.clock)),
+            memory=Memory(),
             secrets=self.credentials,
         )
 

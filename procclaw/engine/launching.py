@@ -13,12 +13,13 @@ from typing import NamedTuple
 from procclaw.engine.world import Secrets
 from procclaw.model.alerts import Alert
 from procclaw.model.clock import iso
+from procclaw.model.document import document_hash
 from procclaw.model.errors import ProcclawError
-from procclaw.model.outside import Launch, Notice, Probe
+from procclaw.model.outside import Launch, Message, Notice, Probe
 from procclaw.model.records import Attempt, Run
 from procclaw.model.references import Reference, as_shell_variables, filled, references_in
 from procclaw.model.secret import Secret, Text, revealed
-from procclaw.model.spec import CheckType, Config, JobSpec, Spec
+from procclaw.model.spec import Channel, CheckType, Config, JobSpec, Spec
 from procclaw.system.processes import shell_argv
 from procclaw.system.surroundings import Account, account_of, own_account, own_variable, read_env_file
 
@@ -215,17 +216,47 @@ def notice_of(alert: Alert, spec: Spec, home: str, secrets: Secrets) -> Notice:
         "home": home,
         "host": os.uname().nodename,
     }
-    webhook: Text | None = ways.webhook
-    if ways.command is None and not any(references_in(ways.webhook or "")):
-        return Notice(alert.key, webhook, None, body)
+    notice = Notice(alert.key, ways.webhook, _argv(ways.command), body)
+    if ways.channels:
+        openclaw = spec.config.openclaw
+        notice = notice._replace(
+            messages=tuple(_message(alert, channel, body) for channel in ways.channels),
+            wake_text=f"ProcClaw: {alert.message}" if openclaw.wakes_agent else None,
+            fallback_webhook=openclaw.fallback.webhook,
+            fallback_command=_argv(openclaw.fallback.command),
+        )
+    elif notice.command is None and not any(references_in(ways.webhook or "")):
+        return notice
     base = _values(_base(own_account(), spec.config, secrets))
-    if ways.webhook is not None:
-        webhook = _filled(ways.webhook, base, {}, secrets)
-    if ways.command is None:
-        return Notice(alert.key, webhook, None, body)
-    command = (SHELL, "-c", ways.command) if isinstance(ways.command, str) else ways.command
     env = base | _values(own_variables(alert.job_id, home))
     env |= {f"PROCCLAW_ALERT_{name.upper()}": body[name] or "" for name in ("event", "message", "at", "key")}
     if alert.run_id is not None:
         env["PROCCLAW_RUN_ID"] = alert.run_id
-    return Notice(alert.key, webhook, command, body, tuple(env.items()))
+
+    def address(text: str | None) -> Text | None:
+        return None if text is None else _filled(text, base, {}, secrets)
+
+    fallback = notice.fallback_webhook
+    return notice._replace(
+        webhook=address(ways.webhook),
+        fallback_webhook=address(None if fallback is None else str(fallback)),
+        env=tuple(env.items()),
+    )
+
+
+def _argv(command: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return (SHELL, "-c", command) if isinstance(command, str) else command
+
+
+def _message(alert: Alert, channel: Channel, body: Mapping[str, object]) -> Message:
+    return Message(message_key(channel, (alert.key, body["home"], body["host"])), *channel, alert.message)
+
+
+def message_key(channel: Channel, what: tuple[object, ...]) -> str:
+    """Of a message; another home, which may have the same jobs, has other ones, and a phone number is not in it."""
+    return f"procclaw:{document_hash((what, channel))[:32]}"
+
+
+def command_environment(config: Config, secrets: Secrets) -> dict[str, Text]:
+    """Of commands that belong to no job: the declared base environment, whoever started us."""
+    return _values(_base(own_account(), config, secrets))

@@ -18,6 +18,7 @@ from procclaw.model.outside import (
     LockClaim,
     LockSight,
     Measure,
+    MemoryPage,
     Notice,
     Probe,
     ProbeResult,
@@ -133,6 +134,20 @@ class Notifier(Protocol):
         """End what is under way; what has come of it until then is among the last results."""
 
 
+class Memory(Protocol):
+    """OpenClaw's memory, which may take its time."""
+
+    def write(self, pages: tuple[MemoryPage, ...], workspace: str | None, env: Mapping[str, str]) -> None:
+        """Begin to write these; returns at once. `workspace` None: what OpenClaw says."""
+
+    def trouble(self) -> str:
+        """Why the last one was not written; empty when it was."""
+
+    def is_busy(self) -> bool: ...
+
+    def wait(self, seconds: float) -> None: ...
+
+
 class Locks(Protocol):
     """Locks that jobs ask for; free exactly when the last process of their holder is gone."""
 
@@ -202,4 +217,5 @@ class World(NamedTuple):
     work: WorkFiles
     spool: Spool
     notifier: Notifier
+    memory: Memory
     secrets: Secrets

@@ -614,6 +614,39 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
             ),
         ),
     ),
+    (
+        "OpenClaw",
+        (
+            Command(
+                "openclaw install-skill",
+                "teach OpenClaw's agents to use ProcClaw; again after an upgrade",
+                "openclaw",
+                "install_skill",
+                (),
+                "procclaw openclaw install-skill",
+            ),
+            Command(
+                "openclaw status",
+                "say whether OpenClaw is there, and its agents see the skill",
+                "openclaw",
+                "status",
+                (),
+                "procclaw openclaw status",
+            ),
+            Command(
+                "openclaw test-alert",
+                "send a message the way an alert goes, and say what came of it",
+                "openclaw",
+                "test_alert",
+                (
+                    argument(
+                        "--channel", metavar="NAME[:TARGET]", help="only there (default: where all jobs' alerts go)"
+                    ),
+                ),
+                "procclaw openclaw test-alert --channel telegram:123456789",
+            ),
+        ),
+    ),
 )
 
 EVERYWHERE = (

@@ -290,6 +290,57 @@ PAGES = {
         ("0 printed", "130 -f was interrupted"),
         ("runs", "daemon logs"),
     ),
+    # --- at home on the machine ---
+    "secret set": Page(
+        "Jobs name it as ${secret:NAME} in env or in a text cmd; the value is put in when they start. It is kept in\n"
+        "the keychain where there is one, else in the file .secrets of the home; it never moves to the weaker place\n"
+        "unasked.",
+        ("procclaw secret set SLACK_TOKEN --file",),
+        related=("secret list", "secret get", "env"),
+    ),
+    "secret get": Page(
+        "Shows both ends of a long value and stars instead of a short one, enough to know it by.",
+        ("procclaw secret get SLACK_TOKEN",),
+        related=("secret list", "secret set"),
+    ),
+    "secret list": Page("Names only; values are not read for it.", related=("secret set", "secret delete")),
+    "secret delete": Page(
+        "A job that names it fails to start from then on, and says which secret is not set.",
+        related=("secret list", "secret set"),
+    ),
+    "service install": Page(
+        "Writes a unit of systemd (root's for root, else one of the user's) or an agent of launchd for the very file\n"
+        "that was started, and starts it. Jobs live on when the service is stopped. Harmless to repeat; what has that\n"
+        "name and is not procclaw's is left alone.",
+        ("procclaw service install --cron",),
+        ("0 installed, or it was already", "1 there is no systemd or launchd to be had; it says what to do instead"),
+        ("service status", "service uninstall", "daemon start", "help cron"),
+    ),
+    "service status": Page(
+        "Asks systemd, launchd and the crontab rather than remembering what was installed.",
+        exits=("0 it runs, or cron calls it", "4 it does not"),
+        related=("service install", "daemon status"),
+    ),
+    "service uninstall": Page(
+        "Leaves the home, its history and the running jobs as they are. Harmless when nothing is installed.",
+        related=("service install", "daemon stop"),
+    ),
+    "openclaw install-skill": Page(
+        "Puts a SKILL.md where all agents find it, through OpenClaw's own command where that can be run.",
+        related=("openclaw status",),
+    ),
+    "openclaw status": Page(
+        "Whether the command is there, the skill is of this version, loaded, eligible and visible, what it lacks, and\n"
+        "where alerts go.",
+        exits=("0 agents see the skill", "1 they do not"),
+        related=("openclaw install-skill", "openclaw test-alert"),
+    ),
+    "openclaw test-alert": Page(
+        "Sends a message to every channel that alerts of all jobs go to, or to one, and tells of each whether it was\n"
+        "delivered, queued or refused.",
+        ("procclaw openclaw test-alert",),
+        related=("alerts", "openclaw status", "help alerting"),
+    ),
     "alerts": Page(
         "Newest first, each with whether it was delivered and, if not, of what that failed.",
         ("procclaw alerts",),

@@ -21,6 +21,8 @@ class AlertKind(StrEnum):
 class AlertState(StrEnum):
     PENDING = "pending"
     SENT = "sent"
+    UNCONFIRMED = "unconfirmed"
+    """Handed over to a gateway that goes on trying by itself; nobody says whether it arrives."""
     SUPPRESSED = "suppressed"
     """The same was told a moment ago."""
     UNDELIVERED = "undelivered"

@@ -52,15 +52,7 @@ class Unbuilt(NamedTuple):
         return ".".join(self.path)
 
 
-def _is_enabled(value: Document) -> bool:
-    return value.get("enabled") is True
-
-
-UNBUILT = (
-    Unbuilt("job", ("alerts", "channels"), bool),
-    Unbuilt("procclaw.yaml", ("alerts", "channels"), bool),
-    Unbuilt("procclaw.yaml", ("openclaw",), _is_enabled),
-)
+UNBUILT = (Unbuilt("procclaw.yaml", ("openclaw", "alerts", "notify_agent"), lambda value: value == "agent"),)
 
 
 def unbuilt(place: str, own: Document) -> Iterator[Unbuilt]:

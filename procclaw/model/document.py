@@ -15,6 +15,7 @@ from procclaw.model.spec import (
     AlertPolicy,
     CatchUp,
     CatchUpPolicy,
+    Channel,
     CheckType,
     Concurrency,
     Condition,
@@ -33,6 +34,7 @@ from procclaw.model.spec import (
     LogPolicy,
     OnFailure,
     OnUnhealthy,
+    OpenclawPolicy,
     Overlap,
     Param,
     Priority,
@@ -76,8 +78,8 @@ def changed_fields(before: str, after: str) -> tuple[str, ...]:
 
 
 def spec_from_document(document: Document, content_hash: str) -> Spec:
-    alerts = document["config"]["alerts"]
-    jobs = {job_id: job_from_document(job_id, job, alerts) for job_id, job in document["jobs"].items()}
+    config = document["config"]
+    jobs = {job_id: job_from_document(job_id, job, config) for job_id, job in document["jobs"].items()}
     for job_id, job in document["jobs"].items():
         for each in job["depends_on"]:
             later = jobs.get(each["job"]) if each["condition"] == _BEFORE_COMPLETE else None
@@ -107,7 +109,8 @@ def config_from_document(config: Document) -> Config:
         timezone=config["timezone"],
         history=HistoryPolicy(history["keep_runs"], history["keep_days"]),
         access=_access(config["api"]),
-        alerts=Ways(config["alerts"]["webhook"], _command(config["alerts"]["command"])),
+        alerts=_ways(config["alerts"])._replace(channels=_channels(None, config)),
+        openclaw=_openclaw(config["openclaw"]),
     )
 
 
@@ -132,8 +135,8 @@ def workflow_from_document(workflow: Document) -> WorkflowSpec:
 _BEFORE_COMPLETE = "before_complete"
 
 
-def job_from_document(job_id: str, job: Document, alerts: Document) -> JobSpec:
-    """`alerts` is the section of procclaw.yaml: what a job leaves open is as it has it."""
+def job_from_document(job_id: str, job: Document, config: Document) -> JobSpec:
+    """`config` is procclaw.yaml: how people are told of a job that leaves it open."""
     catch_up, retry, shutdown = job["catch_up"], job["retry"], job["shutdown"]
     concurrency, log, run_at = job["concurrency"], job["log"], job["run_at"]
     return JobSpec(
@@ -182,7 +185,7 @@ def job_from_document(job_id: str, job: Document, alerts: Document) -> JobSpec:
             for name, param in job["params"].items()
         ),
         resources=_resources(job["resources"]),
-        alerts=_alerts(job["alerts"], alerts),
+        alerts=_alerts(job["alerts"], config),
         expect=None if job["expect"] is None else Expect(job["expect"]["every"], job["expect"]["by"]),
         not_built=tuple(job["not_built"]),
         process_hash=job["process_hash"],
@@ -238,7 +241,8 @@ def _resources(resources: Document) -> Resources | None:
     return Resources(memory, cpu, LimitAction(resources["action"]), resources["check_interval"])
 
 
-def _alerts(alerts: Document, common: Document) -> AlertPolicy:
+def _alerts(alerts: Document, config: Document) -> AlertPolicy:
+    common = config["alerts"]
     return AlertPolicy(
         on_failure=alerts["on_failure"],
         on_max_retries=alerts["on_max_retries"],
@@ -248,4 +252,47 @@ def _alerts(alerts: Document, common: Document) -> AlertPolicy:
         webhook=alerts["webhook"] or common["webhook"],
         command=_command(alerts["command"] or common["command"]),
         cooldown_seconds=common["cooldown"],
+        channels=_channels(alerts["channels"], config),
     )
+
+
+def _ways(where: Document) -> Ways:
+    return Ways(where["webhook"], _command(where["command"]))
+
+
+def _openclaw(openclaw: Document) -> OpenclawPolicy:
+    if not openclaw["enabled"]:
+        return OpenclawPolicy()
+    alerts = openclaw["alerts"]
+    return OpenclawPolicy(
+        is_memory_logged=openclaw["memory_logging"],
+        workspace=openclaw["workspace"],
+        wakes_agent=alerts["enabled"] and alerts["notify_agent"] == "wake",
+        fallback=_ways(alerts["fallback"]),
+    )
+
+
+def _channels(chosen: list[str | Document] | None, config: Document) -> tuple[Channel, ...]:
+    """Where OpenClaw tells of a job that chose these channels; None: it chose none.
+
+    A channel that is named without a target is every target that procclaw.yaml has there.
+    """
+    openclaw = config["openclaw"]
+    if not (openclaw["enabled"] and openclaw["alerts"]["enabled"]):
+        return ()
+    known = [_channel(each) for each in (*openclaw["alerts"]["channels"], *config["alerts"]["channels"])]
+    if chosen is None:
+        chosen = config["alerts"]["channels"] or openclaw["alerts"]["channels"]
+    found: list[Channel] = []
+    for channel in map(_channel, chosen):
+        targeted = [each for each in known if each.name == channel.name and each.target is not None]
+        found += [channel] if channel.target is not None or not targeted else targeted
+    return tuple(dict.fromkeys(found))
+
+
+def _channel(written: str | Document) -> Channel:
+    """`telegram:123` is a channel and who receives it there."""
+    if not isinstance(written, str):
+        return Channel(written["channel"], written["target"])
+    name, _, target = written.partition(":")
+    return Channel(name, target or None)

@@ -26,6 +26,46 @@ class Probe(NamedTuple):
     group: str | None = None
 
 
+class Message(NamedTuple):
+    """An alert, or a test, on its way to one channel of OpenClaw."""
+
+    key: str
+    """OpenClaw sends what comes under the same key once."""
+    channel: str
+    target: str | None
+    """None: the channel's owner, as OpenClaw has it."""
+    text: str
+
+    @property
+    def place(self) -> str:
+        return self.channel if self.target is None else f"{self.channel} {self.target}"
+
+
+class Sent(StrEnum):
+    """What OpenClaw made of a message."""
+
+    DELIVERED = "delivered"
+    QUEUED = "queued"
+    """Its gateway tries again by itself; under another key it would be told twice."""
+    REFUSED = "refused"
+    """It will not take it until somebody changes its configuration or ours."""
+    FAILED = "failed"
+    """It may take it later."""
+
+
+class SendResult(NamedTuple):
+    outcome: Sent
+    detail: str = ""
+    """Why it was not delivered, in words; or under which number it was."""
+
+
+class MemoryPage(NamedTuple):
+    """A file of OpenClaw's memory."""
+
+    name: str
+    text: str
+
+
 class Notice(NamedTuple):
     """An alert on its way to people."""
 
@@ -35,7 +75,14 @@ class Notice(NamedTuple):
     body: Mapping[str, Any]
     """The alert as JSON types; `message` is the line for a person."""
     env: tuple[tuple[str, Text], ...] = ()
-    """What the command finds in its environment."""
+    """What the commands find in their environment."""
+    messages: tuple[Message, ...] = ()
+    """For OpenClaw; the following fields matter where there are some."""
+    wake_text: str | None = None
+    """What OpenClaw's agent is told as well; None: nothing. Nobody is told by that."""
+    fallback_webhook: Text | None = None
+    """Where it goes when OpenClaw did not take it."""
+    fallback_command: tuple[str, ...] | None = None
 
 
 class LockClaim(NamedTuple):
@@ -171,7 +218,11 @@ class Delivery(NamedTuple):
     key: str
     is_ok: bool
     detail: str
-    """Why not; empty when it went."""
+    """Why not, or what was in the way besides."""
+    is_final: bool = False
+    """It did not go, and trying again does not help."""
+    is_confirmed: bool = True
+    """False: it went, as far as we know, and nobody says that it arrived."""
 
 
 class Launch(NamedTuple):

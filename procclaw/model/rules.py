@@ -322,6 +322,14 @@ def _config(config: Document) -> Findings:
     for path, alerts in ((("alerts",), config.get("alerts", {})), (("openclaw", "alerts", "fallback"), openclaw)):
         if alerts.get("webhook") is not None:
             yield from _url((*path, "webhook"), alerts["webhook"])
+    if config.get("openclaw", {}).get("alerts", {}).get("channels") and not _tells_through_openclaw(config):
+        told = "nobody is told through them: openclaw.enabled and openclaw.alerts.enabled are not both true"
+        yield Finding(("openclaw", "alerts", "channels"), told, is_error=False)
+
+
+def _tells_through_openclaw(config: Document) -> bool:
+    openclaw = config.get("openclaw", {})
+    return bool(openclaw.get("enabled") and openclaw.get("alerts", {}).get("enabled"))
 
 
 class _JobHints:

@@ -218,6 +218,15 @@ class Resources(NamedTuple):
     check_interval_seconds: float
 
 
+class Channel(NamedTuple):
+    """Where OpenClaw tells somebody."""
+
+    name: str
+    """Such as whatsapp."""
+    target: str | None
+    """Who receives it there; None: whoever OpenClaw takes for the owner."""
+
+
 class AlertPolicy(NamedTuple):
     """What people are told about a job, and how; what the job leaves open is as procclaw.yaml has it."""
 
@@ -229,11 +238,12 @@ class AlertPolicy(NamedTuple):
     webhook: str | None
     command: str | tuple[str, ...] | None
     cooldown_seconds: float
+    channels: tuple[Channel, ...] = ()
+    """Empty as well where nothing goes through OpenClaw."""
 
     @property
-    def is_delivered(self) -> bool:
-        """Whether there is any way to tell anybody."""
-        return self.webhook is not None or self.command is not None
+    def ways(self) -> "Ways":
+        return Ways(self.webhook, self.command, self.channels)
 
 
 class Ways(NamedTuple):
@@ -241,6 +251,16 @@ class Ways(NamedTuple):
 
     webhook: str | None
     command: str | tuple[str, ...] | None
+    channels: tuple[Channel, ...] = ()
+    """Of OpenClaw."""
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there is any way to tell anybody."""
+        return self != _NOBODY
+
+
+_NOBODY = Ways(None, None)
 
 
 class Expect(NamedTuple):
@@ -339,6 +359,18 @@ class Access(NamedTuple):
     """Further names by which the server may be addressed."""
 
 
+class OpenclawPolicy(NamedTuple):
+    """How we work together with OpenClaw, as far as it is enabled."""
+
+    is_memory_logged: bool = False
+    workspace: str | None = None
+    """None: what OpenClaw says."""
+    wakes_agent: bool = False
+    """Whether its agent is told of alerts as well."""
+    fallback: Ways = _NOBODY
+    """Where an alert goes that OpenClaw did not take."""
+
+
 class Config(NamedTuple):
     """procclaw.yaml, as far as the engine needs it."""
 
@@ -353,8 +385,9 @@ class Config(NamedTuple):
     timezone: str
     history: HistoryPolicy
     access: Access = Access()
-    alerts: Ways = Ways(None, None)
+    alerts: Ways = _NOBODY
     """Of jobs that do not say otherwise, and of those that are no longer declared."""
+    openclaw: OpenclawPolicy = OpenclawPolicy()
 
 
 class Spec(NamedTuple):
@@ -374,4 +407,4 @@ class Spec(NamedTuple):
     def ways(self, job_id: str) -> Ways:
         """How to tell people about the job, declared or not."""
         job = self.jobs.get(job_id)
-        return self.config.alerts if job is None else Ways(job.alerts.webhook, job.alerts.command)
+        return self.config.alerts if job is None else job.alerts.ways

@@ -25,7 +25,7 @@ from procclaw.planning import expect
 from procclaw.planning.draft import Draft, Going
 from procclaw.planning.outcome import how_it_ended
 
-NO_WAY = "no webhook and no command is set"
+NO_WAY = "no webhook, no command and no channel is set"
 """Why an alert goes to nobody."""
 
 _LASTING = tuple(kind for kind in AlertKind if kind not in (AlertKind.MISSED, AlertKind.RECOVERED))
@@ -83,7 +83,7 @@ class _Telling:
         if told_at is not None:
             detail = f"told {told_at:%H:%MZ} already"
             alert = alert._replace(state=AlertState.SUPPRESSED, done_at=self._now, detail=detail)
-        elif self._spec.alerts.is_delivered:
+        elif self._spec.alerts.ways.is_any:
             alert = alert._replace(next_try_at=self._now)
         else:
             alert = alert._replace(state=AlertState.UNDELIVERED, done_at=self._now, detail=NO_WAY)

@@ -56,7 +56,9 @@ def attempt_started(attempt: Attempt, now: datetime) -> Event:
 
 def alert_settled(alert: Alert, now: datetime) -> Event:
     """Of one that was delivered, or is not tried any more."""
-    kind = "alert sent" if alert.state is AlertState.SENT else "alert not delivered"
+    kind = {AlertState.SENT: "alert sent", AlertState.UNCONFIRMED: "alert unconfirmed"}.get(
+        alert.state, "alert not delivered"
+    )
     fields: Fields = {"alert": alert.kind, "key": alert.key, "tries": alert.tries, "detail": alert.detail}
     return _event(now, kind, alert.job_id, fields)
 

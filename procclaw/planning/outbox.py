@@ -19,8 +19,10 @@ DELAYS_SECONDS = (10.0, 60.0, 300.0, 900.0, 3600.0)
 MOST_TRIES = 28
 """A day's worth: four within 21 minutes, then one an hour."""
 
-UNANSWERED_SECONDS = 120.0
-"""A webhook and a command may take 40 s together; what took this long was lost with the process that delivered it."""
+UNANSWERED_SECONDS = 180.0
+"""A webhook and a command may take 40 s together, OpenClaw a minute and what stands in for it as long as the first two;
+what took this long was lost with the process that delivered it.
+"""
 
 
 def due_at(alert: Alert, now: datetime) -> datetime:
@@ -39,8 +41,9 @@ def begun(alert: Alert, now: datetime) -> Alert:
 def settled(alert: Alert, delivery: Delivery, now: datetime) -> Alert:
     """The alert once its delivery has ended, well or not."""
     if delivery.is_ok:
-        return _over(alert, AlertState.SENT, "", now)
-    if is_worn_out(alert):
+        state = AlertState.SENT if delivery.is_confirmed else AlertState.UNCONFIRMED
+        return _over(alert, state, delivery.detail, now)
+    if delivery.is_final or is_worn_out(alert):
         return _over(alert, AlertState.UNDELIVERED, delivery.detail, now)
     return alert._replace(asked_at=None, next_try_at=after(now, _delay_seconds(alert)), detail=delivery.detail)
 

@@ -1,20 +1,25 @@
-"""Telling people: alerts on their way to a webhook, a command, or both.
+"""Telling people: alerts on their way to a webhook, a command, channels of OpenClaw, or several of these.
 
 At most four threads, begun when there is something to deliver and ended when there is not; daemons, so that nobody
 waits for a slow receiver at exit. Delivered at least once: what came of a delivery is told once, and trying again is a
-plan. Of a notice that has to go two ways only the one that failed is taken again. That is remembered while we live;
-after a crash both are, and the key lets a receiver see it.
+plan. Of a notice that has to go several ways only those that failed are taken again. That is remembered while we live;
+after a crash all are, and the key lets a receiver see it.
+
+What OpenClaw did not take goes to its fallback in the same breath. A fallback that takes it ends the matter: whoever
+was told one way is not told another way an hour later. The agent is woken besides, and that tells nobody.
 """
 
 import json
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
+from procclaw.model.clock import SystemClock
 from procclaw.model.errors import in_words
-from procclaw.model.outside import Delivery, Notice
-from procclaw.model.secret import revealed_all
+from procclaw.model.outside import Delivery, Message, Notice, SendResult, Sent
+from procclaw.model.secret import Text, revealed_all
 from procclaw.system.notify.webhook import post
 from procclaw.system.processes import run_command
 from procclaw.system.underway import UnderWay
@@ -22,21 +27,36 @@ from procclaw.system.underway import UnderWay
 _MOST_THREADS = 4
 _WEBHOOK_SECONDS = 10.0
 _COMMAND_SECONDS = 30.0
+_OPENCLAW_SECONDS = 60.0
+"""For all channels of one notice, and the agent, together."""
 _CLOSE_SECONDS = 1.0
 _REMEMBERED = 1000
-"""Notices that have gone one way of two; far more than can be waiting for another attempt."""
+"""Notices that have gone one way of several; far more than can be waiting for another attempt."""
+
+_OPENCLAW, _FALLBACK, _AGENT = "openclaw", "fallback", "agent"
+_Results = dict[str, SendResult]
+"""By way what came of it: webhook, command, "openclaw CHANNEL TARGET", "fallback command"..."""
+
+
+class Messenger(Protocol):
+    """Whoever speaks to OpenClaw. Called in any thread; `give_up` is a descriptor that ends it early."""
+
+    def send(self, message: Message, env: Mapping[str, str], seconds: float, give_up: int | None) -> SendResult: ...
+
+    def wake(self, text: str, env: Mapping[str, str], seconds: float, give_up: int | None) -> SendResult: ...
 
 
 class Notifier:
     """All methods are for one thread. `on_result` is called in another, must return at once and never raise."""
 
-    def __init__(self, on_result: Callable[[], None]) -> None:
+    def __init__(self, on_result: Callable[[], None], messenger: Messenger) -> None:
+        self._messenger = messenger
         self._under_way: UnderWay[Notice, Delivery] = UnderWay(on_result)
         self._lock = threading.Lock()
         self._waiting: deque[Notice] = deque()
         self._threads = 0
-        self._gone: dict[str, frozenset[str]] = {}
-        """By key, the ways that a notice has gone while another failed."""
+        self._settled: dict[str, Mapping[str, SendResult]] = {}
+        """By key, what came of the ways that are not taken again while another has failed."""
         self._lifeline: tuple[int, int] | None = None
         """A pipe: commands are killed when its second end is closed."""
         self._is_closed = False
@@ -113,23 +133,48 @@ class Notifier:
             self._under_way.end(notice.key, notice, None if has_failed and self._is_closed else delivery)
 
     def _deliver(self, notice: Notice) -> Delivery:
-        gone = self._gone.pop(notice.key, frozenset())
-        troubles = []
-        for way, trouble in self._ways(notice, gone):
-            if trouble:
-                troubles.append(f"{way}: {trouble}")
-            else:
-                gone |= {way}
-        if troubles and gone:
-            self._remember(notice.key, gone)
-        return Delivery(notice.key, not troubles, "; ".join(troubles))
+        results = dict(self._settled.pop(notice.key, {}))
+        self._take_plain_ways(notice, results, notice.webhook, notice.command)
+        if notice.messages:
+            self._tell_openclaw(notice, results)
+        delivery = _verdict(notice.key, results)
+        if not delivery.is_ok and not delivery.is_final:
+            # What has failed is tried again.
+            settled = {way: result for way, result in results.items() if result.outcome is not Sent.FAILED}
+            self._remember(notice.key, settled)
+        return delivery
 
-    def _ways(self, notice: Notice, gone: frozenset[str]) -> Iterator[tuple[str, str]]:
-        """Take each way that the notice has not gone; what was in the way, empty for nothing."""
-        if notice.webhook is not None and "webhook" not in gone:
-            yield "webhook", post(notice.webhook, notice.body, notice.key, _WEBHOOK_SECONDS)
-        if notice.command is not None and "command" not in gone:
-            yield "command", self._run(notice, notice.command)
+    def _take_plain_ways(
+        self,
+        notice: Notice,
+        results: _Results,
+        webhook: Text | None,
+        command: Sequence[str] | None,
+        prefix: str = "",
+    ) -> None:
+        """Take those of which no result is known, and add it."""
+        if webhook is not None and f"{prefix}webhook" not in results:
+            results[f"{prefix}webhook"] = _went(post(webhook, notice.body, notice.key, _WEBHOOK_SECONDS))
+        if command is not None and f"{prefix}command" not in results:
+            results[f"{prefix}command"] = _went(self._run(notice, command))
+
+    def _tell_openclaw(self, notice: Notice, results: _Results) -> None:
+        env, clock = revealed_all(notice.env), SystemClock()
+        deadline = clock.monotonic() + _OPENCLAW_SECONDS
+        try:
+            give_up = self._command_lifeline()
+        except OSError as error:
+            results |= {f"{_OPENCLAW} {each.place}": _went(in_words(error)) for each in notice.messages}
+            return
+        for message in notice.messages:
+            way = f"{_OPENCLAW} {message.place}"
+            if way not in results:
+                results[way] = self._messenger.send(message, env, deadline - clock.monotonic(), give_up)
+        if notice.wake_text is not None and _AGENT not in results:
+            results[_AGENT] = self._messenger.wake(notice.wake_text, env, deadline - clock.monotonic(), give_up)
+        if any(_is_of(_OPENCLAW, way) and result.outcome is not Sent.DELIVERED for way, result in results.items()):
+            fallback = (notice.fallback_webhook, notice.fallback_command)
+            self._take_plain_ways(notice, results, *fallback, prefix=f"{_FALLBACK} ")
 
     def _run(self, notice: Notice, command: Sequence[str]) -> str:
         try:
@@ -159,8 +204,38 @@ class Notifier:
             os.close(self._lifeline[0])
             self._lifeline = None
 
-    def _remember(self, key: str, gone: frozenset[str]) -> None:
+    def _remember(self, key: str, settled: Mapping[str, SendResult]) -> None:
         with self._lock:
-            self._gone[key] = gone
-            while len(self._gone) > _REMEMBERED:
-                del self._gone[next(iter(self._gone))]
+            self._settled[key] = settled
+            while len(self._settled) > _REMEMBERED:
+                del self._settled[next(iter(self._settled))]
+
+
+def _went(trouble: str) -> SendResult:
+    return SendResult(Sent.FAILED, trouble) if trouble else SendResult(Sent.DELIVERED)
+
+
+def _is_of(kind: str, way: str) -> bool:
+    return way.partition(" ")[0] == kind
+
+
+def _verdict(key: str, results: Mapping[str, SendResult]) -> Delivery:
+    """What the ways that were taken, and what came of each, come to."""
+    troubles = {way: result for way, result in results.items() if result.outcome is not Sent.DELIVERED}
+    detail = "; ".join(f"{way}: {result.detail}" for way, result in troubles.items())
+    went = {way for way in results if way not in troubles and way != _AGENT}
+    stood_in = any(_is_of(_FALLBACK, way) for way in went)
+    again = [
+        way
+        for way, result in troubles.items()
+        if result.outcome is Sent.FAILED
+        and way != _AGENT
+        and not (stood_in and (_is_of(_OPENCLAW, way) or _is_of(_FALLBACK, way)))
+    ]
+    if again:
+        return Delivery(key, is_ok=False, detail=detail)
+    if went or not results:
+        return Delivery(key, is_ok=True, detail=detail)
+    if any(result.outcome is Sent.QUEUED for result in troubles.values()):
+        return Delivery(key, is_ok=True, detail=detail, is_confirmed=False)
+    return Delivery(key, is_ok=False, detail=detail, is_final=True)
