@@ -35,7 +35,12 @@ class Keyring:
         config = self._folder / "bus.conf"
         config.write_text(_CONFIG.format(socket=self._folder / "bus"))
         self._reaper.spawn(["dbus-daemon", f"--config-file={config}", "--nofork"], env=self._env)
-        wait_until((self._folder / "bus").exists, 20.0, lambda: "no bus")
+        wait_until(self._is_listening, 20.0, lambda: "no bus")
+
+    def _is_listening(self) -> bool:
+        """The socket is there a moment before anybody listens on it."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(str(self._folder / "bus")) == 0
 
     def start(self) -> None:
         """The service, with a keyring that is unlocked."""

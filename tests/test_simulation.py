@@ -31,7 +31,7 @@ from procclaw.system.store import Store
 from tests.scene import KINDS, THEMES
 from tests.simulate import Failure, play, workplace
 
-CHUNKS = 2
+CHUNKS = 3
 SEEDS_EACH = len(THEMES)
 """So that every chunk has each theme once."""
 
