@@ -210,6 +210,7 @@ class Daemon:
             woken, has_stepped = self._sleep(watcher, next_full_at)
             processes.reap()
             if woken.signals & {_TERMINATE, _INTERRUPT}:
+                self._close_front()
                 self._log.line("info", "daemon stopped", left_running=sum(map(len, self._watched.values())))
                 return 0
             must_see_all = has_stepped or woken.files_changed or _HANGUP in woken.signals
