@@ -178,7 +178,6 @@ def a_job(type: str = "manual", **fields: Any) -> JobSpec:  # noqa: A002
         resources=None,
         alerts=AlertPolicy(False, False, False, False, False, None, None, 300),
         expect=None,
-        not_built=(),
         process_hash="as it is",
         source="jobs.yaml:2",
     )

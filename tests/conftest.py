@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.completion import UNBUILT, Unbuilt
 from tests.commandline import CommandLine
 from tests.driver import Driver, driving
 from tests.support import Reaper
@@ -166,9 +165,3 @@ def built_pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
             command = [sys.executable, str(ROOT / "build_zipapp.py"), "--output", str(pyz)]
             subprocess.run(command, env=environment, check=True, timeout=300)
     return pyz
-
-
-@pytest.fixture
-def an_unbuilt_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some field of jobs that this version knows and does not honour; what is told of it must not depend on which."""
-    monkeypatch.setattr("procclaw.model.completion.UNBUILT", (*UNBUILT, Unbuilt("job", ("alerts", "channels"), bool)))

@@ -501,21 +501,13 @@ def test_an_attempt_refused_by_its_environment_is_a_failure_that_says_so() -> No
     )
 
 
-@pytest.mark.parametrize(
-    ("job", "fields", "reason", "until"),
-    [
-        (a_job(), {"lack": Lack(Reason.NO_DISK, "full", later(5))}, Reason.NO_DISK, later(5)),
-        (a_job(not_built=("expect",)), {}, Reason.NOT_BUILT, None),
-    ],
-)
-def test_a_launch_waits_for_what_holds_starts_back(
-    job: JobSpec, fields: dict[str, Any], reason: Reason, until: Any
-) -> None:
+def test_a_launch_waits_for_what_holds_starts_back() -> None:
+    job = a_job()
     run, attempt = blank(job)
-    found = plan_for(run, seen_as("blank", attempt), job, **fields)
+    found = plan_for(run, seen_as("blank", attempt), job, lack=Lack(Reason.NO_DISK, "full", later(5)))
     assert (found.writes, found.effects) == ((), ())
-    assert [(wait.reason, wait.until) for wait in found.waits] == [(reason, until)]
-    assert found.wake_at == until
+    assert [(wait.reason, wait.until) for wait in found.waits] == [(Reason.NO_DISK, later(5))]
+    assert found.wake_at == later(5)
 
 
 def test_a_launch_waits_while_the_job_is_paused() -> None:

@@ -22,10 +22,6 @@ from tests.driver import PROGRAM, ROOT, Answer, Driver
 # --- finding the command ---
 
 
-pytestmark = pytest.mark.usefixtures("an_unbuilt_field")
-NOT_BUILT = {"channels": ["x"]}
-
-
 @pytest.mark.parametrize("command", commands.COMMANDS, ids=lambda command: command.name)
 def test_the_help_of_a_command_has_an_example_that_is_understood(cli: CommandLine, command: Command) -> None:
     answer = cli(*command.name.split(), "--help")
@@ -223,15 +219,6 @@ def test_a_home_that_never_had_a_good_file_says_that_nothing_is_in_force(cli: Co
     assert cli("list").code == 2
 
 
-def test_a_field_that_is_not_built_yet_is_warned_of_and_holds_its_job(cli: CommandLine) -> None:
-    cli.declare(first={"cmd": "true"}, second={"cmd": "true", "alerts": NOT_BUILT})
-    answer = cli("config", "--validate")
-    assert (answer.code, answer.out) == (0, "valid: 2 jobs\n")
-    assert re.fullmatch(r"warning: jobs\.yaml:\d+ jobs\.second\.alerts\.channels: is not built yet.*\n", answer.err)
-    refused = cli("start", "second")
-    assert refused == Answer(1, "", 'procclaw: cannot start "second": not built yet: alerts.channels\n')
-
-
 # --- naming jobs ---
 
 
@@ -382,26 +369,29 @@ def test_holds_are_told_and_refuse_with_what_to_do(cli: CommandLine) -> None:
     assert cli("list", "--status", "stopped", "--type", "continuous").out.split("\t")[-1].startswith("stopped by ")
 
 
+PAUSED = r"paused since \d{4}-\d\d-\d\d \d\d:\d\dZ; resume first \(procclaw resume held\)"
+
+
 @pytest.mark.real
 def test_asking_for_several_jobs_exits_1_if_one_is_refused(cli: CommandLine) -> None:
-    cli.declare(good={"cmd": "true"}, held={"cmd": "true", "alerts": NOT_BUILT})
+    cli.declare(good={"cmd": "true"}, held={"cmd": "true"})
+    cli("pause", "held")
     answer = cli("start", "good", "held")
     assert answer.code == 1
     assert answer.out.startswith("good: ")
-    assert answer.err == 'procclaw: cannot start "held": not built yet: alerts.channels\n'
+    assert re.fullmatch(rf'procclaw: cannot start "held": {PAUSED}\n', answer.err)
     told = cli("start", "good", "held", "--json")
     assert told.code == 1
     assert [(each["job_id"], each["success"]) for each in told.json["results"]] == [("good", True), ("held", False)]
 
 
 def test_a_refused_run_is_json_too_when_it_was_to_be_waited_for(cli: CommandLine) -> None:
-    cli.declare(first={"cmd": "true"}, held={"cmd": "true", "alerts": NOT_BUILT})
+    cli.declare(first={"cmd": "true"}, held={"cmd": "true"})
+    cli("pause", "held")
     answer = cli("run", "held", "--wait", "--json")
     assert (answer.code, answer.err) == (1, "")
-    assert (answer.json["success"], answer.json["message"]) == (
-        False,
-        'cannot run "held": not built yet: alerts.channels',
-    )
+    assert answer.json["success"] is False
+    assert re.fullmatch(rf'cannot run "held": {PAUSED}', answer.json["message"])
 
 
 def test_plan_exits_10_when_there_is_something_to_do(cli: CommandLine) -> None:

@@ -36,8 +36,7 @@ WHY = "job_id can_start earliest_start gates"
 GATE = "gate open reason since until unblock"
 SLOTS = "job_id first_due_at last_due_at count outcome reason run_id"
 
-pytestmark = pytest.mark.usefixtures("an_unbuilt_field")
-NOT_BUILT = {"channels": ["x"]}
+FAILS = {"cmd": "exit 3", "retry": {"enabled": False}}
 
 
 def keys(thing: dict[str, Any]) -> str:
@@ -213,31 +212,33 @@ def test_nothing_found_is_nothing_in_a_pipe_and_a_sentence_on_a_terminal(cli: Co
 def test_a_terminal_gets_a_table_without_the_columns_that_say_nothing(cli: CommandLine) -> None:
     cli.declare(
         web={"cmd": "true", "type": "continuous"},
-        longer_name={"cmd": "true", "alerts": NOT_BUILT},
+        longer_name=FAILS,
     )
+    cli("run", "longer_name", "--wait")
     assert cli.on_terminal("list").out == (
-        "JOB          TYPE        STATUS   REASON\n"
-        "web          continuous  pending  -\n"
-        "longer_name  manual      stopped  not built yet: alerts.channels\n"
+        "JOB          TYPE        STATUS   EXIT  REASON\n"
+        "web          continuous  pending  -     -\n"
+        "longer_name  manual      failed   3     last run failed: exit code 3; retry disabled\n"
     )
 
 
 def test_a_reason_that_does_not_fit_the_terminal_is_cut_short(cli: CommandLine) -> None:
-    cli.declare(job={"cmd": "true", "alerts": NOT_BUILT}, job2={"cmd": "true"})
+    cli.declare(job=FAILS, job2={"cmd": "true"})
+    cli("run", "job", "--wait")
     lines = cli.on_terminal("list", columns=32).out.splitlines()
-    assert lines[1] == "job   stopped  not built yet: a…"
+    assert lines[1] == "job   failed   last run failed:…"
     assert max(map(len, lines)) == 32
-    assert cli.on_terminal("list", columns=5).out.splitlines()[1] == "job   stopped  not built y…"
+    assert cli.on_terminal("list", columns=5).out.splitlines()[1] == "job   failed   last run fa…"
 
 
 def test_columns_that_can_be_spared_make_room_for_the_reason(cli: CommandLine) -> None:
-    cli.declare(job={"cmd": "true", "alerts": NOT_BUILT}, job2={"cmd": "true"})
-    assert (
-        cli.on_terminal("list", columns=53).out.splitlines()[1]
-        == "job   manual  stopped  not built yet: alerts.channels"
-    )
-    assert cli.on_terminal("list", columns=52).out.splitlines()[1] == "job   stopped  not built yet: alerts.channels"
-    assert cli("list").out.startswith("job\tmanual\tstopped\t")
+    cli.declare(job=FAILS, job2={"cmd": "true"})
+    cli("run", "job", "--wait")
+    wide, narrower, narrow = (cli.on_terminal("list", columns=each).out.splitlines()[1] for each in (59, 58, 50))
+    assert wide == "job   manual  failed   3     last run failed: exit code 3;…"
+    assert narrower == "job   failed   3     last run failed: exit code 3; retry …"
+    assert narrow == "job   failed   last run failed: exit code 3; retr…"
+    assert cli("list").out.startswith("job\tmanual\tfailed\t")
 
 
 def test_colours_are_for_terminals_that_want_them(cli: CommandLine) -> None:
@@ -268,7 +269,7 @@ def test_why_says_what_holds_and_what_would_free_it(cli: CommandLine) -> None:
     cli.declare(
         asked={"cmd": "true"},
         wanted={"cmd": "true", "type": "continuous"},
-        held={"cmd": "true", "alerts": NOT_BUILT},
+        failed=FAILS,
         due={"cmd": "true", "type": "scheduled", "schedule": "0 0 1 1 *", "timezone": "UTC"},
         off={"cmd": "true", "type": "scheduled", "schedule": "0 0 1 1 *", "enabled": False},
     )
@@ -276,9 +277,9 @@ def test_why_says_what_holds_and_what_would_free_it(cli: CommandLine) -> None:
         "asked is stopped: runs only when asked\nto let it start: procclaw start asked\n\nenabled\topen\t"
     )
     assert cli("why", "wanted").out.startswith("wanted is pending; nothing keeps it from starting\n\n")
-    assert cli("why", "held").out.startswith(
-        "held is stopped: not built yet: alerts.channels\n"
-        "to let it start: remove alerts.channels from held, then procclaw start held\n\n"
+    cli("run", "failed", "--wait")
+    assert cli("why", "failed").out.startswith(
+        "failed is failed: last run failed: exit code 3; retry disabled\nto let it start: procclaw start failed\n\n"
     )
     assert cli("why", "off").out.startswith(
         "off is disabled: disabled in jobs.yaml\nto let it start: procclaw start off, or enabled: true at "

@@ -167,10 +167,6 @@ def test_while_it_is_held_a_job_is_not_late_and_after_that_it_counts_afresh(
     )
 
 
-def test_what_cannot_be_run_by_this_version_is_late_all_the_same() -> None:
-    assert kinds(planned(changed(EVERY_HOUR, not_built=("user",)), watched_since(ago(7200)))) == [AlertKind.OVERDUE]
-
-
 def test_a_hold_that_is_lifted_in_this_plan_holds_no_more() -> None:
     state = watched_since(ago(7200), "", holds=(a_hold("pause"),), intents=(an_intent("resume"),))
     decided = planned(EVERY_HOUR, state)

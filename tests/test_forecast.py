@@ -10,7 +10,7 @@ from procclaw.model.spec import JobSpec
 from procclaw.model.state import JobState
 from procclaw.planning.forecast import Forecast, forecast, forecast_view
 from procclaw.planning.schedule import jitter_offset
-from tests.builders import HOME_HELD, JOB, NOW, a_hold, a_job, a_job_state, a_run, a_spec, changed, later, waiting
+from tests.builders import HOME_HELD, JOB, NOW, a_hold, a_job, a_job_state, a_run, a_spec, later, waiting
 
 DAY = 86_400
 NEW_YORK = "America/New_York"
@@ -143,10 +143,9 @@ def test_a_hold_skips_up_to_its_end_and_not_beyond() -> None:
     assert [fire.note for fire in found.fires] == ["skipped: revoked", "", ""]
 
 
-def test_a_stopped_home_and_a_field_that_is_not_built_skip_everything() -> None:
+def test_a_stopped_home_skips_everything() -> None:
     job = a_job("scheduled", schedule="0 0 * * *")
     assert [fire.note for fire in foretold(job, 1, home_holds=HOME_HELD).fires] == ["skipped: home stopped"]
-    assert [fire.note for fire in foretold(changed(job, not_built=("env",)), 1).fires] == ["skipped: not built"]
 
 
 # --- what a person planned, and attempts to come ---

@@ -29,7 +29,6 @@ from tests.builders import (
     a_job_state,
     a_run,
     ago,
-    changed,
     continuous_run,
     in_line,
     later,
@@ -45,10 +44,10 @@ def standing(job: JobSpec, *holds: Hold, **fields: Any) -> list[Gate]:
 
 
 def test_every_standing_gate_is_listed_in_one_order_open_or_not() -> None:
-    names = ["revoked", "paused", "stopped", "home", "built"]
+    names = ["revoked", "paused", "stopped", "home"]
     assert standing(SERVICE) == [Gate(name) for name in names]
     everything = standing(
-        changed(SERVICE, not_built=("expect",)),
+        SERVICE,
         a_hold("stop"),
         a_hold("pause"),
         a_hold("revoke"),
@@ -59,7 +58,7 @@ def test_every_standing_gate_is_listed_in_one_order_open_or_not() -> None:
 
 def test_each_closed_gate_says_who_since_when_and_what_opens_it() -> None:
     found = standing(
-        changed(SERVICE, not_built=("expect", "lock")),
+        SERVICE,
         a_hold("stop"),
         a_hold("pause", ago(60), "bob"),
         a_hold("revoke"),
@@ -77,7 +76,6 @@ def test_each_closed_gate_says_who_since_when_and_what_opens_it() -> None:
             None,
             "procclaw daemon start",
         ),
-        Gate("built", Reason.NOT_BUILT, "not built yet: expect, lock", unblock="remove expect, lock from job"),
     ]
 
 
@@ -187,14 +185,13 @@ def test_what_procclaw_lacks_keeps_back_until_it_is_tried_again(retry_at: dateti
         (a_job("scheduled"), (a_hold("pause"),), (), Reason.PAUSED),
         (a_job("scheduled"), (a_hold("pause"), a_hold("revoke")), HOME_HELD, Reason.REVOKED),
         (a_job("scheduled"), (a_hold("pause"),), HOME_HELD, Reason.PAUSED),
-        (a_job("scheduled", not_built=("expect",)), (), HOME_HELD, Reason.HOME_STOPPED),
-        (a_job("scheduled", not_built=("expect",)), (), (), Reason.NOT_BUILT),
+        (a_job("scheduled"), (), HOME_HELD, Reason.HOME_STOPPED),
     ],
 )
 def test_due_slots_are_skipped_for_the_first_reason_that_is_told(
     job: JobSpec, holds: tuple[Hold, ...], home_holds: tuple[Hold, ...], reason: Reason | None
 ) -> None:
-    assert slots_held(a_job_state(holds=holds), home_holds, job) is reason
+    assert slots_held(a_job_state(holds=holds), home_holds) is reason
 
 
 @pytest.mark.parametrize(

@@ -121,12 +121,6 @@ WANTING: list[tuple[str, JobSpec, JobState, Plan]] = [
         waits(Reason.REVOKED, detail="by alice", since=HOUR_AGO),
     ),
     (
-        "one that needs what is not built waits and says so",
-        changed(SERVICE, not_built=("expect", "queue")),
-        a_job_state(),
-        waits(Reason.NOT_BUILT, detail="not built yet: expect, queue"),
-    ),
-    (
         "a failed one stays down",
         SERVICE,
         a_job_state(newest_finished=FAILED),

@@ -222,12 +222,11 @@ RULED_OUT: list[tuple[JobSpec, JobState, dict[str, Any], str]] = [
         "paused since 2026-06-01 11:00Z; resume first (procclaw resume job)",
     ),
     (JOB, a_job_state(), {"home_holds": HOME_HELD}, "all jobs were stopped; procclaw daemon start lets them go again"),
-    (a_job(not_built=("expect", "lock")), a_job_state(), {}, "not built yet: expect, lock"),
 ]
 
 
 @pytest.mark.parametrize("kind", ["start", "run", "restart"])
-@pytest.mark.parametrize(("job", "state", "fields", "why"), RULED_OUT, ids=["paused", "home-stopped", "not-built"])
+@pytest.mark.parametrize(("job", "state", "fields", "why"), RULED_OUT, ids=["paused", "home-stopped"])
 def test_what_stands_against_every_start_refuses_it_and_says_what_to_do(
     job: JobSpec, state: JobState, fields: dict[str, Any], why: str, kind: str
 ) -> None:

@@ -226,7 +226,6 @@ HELD: list[tuple[str, dict[str, Any], dict[str, Any], JobSpec, Reason]] = [
     ("revoked", {"holds": (a_hold("revoke"),)}, {}, HOURLY, Reason.REVOKED),
     ("both", {"holds": (a_hold("pause"), a_hold("revoke"))}, {}, HOURLY, Reason.REVOKED),
     ("home stopped", {}, {"home_holds": HOME_HELD}, HOURLY, Reason.HOME_STOPPED),
-    ("not built", {}, {}, changed(HOURLY, not_built=("expect",)), Reason.NOT_BUILT),
 ]
 
 

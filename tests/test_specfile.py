@@ -14,7 +14,6 @@ import jsonschema
 import pytest
 
 from procclaw.model.clock import from_microseconds
-from procclaw.model.completion import UNBUILT
 from procclaw.model.document import process_hash, spec_from_document
 from procclaw.model.errors import SpecError
 from procclaw.model.references import as_shell_variables, references_in, replaced
@@ -179,7 +178,6 @@ def test_a_job_that_says_nothing_has_every_default(tmp_path: Path) -> None:
             "command": None,
         },
         "expect": None,
-        "not_built": [],
         "source": "jobs.yaml:2",
         "process_hash": process_hash(document),
     }
@@ -535,56 +533,12 @@ def test_what_the_defaults_switch_on_needs_no_more_than_its_name(tmp_path: Path)
     assert load(written(tmp_path, files)).warnings == ()
 
 
-# What is not built yet
-
-
-def test_no_job_is_held_because_of_what_is_not_built(tmp_path: Path) -> None:
-    text = """\
-jobs:
-  a:
-    cmd: run ${secret:S}
-    env: {T: "${secret:T}"}
-    alerts: {channels: [x]}
-    trigger: {auth_token: "${secret:U}"}
-  b:
-    cmd: x
-    health_check: {type: process, interval: 5}
-    dedup: {enabled: false}
-    lock: {enabled: false, name: x}
-    trigger: {enabled: false, type: webhook}
-    alerts: {on_failure: true, webhook: "http://127.0.0.1/x", command: [wall]}
-    expect: {every: 60}
-    priority: normal
-    concurrency: {max_instances: 2}
-    params: {}
-"""
-    loaded = load(written(tmp_path, {"jobs.yaml": text}))
-    assert loaded.document["jobs"]["a"]["not_built"] == loaded.document["jobs"]["b"]["not_built"] == []
-    # That nobody is told through a channel while OpenClaw is off is another matter.
-    assert not any("not built" in warning for warning in loaded.warnings)
-
-
-def test_what_defaults_and_procclaw_yaml_use_of_it_is_only_listed(tmp_path: Path) -> None:
-    config = """\
-defaults:
-  env: {T: "${secret:T}"}
-openclaw: {enabled: true, alerts: {enabled: true, channels: [x], notify_agent: agent}}
-alerts: {cooldown: 5, command: wall, channels: [x]}
-"""
-    files = {"procclaw.yaml": config, "jobs.yaml": "jobs: {a: {cmd: x, env: {B: c}}}\n"}
-    loaded = load(written(tmp_path, files))
-    assert loaded.document["jobs"]["a"]["not_built"] == []
-    assert loaded.warnings == ("procclaw.yaml:3 openclaw.alerts.notify_agent: is not built yet and has no effect",)
-
-
-def test_every_row_of_the_unbuilt_table_is_used_by_the_file_that_uses_every_field() -> None:
-    loaded = load(SPECS / "every_field")
-    everything = set(loaded.document["jobs"]["everything"]["not_built"])
-    assert {row.label for row in UNBUILT if row.place == "job"} == everything
-    for row in UNBUILT:
-        if row.place != "job":
-            told = f" {row.label}: "
-            assert any(told in warning for warning in loaded.warnings), row.label
+@pytest.mark.parametrize("mode", ["off", "wake", "agent"])
+def test_an_agent_that_this_version_cannot_ask_to_act_is_warned_of(tmp_path: Path, mode: str) -> None:
+    config = f"openclaw: {{enabled: true, alerts: {{enabled: true, channels: [x], notify_agent: {mode}}}}}\n"
+    loaded = load(written(tmp_path, {"procclaw.yaml": config, "jobs.yaml": ONE_JOB}))
+    told = '"agent" tells the agent nothing in this version; "wake" has it look'
+    assert loaded.warnings == ((f"procclaw.yaml:1 openclaw.alerts.notify_agent: {told}",) if mode == "agent" else ())
 
 
 # Files that are wrong: what stands in them, and every word that is said of it

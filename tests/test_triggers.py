@@ -115,7 +115,6 @@ HELD: list[tuple[str, JobSpec, dict[str, Any]]] = [
     ("revoked", JOB, {"holds": (a_hold("revoke"),)}),
     ("disabled", changed(JOB, enabled=False), {}),
     ("home stopped", JOB, {"home_holds": HOME_HELD}),
-    ("not built", changed(JOB, not_built=("expect",)), {}),
 ]
 
 

@@ -385,7 +385,6 @@ IN_WORDS: list[tuple[str, JobSpec, JobState, dict[str, Any], str | None]] = [
     ),
     ("stopped", SERVICE, a_job_state(holds=(a_hold("stop"),)), {}, "stopped by alice"),
     ("everything stopped", SERVICE, a_job_state(), {"home_holds": HOME_HELD}, "everything was stopped by alice"),
-    ("not built", a_job(not_built=("expect",)), a_job_state(), {}, "not built yet: expect"),
     (
         "disabled, a slot waits",
         off(HOURLY),

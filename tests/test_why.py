@@ -60,7 +60,7 @@ QUEUED = waiting(a_run("queued"))
 
 def test_every_gate_of_a_waiting_run_is_listed_in_one_order() -> None:
     job = changed(JOB, depends_on=(Dependency("other", Condition.AFTER_START, None),))
-    names = ["enabled", "revoked", "paused", "stopped", "home", "built", "time", "dependency"]
+    names = ["enabled", "revoked", "paused", "stopped", "home", "time", "dependency"]
     names += ["max_instances", "queue", "max_parallel", "lock", "resources"]
     assert [gate.gate for gate in gates_of(job, a_job_state(QUEUED))] == names
 
@@ -77,7 +77,7 @@ def test_every_gate_of_a_waiting_run_is_listed_in_one_order() -> None:
 )
 def test_without_one_what_would_make_a_run_is_told_as_well(job: JobSpec, names: list[str]) -> None:
     found = [gate.gate for gate in gates_of(job)]
-    assert found[found.index("built") + 1 : found.index("time")] == names
+    assert found[found.index("home") + 1 : found.index("time")] == names
 
 
 def unbegun(**fields: Any) -> ActiveRun:

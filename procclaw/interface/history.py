@@ -215,7 +215,6 @@ _OF_SLOTS = {
     "restored": "the database was put back, so nobody knows what ran then",
     "clock_jump": "the clock was far off",
     "home_stopped": "all jobs were stopped",
-    "not_built": "the job uses a field that this version lacks",
     "removed": "the job was no longer declared",
     "changed": "the schedule was edited",
 }

@@ -8,7 +8,7 @@ ignoring case: the file systems that hold their logs may ignore it too.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from procclaw.model.completion import Completion, Declared, config_document, job_document, unbuilt
+from procclaw.model.completion import Completion, Declared, config_document, job_document
 from procclaw.model.errors import SpecError
 from procclaw.model.rules import CheckSchedule, Home, LintSchedule, findings
 from procclaw.model.shape import Path, Shape, child, complaints, dotted, filled
@@ -17,7 +17,6 @@ from procclaw.model.tree import Fault, Node, Unreadable, mark_of, value
 CONFIG_FILE = "procclaw.yaml"
 
 _NAMED = ("jobs", "queues", "workflows")
-_NOT_BUILT = "is not built yet"
 _DEPTH_OF_CUT = {"jobs": 3, "queues": 2, "workflows": 2, "defaults": 2}
 """Path elements of the piece that is cut out, by its first; else the first alone."""
 
@@ -106,7 +105,6 @@ class _Assembly:
         problems = self.report.told(is_error=True)
         if problems:
             raise SpecError(problems)
-        self._warn_of_unbuilt(jobs)
         return {
             "config": config_document(self._config.value, self._shapes["config"], around.system_timezone),
             "jobs": {name: job_document(job) for name, job in declared.items()},
@@ -203,19 +201,6 @@ class _Assembly:
     def _filled(self, section: str, entries: Mapping[str, Any]) -> dict[str, Any]:
         shape = self._section(section)
         return {name: filled(entry, shape) for name, entry in entries.items()}
-
-    def _warn_of_unbuilt(self, jobs: Mapping[str, Any]) -> None:
-        for name, own in jobs.items():
-            for feature in unbuilt("job", own):
-                self._tell(("jobs", name, *feature.path), f"{_NOT_BUILT}, so this job is held", is_error=False)
-        for feature in unbuilt("job", self._config.value.get("defaults", {})):
-            self._tell(("defaults", *feature.path), f"{_NOT_BUILT} and has no effect", is_error=False)
-        for feature in unbuilt("procclaw.yaml", self._config.value):
-            self._tell(feature.path, f"{_NOT_BUILT} and has no effect", is_error=False)
-        for file in self._files:
-            for feature in unbuilt("jobs.yaml", file.value):
-                said = Fault(_line(file, feature.path), feature.path, f"{_NOT_BUILT} and has no effect")
-                self._fault(file.source, said, is_error=False)
 
     def _tell(self, path: Path, message: str, *, is_error: bool = True) -> None:
         """Report something about a job, queue or workflow, or about procclaw.yaml."""

@@ -1,11 +1,10 @@
 """Completion: from what somebody wrote of a job to the document in which every field stands, defaults merged in.
 
-Works on values that have the right shape; whether they make sense together is for `rules`. `UNBUILT` is the one list
-of fields whose behaviour this version lacks.
+Works on values that have the right shape; whether they make sense together is for `rules`.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from procclaw.model.clock import parse_iso, to_microseconds
@@ -38,32 +37,6 @@ class Declared(NamedTuple):
     """Fields that were refused, so nothing can be said of them."""
     timezone: str
     source: str
-
-
-class Unbuilt(NamedTuple):
-    place: str
-    """Where the field stands: "job", "procclaw.yaml" or "jobs.yaml"."""
-    path: tuple[str, ...]
-    is_used: Callable[[Any], bool]
-    """Of the field's value as written: a feature switched off is not used."""
-
-    @property
-    def label(self) -> str:
-        return ".".join(self.path)
-
-
-UNBUILT = (Unbuilt("procclaw.yaml", ("openclaw", "alerts", "notify_agent"), lambda value: value == "agent"),)
-
-
-def unbuilt(place: str, own: Document) -> Iterator[Unbuilt]:
-    """What `own`, which stands at `place`, uses of the features that are not built yet."""
-    for feature in UNBUILT:
-        if feature.place == place:
-            value: Any = own
-            for key in feature.path:
-                value = value.get(key) if isinstance(value, dict) else None
-            if value is not None and feature.is_used(value):
-                yield feature
 
 
 class Completion:
@@ -106,7 +79,6 @@ def job_document(job: Declared) -> Document:
         and {**whole["expect"], "by": whole["expect"]["by"] and whole["expect"]["by"].zfill(5)},
         "lock": {**whole["lock"], "name": whole["lock"]["name"] or job.id},
         "trigger": listed(whole["trigger"]),
-        "not_built": [feature.label for feature in unbuilt("job", job.own)],
         "source": job.source,
     }
     return {**document, "process_hash": process_hash(document)}

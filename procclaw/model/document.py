@@ -187,7 +187,6 @@ def job_from_document(job_id: str, job: Document, config: Document) -> JobSpec:
         resources=_resources(job["resources"]),
         alerts=_alerts(job["alerts"], config),
         expect=None if job["expect"] is None else Expect(job["expect"]["every"], job["expect"]["by"]),
-        not_built=tuple(job["not_built"]),
         process_hash=job["process_hash"],
         source=job["source"],
     )

@@ -45,7 +45,6 @@ class Reason(StrEnum):
     QUEUE = "queue"
     MAX_PARALLEL = "max_parallel"
     LOCK = "lock"
-    NOT_BUILT = "not_built"
     NO_DISK = "no_disk"
     NO_RESOURCES = "no_resources"
     STOPPING = "stopping"

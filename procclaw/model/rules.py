@@ -325,6 +325,9 @@ def _config(config: Document) -> Findings:
     if config.get("openclaw", {}).get("alerts", {}).get("channels") and not _tells_through_openclaw(config):
         told = "nobody is told through them: openclaw.enabled and openclaw.alerts.enabled are not both true"
         yield Finding(("openclaw", "alerts", "channels"), told, is_error=False)
+    if config.get("openclaw", {}).get("alerts", {}).get("notify_agent") == "agent":
+        told = '"agent" tells the agent nothing in this version; "wake" has it look'
+        yield Finding(("openclaw", "alerts", "notify_agent"), told, is_error=False)
 
 
 def _tells_through_openclaw(config: Document) -> bool:

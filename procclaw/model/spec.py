@@ -329,8 +329,6 @@ class JobSpec(NamedTuple):
     """None: no limits."""
     alerts: AlertPolicy
     expect: Expect | None
-    not_built: tuple[str, ...]
-    """Fields this job uses whose behaviour this version lacks; such a job is held and says so."""
     process_hash: str
     """Of each field its process can see; a running continuous job is restarted when one of them changes."""
     source: str

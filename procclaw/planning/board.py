@@ -86,7 +86,9 @@ class Board:
             if queue is not None:
                 self._in_queue.setdefault(queue, []).append(run)
         if job is not None and job.lock is not None:
-            self._lock_holders[lock_key(job.lock)] = run
+            # After a restart of the machine two may have had it; who is named must not depend on who is looked at last.
+            held = self._lock_holders.setdefault(lock_key(job.lock), run)
+            self._lock_holders[lock_key(job.lock)] = min(held, run, key=lambda each: (each.queued_at, each.id))
 
     def live(self, job_id: str) -> int:
         """How many attempts of the job are not over."""

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 
 from procclaw.model.alerts import Watch
 from procclaw.model.clock import after, iso
-from procclaw.model.reasons import Reason
 from procclaw.model.spec import Expect, JobSpec
 from procclaw.planning import schedule
 from procclaw.planning.draft import Draft
@@ -46,9 +45,8 @@ def _expected(draft: Draft) -> str:
     spec = draft.spec
     if spec is None or spec.expect is None or not spec.enabled:
         return NOTHING
-    held = slots_held(draft.job_now(), draft.state.home_holds, spec)
-    # What this version cannot run is no decision of a person's: that nothing comes of it is worth telling.
-    return NOTHING if held not in (None, Reason.NOT_BUILT) else _key(spec.expect, spec.timezone)
+    held = slots_held(draft.job_now(), draft.state.home_holds)
+    return NOTHING if held is not None else _key(spec.expect, spec.timezone)
 
 
 def _key(expect: Expect, zone: str) -> str:

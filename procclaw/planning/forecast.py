@@ -125,7 +125,7 @@ class _Job:
     def _held(self, due_at: datetime) -> str:
         """What a person's hold, as it stands now, makes of the slot."""
         holds = tuple(hold for hold in self._job.holds if hold.until is None or hold.until > due_at)
-        reason = slots_held(self._job._replace(holds=holds), self._home_holds, self._spec)
+        reason = slots_held(self._job._replace(holds=holds), self._home_holds)
         return "" if reason is None else f"skipped: {str(reason).replace('_', ' ')}"
 
     def _held_between(self, first_at: datetime, last_at: datetime) -> str:

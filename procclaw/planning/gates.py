@@ -60,15 +60,13 @@ def hold_of(job: JobState, kind: HoldKind) -> Hold | None:
     return next((hold for hold in job.holds if hold.kind is kind), None)
 
 
-def slots_held(job: JobState, home_holds: tuple[Hold, ...], spec: JobSpec) -> Reason | None:
+def slots_held(job: JobState, home_holds: tuple[Hold, ...]) -> Reason | None:
     """The hold for which due slots are skipped, if any."""
     if hold_of(job, HoldKind.REVOKE):
         return Reason.REVOKED
     if hold_of(job, HoldKind.PAUSE):
         return Reason.PAUSED
-    if home_holds:
-        return Reason.HOME_STOPPED
-    return Reason.NOT_BUILT if spec.not_built else None
+    return Reason.HOME_STOPPED if home_holds else None
 
 
 def enabled_gate(spec: JobSpec, run: Run) -> Gate:
@@ -96,11 +94,6 @@ def standing_gates(spec: JobSpec, job: JobState, home_holds: tuple[Hold, ...]) -
         yield Gate("home", Reason.HOME_STOPPED, f"everything was stopped by {hold.by}", hold.since, None, unblock)
     else:
         yield Gate("home")
-    missing = ", ".join(spec.not_built)
-    if missing:
-        yield Gate("built", Reason.NOT_BUILT, f"not built yet: {missing}", unblock=f"remove {missing} from {job.id}")
-    else:
-        yield Gate("built")
 
 
 def time_gate(run: Run, now: datetime) -> Gate:

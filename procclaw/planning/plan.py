@@ -265,7 +265,7 @@ def _judge_slots(draft: Draft) -> None:
     def admit(due_at: datetime, trigger: Trigger) -> slots.Admission:
         return _admit(draft, spec, due_at, trigger)
 
-    held = slots_held(job, state.home_holds, spec)
+    held = slots_held(job, state.home_holds)
     judgement = slots.judge(spec, job, held, state.restored_until, draft.now, admit)
     if judgement.withdrawn is not None:
         draft.writes.append(judgement.withdrawn)

@@ -69,7 +69,7 @@ def _take(draft: Draft, intent: Intent) -> Intent:
 
 
 def _ruled_out(draft: Draft, intent: Intent) -> Intent | None:
-    """The refusal of a start that a hold or a missing feature rules out; None if it may go ahead."""
+    """The refusal of a start that a hold rules out; None if it may go ahead."""
     assert draft.spec is not None
     what = f'cannot {intent.kind} "{draft.job.id}"'
     for kind, word, verb in ((HoldKind.REVOKE, "revoked", "unrevoke"), (HoldKind.PAUSE, "paused", "resume")):
@@ -88,8 +88,6 @@ def _ruled_out(draft: Draft, intent: Intent) -> Intent | None:
                 intent,
                 f"{what}: stopped by {hold.by} since {hold.since:%Y-%m-%d %H:%MZ} (procclaw start {draft.job.id})",
             )
-    if draft.spec.not_built:
-        return draft.refused(intent, f"{what}: not built yet: {', '.join(draft.spec.not_built)}")
     return None
 
 

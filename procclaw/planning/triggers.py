@@ -50,7 +50,7 @@ def is_closed(draft: Draft) -> bool:
     """Whether nothing triggers the job now."""
     assert draft.spec is not None
     is_held = HoldKind.PAUSE in draft.holds or HoldKind.REVOKE in draft.holds or bool(draft.state.home_holds)
-    return is_held or not draft.spec.enabled or bool(draft.spec.not_built)
+    return is_held or not draft.spec.enabled
 
 
 def _is_known(file: FileSight, before: TriggerFile | None) -> bool:

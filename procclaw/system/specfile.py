@@ -247,10 +247,8 @@ def _missing(home: str) -> str:
 
 
 def _hash(contents: Iterable[_Content], timezone: str) -> str:
-    from procclaw.model.completion import UNBUILT
-
-    # What the same files mean may change with the program: its version, its schemas, what it has learnt to do.
-    program = (__version__, find_schema(_JOBS_SCHEMA), find_schema(_CONFIG_SCHEMA), [row.label for row in UNBUILT])
+    # What the same files mean may change with the program: its version and its schemas.
+    program = (__version__, find_schema(_JOBS_SCHEMA), find_schema(_CONFIG_SCHEMA))
     return sha256(repr((program, timezone, tuple(contents))).encode("utf-8", "surrogateescape")).hexdigest()
 
 
