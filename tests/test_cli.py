@@ -15,7 +15,7 @@ import pytest
 
 from procclaw import __version__
 from procclaw.interface import commands, setup
-from procclaw.interface.commands import Command
+from procclaw.interface.command import Command
 from tests.commandline import CommandLine
 from tests.driver import PROGRAM, ROOT, Answer, Driver
 

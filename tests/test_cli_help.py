@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from procclaw.interface import commands
-from procclaw.interface.commands import Command
+from procclaw.interface.command import Command
 from procclaw.interface.manual import PAGES
 from procclaw.interface.topics import TOPICS
 from tests.commandline import CommandLine

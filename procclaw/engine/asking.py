@@ -11,7 +11,8 @@ from typing import NamedTuple, TypeVar
 
 from procclaw.engine.home import Home
 from procclaw.engine.inputs import checked_params
-from procclaw.engine.operations import OnWait, Operations
+from procclaw.engine.operations import Operations
+from procclaw.engine.passes import OnWait
 from procclaw.engine.reports import Reports
 from procclaw.model.clock import iso
 from procclaw.model.errors import NotFound, UsageError

@@ -1,34 +1,23 @@
 """What may be asked of a home, by a person, an agent or a program: one function for each, whoever asks.
 
 Looking reads the database. Asking records a request and waits for its answer: whoever holds the home's lock acts on it;
-if nobody does, the asker runs the cycles itself, for the jobs concerned and nothing else, and gives up the lock between
-them. So everything works with a daemon and without.
+if nobody does, the asker makes the passes itself. So everything works with a daemon and without.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from procclaw.engine.home import Home
-from procclaw.model.clock import after, seconds_between
+from procclaw.engine.passes import POLL_SECONDS, OnWait, Passes
+from procclaw.model.clock import after
 from procclaw.model.document import spec_from_document
 from procclaw.model.errors import Conflict, NotFound, SpecError, UsageError
 from procclaw.model.intents import NO_DETAILS, Details, Intent, IntentKind
-from procclaw.model.records import HOME, NO_JOBS, OUTBOX, WORKFLOWS, Attempt, Event, Run, RunState, Slots, WorkflowRun
+from procclaw.model.records import HOME, NO_JOBS, WORKFLOWS, Attempt, Event, Run, RunState, Slots, WorkflowRun
 from procclaw.model.spec import JobSpec, Spec
 from procclaw.planning import views
 from procclaw.planning.board import Board
-
-if TYPE_CHECKING:
-    from procclaw.engine.controller import Cycle
-    from procclaw.system.homelock import HomeLock
-
-Found = TypeVar("Found")
-OnWait = Callable[[float, tuple[str, ...]], None]
-"""Told, now and then, for how many seconds something has been waited for, and what it waits for."""
-
-POLL_SECONDS = 0.02
-"""How often to look for an answer somebody else works on, or for the end of what was told to stop."""
 
 FIRST_LOAD_SECONDS = 30.0
 
@@ -36,20 +25,8 @@ API_ADDRESS = "api address"
 API_PROBLEM = "api problem"
 """Where the daemon keeps its HTTP interface's address, and why it has none, for those who ask for its status."""
 
-SOON_SECONDS = 0.2
-"""A pass waits this long for what it has set going: a pid to be known, a quick job to end."""
-
-TELL_SECONDS = 20.0
-"""A pass waits this long for the alerts it has begun to deliver: what is under way ends with its process."""
-
 LOOK_SECONDS = 60.0
 """A pass from cron must not wait for ever for a daemon that hangs: there would be one more of them every minute."""
-
-LONGEST_CHECK_SECONDS = 20.0
-"""A pass waits this long for the health checks it has begun; what takes longer is begun anew by the next."""
-
-CYCLES_AT_ONCE = 20
-"""A pass repeats while it has something to do at once; a job that exits at once must not keep it for ever."""
 
 
 class Filter(NamedTuple):
@@ -95,8 +72,7 @@ class Operations:
         self._asker = asker
         self._clock = home.clock
         self._spec: Spec | None = None
-        self._has_passed = False
-        """A pass was made in this process."""
+        self._passes = Passes(home)
 
     # --- looking ---
 
@@ -295,7 +271,7 @@ class Operations:
             found = asked()
             return found if all(intent.resolved_at is not None or intent.message for intent in found) else None
 
-        answered = self._until(answers, scope, seconds, on_wait, progress)
+        answered = self._passes.until(answers, scope, seconds, on_wait, progress)
         return asked() if answered is None else answered
 
     def answer(self, intent: Intent) -> views.View:
@@ -318,7 +294,7 @@ class Operations:
         spec = self.spec()
         if fits(spec):
             return spec
-        if self._pass(self._home.lock(), frozenset()) is None and self.has_unread_files():
+        if self._passes.one(frozenset()) is None and self.has_unread_files():
             self.ask(IntentKind.LOOK, [HOME], seconds=LOOK_SECONDS)
         return self.spec()
 
@@ -340,7 +316,7 @@ class Operations:
 
         run = self._store.run(run_id)
         scope = None if run is None else frozenset([run.job_id])
-        found = self._until(is_over, scope, seconds, on_wait)
+        found = self._passes.until(is_over, scope, seconds, on_wait)
         if found is None:
             raise Conflict(f'run "{run_id}" is not over after {seconds:g} s')
         return found
@@ -356,117 +332,19 @@ class Operations:
                 raise NotFound(f'workflow run "{run_id}" is gone')
             return None if workflow.is_active else workflow
 
-        found = self._until(is_over, frozenset([WORKFLOWS]), seconds, on_wait)
+        found = self._passes.until(is_over, frozenset([WORKFLOWS]), seconds, on_wait)
         if found is None:
             raise Conflict(f'workflow run "{run_id}" is not over after {seconds:g} s')
         return found
 
-    def _until(
-        self,
-        found: Callable[[], Found | None],
-        scope: frozenset[str] | None,
-        seconds: float | None,
-        on_wait: OnWait | None,
-        is_enough: Callable[[], Found | None] | None = None,
-    ) -> Found | None:
-        """What `found` finds, once it finds anything; None when the time is over. Reconciles when nobody else does;
-        when somebody does, what `is_enough` finds will do as well.
-        """
-        what = self._seek(found, scope, seconds, on_wait, is_enough)
-        self._let_alerts_go()
-        return what
-
-    def _seek(
-        self,
-        found: Callable[[], Found | None],
-        scope: frozenset[str] | None,
-        seconds: float | None,
-        on_wait: OnWait | None,
-        is_enough: Callable[[], Found | None] | None,
-    ) -> Found | None:
-        lock = self._home.lock()
-        began = self._clock.monotonic()
-        self._wake_daemon()
-        while True:
-            what = found()
-            waited = self._clock.monotonic() - began
-            if what is not None or (seconds is not None and waited >= seconds):
-                return what
-            cycle = self._pass(lock, scope)
-            what = found()
-            if what is None and cycle is None and is_enough is not None:
-                what = is_enough()
-            if what is not None:
-                self._settle(lock, scope, cycle)
-                return what
-            if on_wait is not None:
-                on_wait(waited, tuple(wait.detail or str(wait.reason) for wait in cycle.plan.waits) if cycle else ())
-            self._clock.sleep(self._pause(cycle))
-
-    def _settle(self, lock: "HomeLock", scope: frozenset[str] | None, cycle: "Cycle | None") -> None:
-        """Go on while our last pass left something to be done at once, such as judging a start that failed."""
-        for _ in range(CYCLES_AT_ONCE):
-            if cycle is None or cycle.wake_at is None or cycle.wake_at > cycle.now:
-                return
-            cycle = self._pass(lock, scope)
-
-    def _pass(self, lock: "HomeLock", scope: frozenset[str] | None) -> "Cycle | None":
-        """One cycle for these jobs, if nobody else holds the lock; None if somebody does."""
-        if not self._home.acquire(lock, "pass"):
-            return None
-        self._has_passed = True
-        try:
-            return self._home.controller().cycle(scope, judges_slots=scope is None)
-        finally:
-            lock.release()
-
-    def _let_alerts_go(self) -> None:
-        """Wait for the alerts that our passes have begun to deliver; without the lock, so that nobody waits for us."""
-        if not self._has_passed:
-            return
-        controller, lock = self._home.controller(), self._home.lock()
-        give_up_at = self._clock.monotonic() + TELL_SECONDS
-        while controller.is_telling() and self._clock.monotonic() < give_up_at:
-            controller.wait_for_deliveries(give_up_at - self._clock.monotonic())
-            if self._pass(lock, frozenset({OUTBOX})) is None:
-                return  # whoever holds the lock now delivers them once more
-
-    def _pause(self, cycle: "Cycle | None") -> float:
-        if cycle is None or cycle.wake_at is None:
-            return POLL_SECONDS
-        return max(0.0, min(POLL_SECONDS, seconds_between(cycle.now, cycle.wake_at)))
-
-    def _wake_daemon(self) -> None:
-        from procclaw.system.watch import wake
-
-        wake(self._home.paths.home)
-
     def reconcile(self) -> bool:
         """One pass over everything; False when another process holds the lock and made the pass for us."""
-        lock = self._home.lock()
-        if not self._home.acquire(lock, "pass"):
-            [answer] = self.ask(IntentKind.LOOK, [HOME], seconds=LOOK_SECONDS)
-            if answer.resolved_at is None:
-                raise Conflict(f"whoever holds {self._home.paths.lock} has not made a pass for {LOOK_SECONDS:.0f} s")
-            return False
-        self._has_passed = True
-        try:
-            controller = self._home.controller()
-            cycle = controller.cycle()
-            for _ in range(CYCLES_AT_ONCE):
-                seconds = SOON_SECONDS if cycle.wake_at is None else seconds_between(self._clock.now(), cycle.wake_at)
-                if seconds >= SOON_SECONDS:
-                    break
-                self._clock.sleep(max(0.0, seconds))
-                cycle = controller.cycle()
-            if controller.wait_for_news(LONGEST_CHECK_SECONDS):
-                cycle = controller.cycle()
-            if cycle.spec is not None:
-                controller.maintain(cycle.spec, cycle.now)
-        finally:
-            lock.release()
-        self._let_alerts_go()
-        return True
+        if self._passes.over_everything():
+            return True
+        [answer] = self.ask(IntentKind.LOOK, [HOME], seconds=LOOK_SECONDS)
+        if answer.resolved_at is None:
+            raise Conflict(f"whoever holds {self._home.paths.lock} has not made a pass for {LOOK_SECONDS:.0f} s")
+        return False
 
     def preview(self, foresees_seconds: float | None = None) -> views.View:
         """What a pass over everything would do now, and what will fire within that span. Changes nothing."""

@@ -17,7 +17,7 @@ from procclaw.planning.views import View, has_succeeded
 
 if TYPE_CHECKING:
     from procclaw.engine.asking import Patience
-    from procclaw.engine.operations import OnWait
+    from procclaw.engine.passes import OnWait
     from procclaw.interface.cli import Context
 
 REFUSED = 1

@@ -9,6 +9,7 @@ import sys
 
 from procclaw import __version__
 from procclaw.interface import commands
+from procclaw.interface.command import Command
 from procclaw.interface.console import Console, Unwritten
 from procclaw.model.errors import NotFound, ProcclawError, UsageError
 from procclaw.model.paths import chosen_home
@@ -193,7 +194,7 @@ def _unknown(words: list[str]) -> UsageError:
     return UsageError(f'no command "{" ".join(named)}"{hint} (procclaw --help lists them)')
 
 
-def _carry_out(context: Context, command: commands.Command, options: object) -> int:
+def _carry_out(context: Context, command: Command, options: object) -> int:
     from importlib import import_module
 
     function = getattr(import_module(f"procclaw.interface.{command.module}"), command.function)
@@ -218,7 +219,7 @@ def _tell(console: Console, error: ProcclawError) -> None:
         console.complain(f"procclaw: {error}")
 
 
-def _report_bug(context: Context, command: commands.Command, error: Exception) -> int:
+def _report_bug(context: Context, command: Command, error: Exception) -> int:
     """Leave a report behind and name it: command and traceback, no values of variables, so no secret."""
     import tempfile
     import traceback

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from procclaw.interface import commands
 from procclaw.interface.arguments import Argument
+from procclaw.interface.command import Command
 from procclaw.interface.console import Console, shown
 from procclaw.model.paths import Paths, chosen_home
 
@@ -95,7 +96,7 @@ class _Typed(NamedTuple):
     home: str | None
     names: tuple[str, ...]
     """Words that name a command, or begin to."""
-    command: commands.Command | None
+    command: Command | None
     given: tuple[str, ...]
     """Its arguments that are not options."""
     pending: Argument | None
@@ -198,12 +199,12 @@ class _Typed(NamedTuple):
         return {} if loaded is None else loaded[1]
 
 
-def _command_of(plain: list[str]) -> commands.Command | None:
+def _command_of(plain: list[str]) -> Command | None:
     found = commands.find(plain)
     return None if found is None else found[0]
 
 
-def _option(command: commands.Command | None, name: str) -> Argument | None:
+def _option(command: Command | None, name: str) -> Argument | None:
     own = command.arguments if command is not None else ()
     return next((each for each in (*own, *commands.EVERYWHERE) if name in each.names), None)
 

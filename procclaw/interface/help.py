@@ -4,6 +4,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from procclaw.interface import commands
+from procclaw.interface.command import Command
 from procclaw.interface.manual import PAGES, Page
 from procclaw.interface.topics import TOPICS
 from procclaw.model.errors import UsageError
@@ -63,12 +64,12 @@ def _unknown(text: str) -> UsageError:
     return UsageError(f'no topic and no command "{text}"{hint} (procclaw help lists the topics)')
 
 
-def description(command: commands.Command) -> str:
+def description(command: Command) -> str:
     summary = command.summary[0].upper() + command.summary[1:] + "."
     return f"{summary}\n\n{_page(command).text}".rstrip()
 
 
-def ending(command: commands.Command) -> str:
+def ending(command: Command) -> str:
     page = _page(command)
     examples = (command.example, *page.examples)
     lines = ["example:" if len(examples) == 1 else "examples:", *(f"  {each}" for each in examples)]
@@ -81,6 +82,6 @@ def ending(command: commands.Command) -> str:
     return "\n".join(lines)
 
 
-def _page(command: commands.Command) -> Page:
+def _page(command: Command) -> Page:
     # A command without a page still explains its options; a test demands a page for each.
     return PAGES.get(command.name, Page(""))
