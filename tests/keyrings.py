@@ -98,3 +98,14 @@ def run_keyring(script: str, address: str) -> str:
                           env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": address})  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@contextmanager
+def a_keyring(reaper: Reaper, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyring]:
+    """One that is unlocked, on a session bus that everything started meanwhile finds."""
+    with a_folder() as folder:
+        keyring = Keyring(folder, reaper)
+        keyring.start()
+        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", keyring.address)
+        yield keyring
+        reaper.end()

@@ -15,7 +15,7 @@ from procclaw.interface import secrets
 from tests.commandline import CommandLine
 from tests.driver import Driver, noting
 from tests.httpclient import client_of
-from tests.keyrings import Keyring, a_folder, needs_keyring
+from tests.keyrings import Keyring, a_keyring, needs_keyring
 from tests.support import Reaper
 
 TOKEN = "xoxb-your-token-here"
@@ -143,12 +143,8 @@ def test_env_shows_stars_for_whatever_a_secret_went_into(cli: CommandLine) -> No
 
 @pytest.fixture
 def keyring(reaper: Reaper, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyring]:
-    with a_folder() as folder:
-        keyring = Keyring(folder, reaper)
-        keyring.start()
-        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", keyring.address)
+    with a_keyring(reaper, monkeypatch) as keyring:
         yield keyring
-        reaper.end()
 
 
 @needs_keyring

@@ -14,7 +14,7 @@ from procclaw.model.errors import Conflict, NotFound, ProcclawError
 from procclaw.model.secret import Secret, revealed_all
 from procclaw.system.credentials import Credentials, Place, Stored
 from procclaw.system.credentials.keychain import REST_SECONDS
-from tests.keyrings import Keyring, a_folder, needs_keyring, run_keyring, silent_bus
+from tests.keyrings import Keyring, a_folder, a_keyring, needs_keyring, run_keyring, silent_bus
 from tests.support import Reaper
 
 SECRET = Secret("pä55 \n wörd\n")
@@ -39,12 +39,8 @@ def credentials(home: Path) -> Credentials:
 
 @pytest.fixture
 def keyring(reaper: Reaper, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyring]:
-    with a_folder() as folder:
-        keyring = Keyring(folder, reaper)
-        keyring.start()
-        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", keyring.address)
+    with a_keyring(reaper, monkeypatch) as keyring:
         yield keyring
-        reaper.end()
 
 
 # --- a value on its way ---

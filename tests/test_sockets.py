@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from procclaw.model.errors import Untold
 from procclaw.system.processes import Processes, sockets
 from procclaw.system.processes.sockets import Address, owner_of
 from tests.support import Reaper
@@ -256,7 +257,7 @@ def test_ipv6_need_not_be_there(tables: tuple[Path, Path]) -> None:
 def test_a_system_that_does_not_tell_is_not_taken_for_one_that_knows_nobody(
     tables: tuple[Path, Path], host: str
 ) -> None:
-    with pytest.raises(NotImplementedError, match="this system does not tell whose a socket is"):
+    with pytest.raises(Untold, match="this system does not tell whose a socket is"):
         owner_of((host, 1), (host, 2))
 
 

@@ -55,6 +55,12 @@ class Conflict(ProcclawError):
     code = "conflict"
 
 
+class Untold(ProcclawError):
+    """The system has no way to tell what it was asked; nothing has gone wrong."""
+
+    code = "untold"
+
+
 class NoDaemon(ProcclawError):
     """The command needs a daemon and none runs."""
 

@@ -19,7 +19,7 @@ from procclaw.engine.tokens import Tokens, Unavailable
 from procclaw.interface.api.app import Application, Environ
 from procclaw.interface.api.serving.server import Server
 from procclaw.interface.metrics import Metrics
-from procclaw.model.errors import ProcclawError, in_words
+from procclaw.model.errors import ProcclawError, Untold, in_words
 from procclaw.model.secret import Text, revealed
 
 RETRY_SECONDS = 5.0
@@ -157,7 +157,7 @@ class Front:
     def _is_of_this_user(self, environ: Environ) -> bool:
         try:
             owner = self._processes.socket_owner(environ["procclaw.local"][:2], environ["procclaw.peer"][:2])
-        except NotImplementedError:
+        except Untold:
             return True  # this system does not tell
         except OSError:
             return False

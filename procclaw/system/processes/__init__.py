@@ -165,7 +165,7 @@ class Processes:
         """The uid at the other end of a connection on this machine; None: no process has it open.
 
         `ours` and `theirs` are the addresses as our end sees them, and the answer counts if the connection is up
-        afterwards. Raises NotImplementedError where the system does not tell.
+        afterwards. Raises Untold where the system does not tell.
         """
         return owner_of(ours, theirs)
 

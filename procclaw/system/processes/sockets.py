@@ -13,6 +13,8 @@ import re
 import socket
 import struct
 
+from procclaw.model.errors import Untold
+
 Address = tuple[str, int]
 """Host in digits, as getpeername gives it, and port."""
 
@@ -29,7 +31,7 @@ def owner_of(ours: Address, theirs: Address) -> int | None:
     """The uid that opened the socket at the other end of a connection, by the addresses as our end sees them.
 
     None: no process has it open. It is true of the connection only if that is still up afterwards; once both ends are
-    gone, somebody else may get the same addresses. Raises NotImplementedError where the system does not tell at all,
+    gone, somebody else may get the same addresses. Raises Untold where the system does not tell at all,
     OSError when it would but could not be asked.
     """
     rows = _rows(ours, theirs)
@@ -75,7 +77,7 @@ def _read(path: str) -> bytes:
         if path == _TABLE6 and os.path.exists(_TABLE):
             # A kernel without IPv6: nobody can be there.
             return b""
-        raise NotImplementedError("this system does not tell whose a socket is") from None
+        raise Untold("this system does not tell whose a socket is") from None
 
 
 def _owner_in(table: bytes, addresses: bytes) -> int | None:
