@@ -974,6 +974,7 @@ SAMPLES: dict[int, tuple[Row, ...]] = {
         A_WORKFLOW_RUN,
     ),
 }
+SAMPLES[3] = SAMPLES[2]
 """By schema version, what stands in its database."""
 
 

@@ -32,7 +32,7 @@ class Figures(NamedTuple):
     """Of one processor, all that runs of it taken together; None: nobody measures it, or has twice yet."""
     memory_mb: float | None
     last_success_at: datetime | None
-    """When the newest run that succeeded ended, though an older one may have ended later."""
+    """None: it never did."""
     dead_letters: int
 
 

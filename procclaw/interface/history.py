@@ -215,6 +215,7 @@ _OF_SLOTS = {
     "restored": "the database was put back, so nobody knows what ran then",
     "clock_jump": "the clock was far off",
     "home_stopped": "all jobs were stopped",
+    "not_built": "the job used a field that the version of then lacked",
     "removed": "the job was no longer declared",
     "changed": "the schedule was edited",
 }

@@ -57,6 +57,8 @@ class Reason(StrEnum):
     LIMIT = "limit"
     RESTORED = "restored"
     CLOCK_JUMP = "clock_jump"
+    NOT_BUILT = "not_built"
+    """In rows of before only: a field without its behaviour held its job back once."""
     QUEUE_TIMEOUT = "queue_timeout"
     QUEUE_FULL = "queue_full"
     RETRIES_USED_UP = "retries_used_up"

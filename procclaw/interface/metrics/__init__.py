@@ -142,7 +142,7 @@ def _of_jobs(census: Census, noted: Noted) -> Iterator[Family]:
     restarts = Family("procclaw_job_restart_count_total", "counter", said)
     said = "Whether the job's checks pass (1) or fail (0), once they tell."
     healthy = Family("procclaw_job_healthy", "gauge", said)
-    said = "When the newest run that succeeded ended, in seconds since the epoch."
+    said = "When the job last succeeded, in seconds since the epoch."
     succeeded = Family("procclaw_job_last_success_timestamp_seconds", "gauge", said)
     said = "When the clock will start the job next, in seconds since the epoch."
     coming = Family("procclaw_job_next_run_timestamp_seconds", "gauge", said)

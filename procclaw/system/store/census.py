@@ -35,8 +35,8 @@ _NEWEST_FINISHED = (
 # Not the latest end of all that succeeded: that would read every job's whole history, for the sake of those of which
 # one run overtakes another. This reads it only where nothing has succeeded for long.
 _LAST_SUCCESS = (
-    "SELECT j.value, (SELECT r.finished_at FROM runs r WHERE r.job_id = j.value AND r.finished_at IS NOT NULL "
-    "AND r.state = 'succeeded' ORDER BY r.rowid DESC LIMIT 1) FROM json_each(?) j"
+    "SELECT j.value, (SELECT max(r.finished_at) FROM runs r WHERE r.job_id = j.value AND r.state = 'succeeded') "
+    "FROM json_each(?) j"
 )
 _NO_TERMS = Terms(0, 0.0, Leftovers.STOP, (), None, "")
 _UNSEEN = Sight(RecordPhase.MISSING)
@@ -50,7 +50,7 @@ class Counted(NamedTuple):
     recorded there is none.
     """
     last_success_at: dict[str, datetime]
-    """By job, when its newest run that succeeded ended; of one that never did there is no time."""
+    """By job, when it last succeeded; of one that never did there is no time."""
     dead_letters: dict[str, int]
     """By job, declared or not; without one there is no number."""
     pending_alerts: int

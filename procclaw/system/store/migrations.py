@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from procclaw.system.store.tables import SCHEMA
 
-LATEST = 2
+LATEST = 3
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
@@ -41,6 +41,16 @@ def _from_1(db: sqlite3.Connection) -> None:
         "UPDATE runs SET closed = json_array(json_array('max_instances', waiting_since), "
         "json_array('place', waiting_since)) WHERE waiting_since IS NOT NULL"
     )
+    _make_what_is_missing(db)
+
+
+def _from_2(db: sqlite3.Connection) -> None:
+    """When a job last succeeded is found without reading its history."""
+    _make_what_is_missing(db)
+
+
+def _make_what_is_missing(db: sqlite3.Connection) -> None:
+    """The tables and indexes that the present schema has besides."""
     present = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
     for statement in SCHEMA.split(";\n"):
         name = statement.split()[2] if statement.split()[:1] == ["CREATE"] else ""
@@ -48,4 +58,4 @@ def _from_1(db: sqlite3.Connection) -> None:
             db.execute(statement)
 
 
-_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _from_1}
+_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _from_1, 2: _from_2}

@@ -13,7 +13,7 @@ from procclaw.model.alerts import Trouble, Watch
 from procclaw.model.clock import after, from_microseconds, to_microseconds
 from procclaw.model.intents import Intent
 from procclaw.model.outside import RecordPhase, Sight
-from procclaw.model.records import Cursor, DeadLetter, Health, Run, RunState, Slots, TriggerFile, Usage
+from procclaw.model.records import Cursor, DeadLetter, Health, Run, Slots, TriggerFile, Usage
 from procclaw.model.spec import JobSpec
 from procclaw.model.state import ActiveRun, JobState, Observed, WorkflowState
 from procclaw.system.store.tables import (
@@ -211,7 +211,7 @@ class _Reading:
         if spec is None or spec.expect is None:
             return None
         [(at,)] = self._db.execute(
-            "SELECT max(finished_at) FROM runs WHERE job_id = ? AND state = ?", (name, RunState.SUCCEEDED)
+            "SELECT max(finished_at) FROM runs WHERE job_id = ? AND state = 'succeeded'", (name,)
         )
         return None if at is None else from_microseconds(at)
 

@@ -57,6 +57,7 @@ CREATE TABLE runs (
 );
 CREATE INDEX runs_active ON runs (job_id) WHERE finished_at IS NULL;
 CREATE INDEX runs_finished ON runs (job_id) WHERE finished_at IS NOT NULL;
+CREATE INDEX runs_succeeded ON runs (job_id, finished_at) WHERE state = 'succeeded';
 CREATE INDEX runs_by_time ON runs (queued_at);
 CREATE INDEX runs_of_job ON runs (job_id, queued_at);
 CREATE INDEX runs_of_workflow ON runs (workflow_run) WHERE workflow_run IS NOT NULL;
