@@ -456,6 +456,23 @@ def test_every_plan_on_a_random_walk_keeps_the_rules(path: Any) -> None:
     walk(*path)
 
 
+def test_what_was_judged_first_stands_before_the_gates_that_later_starts_of_the_plan_close() -> None:
+    due = changed(a_job("oneshot", queue="q"), run_at=NOW - timedelta(seconds=60))
+    first = changed(due, depends_on=(Dependency("gone", Condition.AFTER_START, None),))
+    second = changed(due, priority=Priority.LOW)
+    walk({"a": first, "b": second}, [(Step("obedient_processes_end", ()), "lives")]).settle()
+
+
+def test_what_is_to_end_by_this_very_plan_is_up_for_nobody_any_more() -> None:
+    lock = Lock("l", LockProvider.FILE, None, 10)
+    needed = Dependency("b", Condition.AFTER_START, None)
+    waits = changed(a_job("scheduled", schedule="* * * * *", max_instances=2), depends_on=(needed,), lock=lock)
+    service = changed(a_job("continuous"), process_hash="as it was")
+    steps = [Step("obedient_processes_end", ()), Step("advance", (60,)), Step("advance", (60,))]
+    steps.append(Step("declare", ("b", a_job("continuous"))))
+    walk({"b": service, "a": waits}, [(step, "lives") for step in steps]).settle()
+
+
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(walks)
 def test_once_faults_cease_what_runs_is_what_is_wanted_and_everybody_has_an_answer(path: Any) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime
 from procclaw.model.outside import LockSight, RecordPhase, holder_words
 from procclaw.model.records import Attempt, Run, Trigger
 from procclaw.model.spec import JobSpec, Lock, Spec
-from procclaw.model.state import JobState, Observed
+from procclaw.model.state import ActiveRun, JobState, Observed
 
 LOCK = "lock"
 """The name under which a run remembers since when it waits for its lock."""
@@ -158,8 +158,7 @@ class Board:
 
     def is_up(self, job_id: str) -> Attempt | None:
         """The job's attempt whose process runs and is to go on; None when none does."""
-        lives = (active.live for active in self.job(job_id).active if active.live is not None)
-        return next((live.attempt for live in lives if runs(live)), None)
+        return next((live.attempt for live in map(up, self.job(job_id).active) if live is not None), None)
 
     def is_active(self, job_id: str) -> bool:
         """Whether a run of the job is under way or waits for its turn."""
@@ -175,8 +174,11 @@ def _is_that(seen: LockSight, ours: LockSight) -> bool:
     return not seen.is_free and (not seen.holder or seen.holder.startswith(ours.holder))
 
 
-def runs(live: Observed) -> bool:
-    """Whether its process runs and is to go on."""
+def up(active: ActiveRun) -> Observed | None:
+    """Its attempt, if the process runs and is to go on."""
+    live = active.live
+    if live is None or active.run.ending is not None:  # the order to end it may be of this very plan
+        return None
     attempt = live.attempt
     is_alive = attempt.pid is not None and attempt.exited_at is None and attempt.refusal is None
-    return is_alive and attempt.stop is None and live.sight.phase not in _NOT_RUNNING
+    return live if is_alive and attempt.stop is None and live.sight.phase not in _NOT_RUNNING else None

@@ -11,7 +11,7 @@ from procclaw.model.reasons import Reason
 from procclaw.model.records import HoldKind, Run, RunState
 from procclaw.model.spec import Condition, Dependency, JobSpec, JobType
 from procclaw.model.state import JobState
-from procclaw.planning.board import Board, runs
+from procclaw.planning.board import Board, up
 from procclaw.planning.gates import Gate, hold_of
 
 GATE = "dependency"
@@ -81,8 +81,8 @@ def _why_not_healthy(spec: JobSpec, board: Board) -> str | None:
         return _present(spec, board, "does not run")
     if not spec.health_check.is_probed:
         return None
-    lives = [active.live for active in board.job(spec.id).active if active.live is not None]
-    if any(live.health is not None and live.health.is_healthy and runs(live) for live in lives):
+    lives = [live for live in map(up, board.job(spec.id).active) if live is not None]
+    if any(live.health is not None and live.health.is_healthy for live in lives):
         return None
     seen = next((live.health for live in lives if live.health is not None), None)
     if seen is None:

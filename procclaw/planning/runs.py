@@ -61,6 +61,8 @@ def advance(spec: Spec, state: State, drafts: Mapping[str, Draft], now: datetime
                 if going.is_over and any(other is not draft for other, _ in _waiting(drafts)):
                     # Who waits for what has just given up was judged, or is, by how it stood before.
                     draft.wake(draft.now)
+    if any(draft.started for draft in drafts.values()):
+        _remember_again(drafts, board)
     for draft, going in _waiting(drafts):
         awaited = draft.awaits.get(going.run.id)
         if awaited and all(_is_under_way(job_id, drafts, board) for job_id in awaited):
@@ -70,6 +72,13 @@ def advance(spec: Spec, state: State, drafts: Mapping[str, Draft], now: datetime
                 draft.wake(draft.now)  # by then it runs, which may be all that was waited for
             elif other.relaunched:
                 draft.wake_within(attempts.SWEEP_SECONDS)
+
+
+def _remember_again(drafts: Mapping[str, Draft], board: Board) -> None:
+    """What started after a run was judged may have closed another gate before it."""
+    for draft, going in _waiting(drafts):
+        if draft.spec is not None and going.run.ending is None and going.run.id not in draft.started:
+            _stand_before(going, draft.spec, _closed_gates(draft, going.run, draft.spec, board), board)
 
 
 def _waiting(drafts: Mapping[str, Draft]) -> Iterator[tuple[Draft, Going]]:
@@ -86,8 +95,8 @@ def _start_or_wait(draft: Draft, going: Going, board: Board, drafts: Mapping[str
         return
     run = _revived(_set_back(going.run, spec, now), spec, now)
     closed = _closed_gates(draft, run, spec, board)
-    holder = board.lock(spec).holder if LOCK in (gate.gate for gate in closed) else ""
-    going.run = run = run._replace(closed=_remembered(run, closed, holder, now))
+    going.run = run
+    _stand_before(going, spec, closed, board)
     if not closed:
         _start(draft, going, spec)
         board.begin(going.run)
@@ -101,6 +110,11 @@ def _start_or_wait(draft: Draft, going: Going, board: Board, drafts: Mapping[str
     if closed[0].reason is Reason.LOCK:
         # Nothing wakes us when somebody outside lets go of it. One that nobody has tried yet is tried at once.
         draft.wake_within(LOOK_FOR_LOCK_SECONDS if draft.job.lock is not None else 0)
+
+
+def _stand_before(going: Going, spec: JobSpec, closed: list[Gate], board: Board) -> None:
+    holder = board.lock(spec).holder if LOCK in (gate.gate for gate in closed) else ""
+    going.run = going.run._replace(closed=_remembered(going.run, closed, holder, board.now))
 
 
 def _closed_gates(draft: Draft, run: Run, spec: JobSpec, board: Board) -> list[Gate]:

@@ -60,8 +60,6 @@ _POLICY = (
 )
 
 Environ = Mapping[str, Any]
-WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-OwnerOf = Callable[[Any, Any], int | None]
 
 
 class Application:
