@@ -61,6 +61,8 @@ class World:
         self.runs: dict[str, Run] = {}
         self._intents = 0
         self._boots = 0
+        self._kept_at: datetime | None = None
+        """When an attempt that had the lock was over and something of it was kept, which lets go as time passes."""
 
     # --- what happens to it ---
 
@@ -102,6 +104,7 @@ class World:
             self._see(live._replace(attempt=live.attempt._replace(refusal=Reason.ENVIRONMENT, detail="no env_file")))
 
     def leftovers_end(self) -> None:
+        self._kept_at = None
         for live in self._alive():
             if live.members or live.sight.is_draining:
                 self._see(live._replace(members=(), sight=live.sight._replace(is_draining=False)))
@@ -117,6 +120,7 @@ class World:
 
     def reboot(self) -> None:
         self._boots += 1
+        self._kept_at = None
         self.state = self.state._replace(boot_id=f"boot-{self._boots}")
         for live in self._alive():
             if live.sight.phase is RecordPhase.LOCKED:
@@ -133,6 +137,9 @@ class World:
         backwards = state._replace(jobs=dict(reversed(list(state.jobs.items()))))
         demand(plan(spec, backwards, self.now, judges_slots=judges_slots) == decided, "order of input")
         self._keep(decided)
+        ended = {write.id for write in decided.writes if isinstance(write, Attempt) and write.ended_at is not None}
+        if any(live.attempt.id in ended and live.members for live in self._alive()):
+            self._kept_at = self.now
         if dies:
             self.state = committed(state, decided, self.now, self.ledger)
             return decided
@@ -197,7 +204,7 @@ class World:
         if spec.lock is None or not _wanting_a_start(job):
             return None
         holders = [live for live in self._alive() if _has_lock(self.jobs.get(live.attempt.job_id), live)]
-        return LockSight(is_free=not holders)
+        return LockSight(is_free=not holders and self._kept_at != self.now)
 
     def _recent(self, spec: JobSpec) -> tuple[Run, ...]:
         if spec.dedup is None:
