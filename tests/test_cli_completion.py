@@ -84,6 +84,16 @@ def test_runs_are_offered_by_their_ids_and_those_of_the_job_that_is_named(cli: C
     assert offered(cli, "logs", "web", "--run", "") == [ids["web"]]
 
 
+def test_secrets_are_offered_that_are_set_and_that_are_named(cli: CommandLine, home: Path) -> None:
+    cli.declare_all({"web": {"cmd": "true", "env": {"A": "${secret:WANTED}", "B": "${secret:SET}"}}})
+    cli("secret", "set", "SET", "canary", "--file")
+    cli("secret", "set", "OTHER", "canary", "--file")
+    cli("list")
+    answer = cli("_complete", "zsh", "secret", "set", "")
+    assert answer.out.splitlines() == ["OTHER\tin the file", "SET\tin the file", "WANTED\tnot set"]
+    assert offered(cli, "secret", "get", "S") == ["SET"]
+
+
 def test_a_home_on_the_line_is_the_one_that_is_looked_into(
     cli: CommandLine, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

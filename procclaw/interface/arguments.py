@@ -70,7 +70,7 @@ def pair(text: str) -> tuple[str, str]:
 
 
 JOB = argument("job", completes="job", metavar="JOB", help="id of a job")
-SECRET = argument("name", metavar="NAME", help="name of a secret")
+SECRET = argument("name", completes="secret", metavar="NAME", help="name of a secret")
 JOBS = argument("jobs", completes="job", metavar="JOB", nargs="+", help="ids of jobs")
 ONLY_JOB = argument("job", completes="job", metavar="JOB", nargs="?", help="only of this job")
 RUN = argument("run", completes="run", metavar="RUN", help="id of a run, or the beginning of one")

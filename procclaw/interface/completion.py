@@ -257,6 +257,18 @@ def _entries(typed: _Typed) -> Iterator[Candidate]:
         yield Candidate(str(entry.id), entry.job_id)
 
 
+def _secrets(typed: _Typed) -> Iterator[Candidate]:
+    """Those that are set, then those that are named somewhere and are not. Values are not looked at."""
+    from procclaw.model.references import secrets_named
+
+    home = typed.opened()
+    places = {} if home is None else dict(home.credentials.places())
+    for name, place in places.items():
+        yield Candidate(name, f"in the {place}")
+    for name in sorted(secrets_named(typed.document()) - places.keys()):
+        yield Candidate(name, "not set")
+
+
 def _statuses(_typed: _Typed) -> Iterator[Candidate]:
     from procclaw.planning.views import STATUSES
 
@@ -284,6 +296,7 @@ _OFFERS: dict[str, Callable[[_Typed], Iterable[Candidate]]] = {
     "workflow run": _workflow_runs,
     "param": _params,
     "entry": _entries,
+    "secret": _secrets,
     "status": _statuses,
     "state": _states,
     "help": _help,

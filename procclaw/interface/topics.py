@@ -331,4 +331,91 @@ A job that something outside may start, by POST /api/v1/trigger/deploy:
     procclaw daemon status         # where it is, or why it is not served
     procclaw trigger deploy --payload '{"ref": "main"}'""",
     ),
+    "secrets": Topic(
+        "passwords and tokens: where they are kept, and how jobs get them",
+        """\
+    procclaw secret set DB_PASSWORD            # prompted for, or read from a pipe
+    procclaw secret list
+    procclaw secret get DB_PASSWORD --show
+
+A job names it, in env or in a text cmd, and gets the value when it starts:
+
+    jobs:
+      export:
+        cmd: ./export.sh
+        env: {PGPASSWORD: "${secret:DB_PASSWORD}"}
+      ping:
+        cmd: 'curl -H "Authorization: Bearer ${secret:API_TOKEN}" https://api.example/ping'
+
+So can procclaw.yaml, for addresses and tokens of its own:
+
+    alerts: {webhook: "${secret:ALERT_URL}"}
+
+It is kept in the keychain (macOS Keychain, Secret Service on Linux) where there is one, else in the file .secrets of
+the home, which is refused when others can read it. What the keychain has is never looked for in the file: while the
+keychain is locked the job's start fails and says so. `secret set NAME --file` puts one into the file all the same.
+
+No value reaches a command line, the log, the database, the API, an alert or a crash report. A running job keeps the
+value it was started with.
+
+    procclaw env export --explain              # where each variable comes from; secrets as stars
+    procclaw restart export                    # after a value was changed""",
+    ),
+    "boot": Topic(
+        "started with the machine: systemd, launchd or cron",
+        """\
+    procclaw service install                   # systemd user unit, or launchd agent, for this very file
+    procclaw service status
+    procclaw service uninstall                 # jobs live on
+
+Harmless to repeat: after an upgrade, or when the file has moved, install again. On Linux a user's services start at
+log-in unless the user lingers, which the command says, with what to do about it:
+
+    loginctl enable-linger
+
+Where there is neither, or no daemon is wanted, cron looks once a minute:
+
+    procclaw service install --cron
+
+Another home is another service:
+
+    procclaw service install --home /srv/jobs
+
+What is declared in procclaw.yaml is all that jobs find, whoever starts the daemon:
+
+    env: {PATH: "/opt/tools/bin:/usr/local/bin:/usr/bin:/bin", TZ: Europe/Berlin}
+    daemon: {pass_env: [SSH_AUTH_SOCK]}
+
+See procclaw help cron for working without a daemon.""",
+    ),
+    "agents": Topic(
+        "OpenClaw: alerts in chats, a skill for its agent, and its memory",
+        """\
+In procclaw.yaml; nothing of it happens unless enabled:
+
+    openclaw:
+      enabled: true
+      memory_logging: true
+      alerts:
+        enabled: true
+        channels: [whatsapp, "telegram:123456789"]   # without a target: its owner
+        notify_agent: wake                           # off, wake, or agent
+        fallback: {webhook: "https://hooks.example/procclaw"}
+
+`wake` lets the agent know; `agent` asks it to look into the matter and to answer in the first channel, and needs
+`hooks.enabled` in OpenClaw's configuration, and the token of its hooks here:
+
+    openclaw:
+      hooks: {url: "http://127.0.0.1:18789/hooks", token: "${secret:OPENCLAW_HOOKS}"}
+
+An alert counts as delivered if a channel or the fallback took it, whatever the agent does. While the gateway is away
+alerts wait; what has become much, or older than an hour, arrives as one message.
+
+    procclaw openclaw install-skill            # teaches its agents to use procclaw; again after an upgrade
+    procclaw openclaw test-alert               # the real way, and what became of it
+    procclaw openclaw status                   # exit 0: the agents see the skill
+    procclaw alerts                            # what was told, and what was not
+
+Any agent is best served by --json, by exit codes (procclaw help exit-codes) and by procclaw why JOB.""",
+    ),
 }

@@ -6,7 +6,7 @@ argv. Everything else that begins with `${` is left to the shell.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from procclaw.model.secret import Secret, Text, revealed
@@ -36,6 +36,19 @@ def references_in(text: str) -> Iterator[Reference]:
         reference = _reference(found)
         if reference is not None:
             yield reference
+
+
+def secrets_named(document: object) -> set[str]:
+    """The names of all secrets that anything in a document refers to."""
+    match document:
+        case str():
+            return {reference.name for reference in references_in(document) if reference.kind == "secret"}
+        case Mapping():
+            return set().union(*map(secrets_named, document.values()))
+        case list() | tuple():
+            return set().union(*map(secrets_named, document))
+        case _:
+            return set()
 
 
 def replaced(text: str, value_of: Callable[[Reference], str]) -> str:
