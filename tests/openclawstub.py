@@ -7,6 +7,8 @@ is one. The command reads its `knobs.json` afresh each time, and leaves a line f
 import json
 import os
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -189,3 +191,58 @@ class Stub:
     def _lines(self, name: str) -> list[dict[str, Any]]:
         path = self.folder / f"{name}.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class Gateway:
+    """A stand-in for the hooks of OpenClaw's gateway: the requests it takes, and the answers seen from 2026.9.6."""
+
+    def __init__(self) -> None:
+        self.token = "a-hook-token"
+        self.is_enabled = True
+        self.completion: dict[str, Any] = {"status": "ok", "replyDisposition": "visible", "delivered": True}
+        self.runs: dict[str, dict[str, Any]] = {}
+        """By key, what the agent was asked."""
+        self.asked = 0
+        gateway = self
+
+        class Hooks(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                gateway.asked += 1
+                status, answer = gateway.answer(self.path, dict(self.headers), body)
+                told = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(told)))
+                self.end_headers()
+                self.wfile.write(told)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Hooks)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hooks"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join(10)
+        self._server.server_close()
+
+    def answer(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, str | dict[str, Any]]:
+        if not self.is_enabled or path != "/hooks/agent":
+            return 404, "Not Found"
+        if headers.get("Authorization") != f"Bearer {self.token}":
+            return 401, "Unauthorized"
+        said = json.loads(body)
+        if not said.get("message"):
+            return 400, {"ok": False, "error": "message required"}
+        if ("channel" in said) != ("to" in said):
+            return 400, {"ok": False, "error": "channel and to must be set together for hook delivery"}
+        if said.get("channel", "telegram") != "telegram":
+            return 400, {"ok": False, "error": "channel must be last|telegram"}
+        key = headers.get("Idempotency-Key", str(len(self.runs)))
+        self.runs.setdefault(key, said)
+        completion = {"completion": self.completion} if said.get("waitForCompletion") else {}
+        return 200, {"ok": True, "runId": f"run-{list(self.runs).index(key)}", **completion}

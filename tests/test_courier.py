@@ -18,7 +18,7 @@ from procclaw.model.outside import Delivery, Notice
 from procclaw.model.records import OUTBOX, Event
 from procclaw.model.rows import Row
 from procclaw.model.secret import Secret
-from procclaw.model.spec import AlertPolicy, Spec, Ways
+from procclaw.model.spec import AgentNotice, AlertPolicy, Channel, Spec, Ways
 from procclaw.planning.actions import Plan
 from procclaw.planning.outbox import MOST_TRIES, UNANSWERED_SECONDS
 from procclaw.system.store import Store
@@ -290,6 +290,91 @@ def test_one_whose_environment_cannot_be_made_is_tried_again_like_any_other(loop
     assert loop.cycle(NOW, spec) == later(10)
     assert (loop.alert().tries, loop.alert().detail) == (1, "${env:MISSING} is not set")
     assert loop.notifier.begun == []
+
+
+# --- a gateway that is away ---
+
+
+def through_openclaw(**fields: Any) -> Spec:
+    spec = declared(webhook=None)
+    job = spec.jobs[JOB]
+    policy = job.alerts._replace(channels=(Channel("telegram", "1"),))
+    openclaw = spec.config.openclaw._replace(**fields)
+    return spec._replace(jobs={JOB: job._replace(alerts=policy)}, config=spec.config._replace(openclaw=openclaw))
+
+
+def test_what_gathered_while_the_gateway_was_away_is_told_in_one_message_when_it_is_back(loop: Loop) -> None:
+    spec = through_openclaw()
+    loop.store.record([raised(number, tries=5, next_try_at=later(3000 + number)) for number in range(1, 8)])
+    loop.cycle(later(3001), spec)
+    [probing] = loop.notifier.begun
+    assert probing.key == key(1), "one alone is told alone"
+    loop.notifier.end(key(1))
+    loop.cycle(later(3002), spec)
+    digest = loop.notifier.begun[1]
+    [message] = digest.messages
+    assert message.text.splitlines()[0] == "ProcClaw: 6 alerts that could not be delivered before"
+    assert message.text.splitlines()[1] == "2026-06-01 12:00Z report failed for good"
+    assert [each["key"] for each in digest.body["alerts"]] == [key(number) for number in range(2, 8)]
+    assert (digest.body["event"], digest.body["job_id"]) == ("digest", None)
+    loop.notifier.end(digest.key)
+    assert loop.cycle(later(3003), spec) is None
+    assert {alert.state for alert in loop.store.alerts()} == {AlertState.SENT}
+    assert loop.log.told == ["alert sent"] * 7
+
+
+def test_a_digest_that_did_not_arrive_is_tried_again_under_its_key(loop: Loop) -> None:
+    spec = through_openclaw()
+    loop.store.record([raised(number, tries=2, next_try_at=later(10)) for number in range(1, 8)])
+    for at in (10, 400):
+        loop.cycle(later(at), spec)
+        loop.notifier.end(loop.notifier.begun[-1].key, "openclaw telegram 1: away")
+        loop.cycle(later(at), spec)
+    first, second = loop.notifier.begun
+    assert first.key == second.key
+    assert first.messages[0].key == second.messages[0].key
+    assert {(alert.tries, alert.detail) for alert in loop.store.alerts()} == {(4, "openclaw telegram 1: away")}
+
+
+def test_a_digest_that_a_crash_interrupts_is_told_again_under_its_key(loop: Loop) -> None:
+    spec = through_openclaw()
+    loop.store.record([raised(number, tries=2, next_try_at=later(10)) for number in range(1, 8)])
+    loop.cycle(later(10), spec)
+    [before] = loop.notifier.begun
+    loop.restart()
+    loop.cycle(later(10 + UNANSWERED_SECONDS), spec)
+    assert [notice.key for notice in loop.notifier.begun] == [before.key]
+
+
+def test_what_another_way_took_does_not_hasten_what_waits_for_openclaw(loop: Loop) -> None:
+    spec = through_openclaw()
+    loop.store.record([raised(1), raised(2, tries=5, next_try_at=later(3000))])
+    loop.cycle(NOW, spec)
+    del loop.notifier.under_way[key(1)]
+    loop.notifier.ended.append(Delivery(key(1), is_ok=True, detail="openclaw telegram 1: away"))
+    assert loop.cycle(later(1), spec) == later(3000)
+
+
+@pytest.mark.parametrize(
+    ("notify_agent", "text"),
+    [
+        (AgentNotice.OFF, None),
+        (AgentNotice.WAKE, "ProcClaw: report failed for good"),
+        (AgentNotice.AGENT, "ProcClaw: report failed for good\nLook into it with the procclaw skill"),
+    ],
+)
+def test_the_agent_is_told_as_is_set(loop: Loop, notify_agent: AgentNotice, text: str | None) -> None:
+    loop.store.record([raised()])
+    loop.cycle(
+        NOW, through_openclaw(notify_agent=notify_agent, hooks_url="http://h/hooks", hooks_token="${secret:HOOK}")
+    )
+    [notice] = loop.notifier.begun
+    if text is None:
+        assert notice.call is None
+        return
+    assert notice.call is not None
+    assert notice.call.text.startswith(text)
+    assert "canary" not in repr(notice)
 
 
 # --- the loop ---

@@ -15,13 +15,15 @@ import pytest
 
 from procclaw.interface.openclaw import skill_text
 from procclaw.model.clock import SystemClock
-from procclaw.model.outside import Delivery, MemoryPage, Message, Notice, SendResult, Sent
+from procclaw.model.outside import Call, Delivery, Hooks, MemoryPage, Message, Notice, SendResult, Sent
+from procclaw.model.secret import Secret
 from procclaw.system import notify, openclaw
 from procclaw.system.notify import Notifier
 from procclaw.system.openclaw import Memory, Messenger, Openclaw, read_skill, write_skill
 from tests.commandline import CommandLine
 from tests.driver import Driver
-from tests.openclawstub import BAD_TOKEN, DOWN, HANGS, NO_TOKEN, QUEUED, SILENT, UP, WRONG_NODE, Stub
+from tests.listeners import Behaviour, answering, closed_port, hanging, listening, saying
+from tests.openclawstub import BAD_TOKEN, DOWN, HANGS, NO_TOKEN, QUEUED, SILENT, UP, WRONG_NODE, Gateway, Stub
 
 pytestmark = pytest.mark.real
 
@@ -315,7 +317,7 @@ def test_where_the_fallback_fails_as_well_both_are_tried_again(notifier: Notifie
 
 
 def test_waking_the_agent_tells_nobody(notifier: Notifier, stub: Stub) -> None:
-    notice = a_notice(stub, a_message("channel:C1", channel="slack"), wake_text="ProcClaw: report failed")
+    notice = a_notice(stub, a_message("channel:C1", channel="slack"), call=Call("ProcClaw: report failed"))
     delivery = delivery_of(notifier, notice)
     assert (delivery.is_ok, delivery.is_final) == (False, True)
     assert stub.woken == [{"text": "ProcClaw: report failed", "mode": "now"}]
@@ -323,10 +325,108 @@ def test_waking_the_agent_tells_nobody(notifier: Notifier, stub: Stub) -> None:
 
 def test_an_agent_that_is_not_woken_keeps_no_alert_back(notifier: Notifier, stub: Stub) -> None:
     stub.be(DOWN)
-    notice = a_notice(stub, fallback_command=falling_back(stub), wake_text="ProcClaw: report failed")
+    notice = a_notice(stub, fallback_command=falling_back(stub), call=Call("ProcClaw: report failed"))
     delivery = delivery_of(notifier, notice)
     assert delivery.is_ok
     assert "agent: Gateway not reachable" in delivery.detail
+
+
+# --- the agent, asked over the gateway's hooks ---
+
+ASKED = "ProcClaw: report failed"
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    gateway = Gateway()
+    yield gateway
+    gateway.close()
+
+
+def a_call(gateway: Gateway, token: str | None = None) -> Call:
+    return Call(ASKED, Hooks(gateway.url, Secret(token or gateway.token)))
+
+
+def agent_told(notifier: Notifier, stub: Stub, call: Call) -> str:
+    """What is told of the agent when everything else went."""
+    delivery = delivery_of(notifier, a_notice(stub, call=call))
+    assert delivery.is_ok, "the agent keeps no alert back"
+    return delivery.detail
+
+
+def test_the_agent_is_asked_to_answer_where_the_message_went(notifier: Notifier, stub: Stub, gateway: Gateway) -> None:
+    stub.be(UP, config=OWNER)
+    notice = a_notice(stub, a_message(None), call=a_call(gateway))
+    assert delivery_of(notifier, notice) == Delivery("a1", is_ok=True, detail="")
+    [request] = gateway.runs.values()
+    assert request == {
+        "message": ASKED,
+        "name": "ProcClaw",
+        "channel": "telegram",
+        "to": "123456789",
+        "timeoutSeconds": 600,
+        "waitForCompletion": True,
+    }
+    assert stub.woken == []
+
+
+def test_asking_again_under_the_same_key_is_no_second_run(notifier: Notifier, stub: Stub, gateway: Gateway) -> None:
+    for _ in range(2):
+        assert agent_told(notifier, stub, a_call(gateway)) == ""
+    assert (gateway.asked, len(gateway.runs)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("completion", "told"),
+    [
+        pytest.param({"status": "error", "replyDisposition": "empty"}, "its run failed", id="without a model"),
+        pytest.param({"status": "ok", "delivered": False}, "its answer reached nobody", id="not delivered"),
+        pytest.param({"status": "ok", "delivered": "true"}, "its answer reached nobody", id="no plain yes"),
+    ],
+)
+def test_only_an_answer_that_was_delivered_counts(
+    notifier: Notifier, stub: Stub, gateway: Gateway, completion: dict[str, Any], told: str
+) -> None:
+    gateway.completion = completion
+    assert agent_told(notifier, stub, a_call(gateway)) == f"agent: {told}"
+
+
+def test_hooks_that_take_nothing_are_named_with_what_is_to_be_set(
+    notifier: Notifier, stub: Stub, gateway: Gateway
+) -> None:
+    told = agent_told(notifier, stub, a_call(gateway, "canary"))
+    assert told.startswith("agent: its gateway does not take the token; openclaw.hooks.token is to be hooks.token")
+    assert "canary" not in told
+    gateway.is_enabled = False
+    told = agent_told(notifier, stub, a_call(gateway))
+    assert told.startswith("agent: its gateway has no hooks there; hooks.enabled of OpenClaw's configuration")
+
+
+def test_a_gateway_that_is_away_and_a_token_that_is_not_there_keep_no_alert_back(
+    notifier: Notifier, stub: Stub
+) -> None:
+    away = Call(ASKED, Hooks(f"http://127.0.0.1:{closed_port()}/hooks", "token"))
+    assert "connection refused" in agent_told(notifier, stub, away)
+    assert agent_told(notifier, stub, Call(ASKED, trouble="no secret HOOKS is set")) == "agent: no secret HOOKS is set"
+
+
+def test_an_agent_that_takes_its_time_is_not_waited_for_for_ever(
+    notifier: Notifier, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openclaw, "CALL_SECONDS", 0.2)
+    monkeypatch.setattr(Messenger, "send", lambda *_: SendResult(Sent.DELIVERED))
+    with listening() as listeners:
+        slow = listeners(hanging())
+        told = agent_told(notifier, stub, Call(ASKED, Hooks(f"http://127.0.0.1:{slow.port}/hooks", "token")))
+    assert told == "agent: it has not answered after 0 s, and may be at it still"
+
+
+@pytest.mark.parametrize("answer", [saying(b"x\r\n\r\n"), saying(), answering(200, b"[]"), answering(503)])
+def test_an_answer_that_makes_no_sense_is_a_failure(notifier: Notifier, stub: Stub, answer: Behaviour) -> None:
+    with listening() as listeners:
+        odd = listeners(answer)
+        told = agent_told(notifier, stub, Call(ASKED, Hooks(f"http://127.0.0.1:{odd.port}/hooks", "token")))
+    assert told.startswith("agent: ")
 
 
 def test_a_command_that_hangs_takes_only_its_time(
@@ -362,6 +462,24 @@ def test_a_job_that_fails_is_told_of_on_the_owners_channel(driver: Driver, stub:
     driver.declare({"report": {"cmd": "exit 0"}})
     driver.ask("run", "report", "--wait")
     assert stub.sent[1]["message"].startswith("report is well again: ")
+
+
+def test_an_agent_is_asked_with_a_token_from_the_secrets(driver: Driver, stub: Stub, gateway: Gateway) -> None:
+    stub.be(UP, config=OWNER)
+    config = through(stub, "telegram", notify_agent="agent")
+    config["openclaw"]["hooks"] = {"url": gateway.url, "token": "${secret:HOOKS}"}
+    driver.declare({"report": BROKEN}, **config)
+    driver.ask("run", "report", "--wait", code=1)
+    [alert] = driver.ask("alerts", "--json").json["alerts"]
+    assert (alert["state"], gateway.runs) == ("sent", {})
+    assert 'agent: secret "HOOKS"' in alert["detail"]
+    driver.ask("secret", "set", "HOOKS", gateway.token)
+    driver.declare({"report": BROKEN, "other": BROKEN}, **config)
+    driver.ask("run", "other", "--wait", code=1)
+    [request] = gateway.runs.values()
+    assert request["message"].startswith("ProcClaw: other failed for good: exit code 3")
+    assert "change nothing without being told to" in request["message"]
+    assert gateway.token not in driver.ask("alerts", "--json").out + driver.ask("config").out
 
 
 def test_a_job_chooses_among_the_channels(driver: Driver, stub: Stub) -> None:

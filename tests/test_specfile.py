@@ -96,6 +96,7 @@ def test_a_file_that_uses_every_field_loads_with_every_value_in_its_place(parser
     assert document["workflows"]["nightly"]["callback"] == "everything"
     assert document["config"]["daemon"]["max_parallel"] == 12
     assert document["config"]["openclaw"]["alerts"]["notify_agent"] == "agent"
+    assert document["config"]["openclaw"]["hooks"]["token"] == "${secret:HOOKS}"
 
 
 def test_the_file_that_uses_every_field_really_does() -> None:
@@ -533,14 +534,6 @@ def test_what_the_defaults_switch_on_needs_no_more_than_its_name(tmp_path: Path)
     assert load(written(tmp_path, files)).warnings == ()
 
 
-@pytest.mark.parametrize("mode", ["off", "wake", "agent"])
-def test_an_agent_that_this_version_cannot_ask_to_act_is_warned_of(tmp_path: Path, mode: str) -> None:
-    config = f"openclaw: {{enabled: true, alerts: {{enabled: true, channels: [x], notify_agent: {mode}}}}}\n"
-    loaded = load(written(tmp_path, {"procclaw.yaml": config, "jobs.yaml": ONE_JOB}))
-    told = '"agent" tells the agent nothing in this version; "wake" has it look'
-    assert loaded.warnings == ((f"procclaw.yaml:1 openclaw.alerts.notify_agent: {told}",) if mode == "agent" else ())
-
-
 # Files that are wrong: what stands in them, and every word that is said of it
 
 MISSING = '"procclaw init" makes one, "jobs: {}" in it declares none'
@@ -960,6 +953,36 @@ history: {keep_runs: 0}
             "procclaw.yaml:2 env.B: params belong to jobs; there are none here",
             'procclaw.yaml:3 env.C: "${secret:}" is not ${secret:NAME}; write $${ where ${ itself is meant',
             'procclaw.yaml:4 api.auth.token: "${secret:" is not ${secret:NAME}; write $${ where ${ itself is meant',
+        ],
+    ),
+    "OpenClaw's hooks": (
+        {
+            "procclaw.yaml": """\
+openclaw:
+  hooks: {url: "localhost:18789"}
+  alerts: {notify_agent: agent}
+""",
+            "jobs.yaml": "jobs: {}",
+        },
+        [
+            'procclaw.yaml:2 openclaw.hooks.url: "localhost:18789" is not a URL such as http://127.0.0.1:8000/health',
+            "procclaw.yaml:2 openclaw.hooks.token: is missing; notify_agent: agent needs it",
+        ],
+    ),
+    "references in what is said of OpenClaw's hooks": (
+        {
+            "procclaw.yaml": """\
+openclaw:
+  hooks:
+    url: http://${secret:HOST}/hooks
+    token: ${env:TOKEN}
+  alerts: {notify_agent: agent}
+""",
+            "jobs.yaml": "jobs: {}",
+        },
+        [
+            "procclaw.yaml:3 openclaw.hooks.url: ${secret:HOST} has no meaning here",
+            "procclaw.yaml:4 openclaw.hooks.token: ${env:TOKEN} has no meaning here; only ${secret:NAME} has",
         ],
     ),
     "defaults, told once however many jobs inherit them": (

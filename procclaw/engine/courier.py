@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from procclaw.engine.launching import notice_of
+from procclaw.engine.notices import notice_of
 from procclaw.engine.world import Notifier, Secrets
 from procclaw.model.alerts import Alert, AlertState
 from procclaw.model.clock import after
@@ -19,7 +19,7 @@ from procclaw.model.errors import DiskFull, ProcclawError
 from procclaw.model.outside import Delivery, Notice
 from procclaw.model.records import Event
 from procclaw.model.spec import Spec
-from procclaw.planning import journal, outbox
+from procclaw.planning import bundles, journal, outbox
 from procclaw.system.store import Store
 
 MOST_UNDER_WAY = 4
@@ -54,13 +54,17 @@ class Courier:
         self._notifier = notifier
         self._log = log
         self._answers: dict[str, Delivery] = {}
-        """By key, what came of deliveries and is not written down yet."""
+        """By the keys of alerts, what came of deliveries and is not written down yet."""
+        self._digests: dict[str, tuple[str, ...]] = {}
+        """By the keys of digests under way those of their alerts; lost with us, as the deliveries are."""
         self._looked_at: datetime | None = None
         self._wake_at: datetime | None = None
 
     def has_news(self) -> bool:
         """Whether a delivery has ended that is not written down yet."""
-        self._answers |= {delivery.key: delivery for delivery in self._notifier.results()}
+        for delivery in self._notifier.results():
+            keys = self._digests.pop(delivery.key, (delivery.key,))
+            self._answers |= {key: delivery._replace(key=key) for key in keys}
         return bool(self._answers)
 
     def is_busy(self) -> bool:
@@ -86,7 +90,7 @@ class Courier:
         if self.has_news() or must_look or self._is_due(now):
             self._looked_at = now
             try:
-                self._settle(now)
+                self._hasten(spec, self._settle(now), now)
                 self._wake_at = self._begin_due(spec, now)
             except DiskFull as error:
                 self._log.line("error", "alerts are held back", detail=error)
@@ -98,14 +102,22 @@ class Courier:
             return True  # the first look, or the clock was set back
         return self._wake_at is not None and self._wake_at <= now
 
-    def _settle(self, now: datetime) -> None:
+    def _settle(self, now: datetime) -> list[Alert]:
+        """The alerts whose deliveries have ended."""
         if not self._answers:
-            return
+            return []
         pending = self._store.pending_alerts(self._answers)
         settled = [outbox.settled(alert, self._answers[alert.key], now) for alert in pending]
         # If we die here: delivered, and not known to be; it is delivered again.
         self._record(settled, now)
         self._answers.clear()
+        return settled
+
+    def _hasten(self, spec: Spec, settled: list[Alert], now: datetime) -> None:
+        """What waits for OpenClaw is tried at once when it has taken something."""
+        if any(bundles.shows_the_way(alert, spec.ways(alert.job_id)) for alert in settled):
+            waiting = self._store.outbox(MOST_LOOKED_AT)
+            self._store.record(bundles.hastened(waiting, spec.ways, now))
 
     def _begin_due(self, spec: Spec, now: datetime) -> datetime | None:
         rows, notices, wake_at = self._due(spec, now)
@@ -117,9 +129,8 @@ class Courier:
 
     def _due(self, spec: Spec, now: datetime) -> _Round:
         rows: list[Alert] = []
-        notices: list[Notice] = []
+        due: list[Alert] = []
         wakes: list[datetime] = []
-        room = MOST_UNDER_WAY - self._notifier.pending()
         for alert in self._store.outbox(MOST_LOOKED_AT):
             due_at = outbox.due_at(alert, now)
             if due_at > now:
@@ -127,23 +138,27 @@ class Courier:
                 continue
             if outbox.is_worn_out(alert):
                 rows.append(outbox.given_up(alert, now))
-                continue
-            ways = spec.ways(alert.job_id)
-            if not ways.is_any:
+            elif not spec.ways(alert.job_id).is_any:
                 rows.append(outbox.without_way(alert, now))
-                continue
-            # What is under way may never be heard of; then this is when to look after it.
-            wakes.append(after(now, outbox.UNANSWERED_SECONDS))
+            else:
+                # What is under way may never be heard of; then this is when to look after it.
+                wakes.append(after(now, outbox.UNANSWERED_SECONDS))
+                due.append(alert)
+        notices: list[Notice] = []
+        room = MOST_UNDER_WAY - self._notifier.pending()
+        for bundle in bundles.bundled(due, spec.ways, now):
             if len(notices) >= room:
                 break
-            asked = outbox.begun(alert, now)
+            asked = [outbox.begun(alert, now) for alert in bundle.alerts]
             try:
-                notices.append(notice_of(alert, spec, self._home, self._secrets))
+                notices.append(notice_of(bundle, spec, self._home, self._secrets))
+                self._digests |= {bundle.key: tuple(alert.key for alert in asked)} if bundle.is_digest else {}
             except ProcclawError as error:
                 # Its address or the command's environment cannot be made at present: as if it had failed.
-                asked = outbox.settled(asked, Delivery(alert.key, is_ok=False, detail=str(error)), now)
-                wakes += [] if asked.next_try_at is None else [asked.next_try_at]
-            rows.append(asked)
+                failed = Delivery(bundle.key, is_ok=False, detail=str(error))
+                asked = [outbox.settled(alert, failed, now) for alert in asked]
+                wakes += [alert.next_try_at for alert in asked if alert.next_try_at is not None]
+            rows += asked
         return _Round(rows, notices, min(wakes, default=None))
 
     def _record(self, rows: list[Alert], now: datetime) -> None:

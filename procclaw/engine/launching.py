@@ -11,15 +11,13 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from procclaw.engine.world import Secrets
-from procclaw.model.alerts import Alert
 from procclaw.model.clock import iso
-from procclaw.model.document import document_hash
 from procclaw.model.errors import ProcclawError
-from procclaw.model.outside import Launch, Message, Notice, Probe
+from procclaw.model.outside import Launch, Probe
 from procclaw.model.records import Attempt, Run
 from procclaw.model.references import Reference, as_shell_variables, filled, references_in
 from procclaw.model.secret import Secret, Text, revealed
-from procclaw.model.spec import Channel, CheckType, Config, JobSpec, Spec
+from procclaw.model.spec import CheckType, Config, JobSpec
 from procclaw.system.processes import shell_argv
 from procclaw.system.surroundings import Account, account_of, own_account, own_variable, read_env_file
 
@@ -56,7 +54,7 @@ def environment(
     # Of what stands before `env`, so that PATH: /opt/bin:${env:PATH} adds to the PATH there is.
     before = _values(variables.values())
     for name, text in spec.env:
-        value = _filled(text, before, params, secrets)
+        value = resolved(text, before, params, secrets)
         variables[name] = Variable(name, value, f"{spec.source} env")
     if isinstance(spec.cmd, str):
         values = _values(variables.values())
@@ -81,7 +79,7 @@ def _base(account: Account, config: Config, secrets: Secrets) -> list[Variable]:
         Variable("PATH", "/usr/local/bin:/usr/bin:/bin", "built in"),
     ]
     so_far = _values(base)
-    base += [Variable(name, _filled(text, so_far, {}, secrets), "procclaw.yaml env") for name, text in config.env]
+    base += [Variable(name, resolved(text, so_far, {}, secrets), "procclaw.yaml env") for name, text in config.env]
     passed = ((name, own_variable(name)) for name in config.pass_env)
     base += [Variable(name, value, "procclaw.yaml daemon.pass_env") for name, value in passed if value is not None]
     return base
@@ -91,7 +89,8 @@ def _values(variables: Iterable[Variable]) -> dict[str, Text]:
     return {variable.name: variable.value for variable in variables}
 
 
-def _filled(text: str, values: Mapping[str, Text], params: Mapping[str, str], secrets: Secrets) -> Text:
+def resolved(text: str, values: Mapping[str, Text], params: Mapping[str, str], secrets: Secrets) -> Text:
+    """The text with a value for each of its references. Raises ProcclawError when one has none."""
     return filled(text, lambda each: _value(each, values, params, secrets))
 
 
@@ -151,7 +150,7 @@ def launch_of(
     if isinstance(spec.cmd, str):
         argv = shell_argv(as_shell_variables(spec.cmd))
     else:
-        argv = tuple(_word(_filled(word, values, params, secrets), word) for word in spec.cmd)
+        argv = tuple(_word(resolved(word, values, params, secrets), word) for word in spec.cmd)
     env = values | _about(run, attempt, home) | dict(given)
     for name, text in (*env.items(), *(("cmd", word) for word in argv)):
         if len(name) + len(os.fsencode(revealed(text))) + 2 > MAX_ARGUMENT_BYTES:
@@ -198,63 +197,6 @@ def probe_of(spec: JobSpec, config: Config, attempt_id: str, home: str, secrets:
         user=spec.user,
         group=spec.group,
     )
-
-
-def notice_of(alert: Alert, spec: Spec, home: str, secrets: Secrets) -> Notice:
-    """The alert, addressed to whom the job's declaration names now. Raises ProcclawError when its address or the
-    environment of its command cannot be made.
-    """
-    job, ways = spec.jobs.get(alert.job_id), spec.ways(alert.job_id)
-    body = {
-        "event": str(alert.kind),
-        "job_id": alert.job_id,
-        "job_name": alert.job_id if job is None else job.name,
-        "run_id": alert.run_id,
-        "at": iso(alert.raised_at),
-        "message": alert.message,
-        "key": alert.key,
-        "home": home,
-        "host": os.uname().nodename,
-    }
-    notice = Notice(alert.key, ways.webhook, _argv(ways.command), body)
-    if ways.channels:
-        openclaw = spec.config.openclaw
-        notice = notice._replace(
-            messages=tuple(_message(alert, channel, body) for channel in ways.channels),
-            wake_text=f"ProcClaw: {alert.message}" if openclaw.wakes_agent else None,
-            fallback_webhook=openclaw.fallback.webhook,
-            fallback_command=_argv(openclaw.fallback.command),
-        )
-    elif notice.command is None and not any(references_in(ways.webhook or "")):
-        return notice
-    base = _values(_base(own_account(), spec.config, secrets))
-    env = base | _values(own_variables(alert.job_id, home))
-    env |= {f"PROCCLAW_ALERT_{name.upper()}": body[name] or "" for name in ("event", "message", "at", "key")}
-    if alert.run_id is not None:
-        env["PROCCLAW_RUN_ID"] = alert.run_id
-
-    def address(text: str | None) -> Text | None:
-        return None if text is None else _filled(text, base, {}, secrets)
-
-    fallback = notice.fallback_webhook
-    return notice._replace(
-        webhook=address(ways.webhook),
-        fallback_webhook=address(None if fallback is None else str(fallback)),
-        env=tuple(env.items()),
-    )
-
-
-def _argv(command: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
-    return (SHELL, "-c", command) if isinstance(command, str) else command
-
-
-def _message(alert: Alert, channel: Channel, body: Mapping[str, object]) -> Message:
-    return Message(message_key(channel, (alert.key, body["home"], body["host"])), *channel, alert.message)
-
-
-def message_key(channel: Channel, what: tuple[object, ...]) -> str:
-    """Of a message; another home, which may have the same jobs, has other ones, and a phone number is not in it."""
-    return f"procclaw:{document_hash((what, channel))[:32]}"
 
 
 def command_environment(config: Config, secrets: Secrets) -> dict[str, Text]:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from procclaw.engine.home import Home
-from procclaw.engine.launching import command_environment, message_key
+from procclaw.engine.launching import command_environment
+from procclaw.engine.notices import message_key
 from procclaw.model.errors import ProcclawError
 from procclaw.model.outside import Message, SendResult
 from procclaw.model.secret import revealed_all
@@ -85,7 +86,7 @@ class Companion:
             "skill": self._skill(text) if not version.trouble else self._file_alone(text),
             "alerts": {
                 "channels": [_place(channel) for channel in ways.channels],
-                "wakes_agent": policy.wakes_agent,
+                "notify_agent": policy.notify_agent,
                 "fallback": policy.fallback.is_any,
             },
         }

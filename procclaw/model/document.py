@@ -12,6 +12,7 @@ from typing import Any
 from procclaw.model.clock import from_microseconds
 from procclaw.model.spec import (
     Access,
+    AgentNotice,
     AlertPolicy,
     CatchUp,
     CatchUpPolicy,
@@ -266,7 +267,9 @@ def _openclaw(openclaw: Document) -> OpenclawPolicy:
     return OpenclawPolicy(
         is_memory_logged=openclaw["memory_logging"],
         workspace=openclaw["workspace"],
-        wakes_agent=alerts["enabled"] and alerts["notify_agent"] == "wake",
+        notify_agent=AgentNotice(alerts["notify_agent"]) if alerts["enabled"] else AgentNotice.OFF,
+        hooks_url=openclaw["hooks"]["url"],
+        hooks_token=openclaw["hooks"]["token"],
         fallback=_ways(alerts["fallback"]),
     )
 

@@ -59,6 +59,23 @@ class SendResult(NamedTuple):
     """Why it was not delivered, in words; or under which number it was."""
 
 
+class Hooks(NamedTuple):
+    """Where OpenClaw's gateway takes what is asked of its agent."""
+
+    url: str
+    token: Text
+
+
+class Call(NamedTuple):
+    """What OpenClaw's agent is told besides. Nobody is told by that."""
+
+    text: str
+    hooks: Hooks | None = None
+    """Where it is asked to see to it; None: it is only woken."""
+    trouble: str = ""
+    """Why it cannot be asked at present; empty: it can."""
+
+
 class MemoryPage(NamedTuple):
     """A file of OpenClaw's memory."""
 
@@ -78,8 +95,8 @@ class Notice(NamedTuple):
     """What the commands find in their environment."""
     messages: tuple[Message, ...] = ()
     """For OpenClaw; the following fields matter where there are some."""
-    wake_text: str | None = None
-    """What OpenClaw's agent is told as well; None: nothing. Nobody is told by that."""
+    call: Call | None = None
+    """What OpenClaw's agent is told as well; None: nothing."""
     fallback_webhook: Text | None = None
     """Where it goes when OpenClaw did not take it."""
     fallback_command: tuple[str, ...] | None = None

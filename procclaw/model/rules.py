@@ -325,9 +325,18 @@ def _config(config: Document) -> Findings:
     if config.get("openclaw", {}).get("alerts", {}).get("channels") and not _tells_through_openclaw(config):
         told = "nobody is told through them: openclaw.enabled and openclaw.alerts.enabled are not both true"
         yield Finding(("openclaw", "alerts", "channels"), told, is_error=False)
-    if config.get("openclaw", {}).get("alerts", {}).get("notify_agent") == "agent":
-        told = '"agent" tells the agent nothing in this version; "wake" has it look'
-        yield Finding(("openclaw", "alerts", "notify_agent"), told, is_error=False)
+    yield from _hooks(config.get("openclaw", {}))
+
+
+def _hooks(openclaw: Document) -> Findings:
+    hooks = openclaw.get("hooks", {})
+    yield from _url(("openclaw", "hooks", "url"), hooks.get("url", "http://127.0.0.1"))
+    for kind, name in references_in(hooks.get("url", "")):
+        yield Finding(("openclaw", "hooks", "url"), f"${{{kind}:{name}}} has no meaning here")
+    if hooks.get("token") is not None:
+        yield from _token(("openclaw", "hooks", "token"), hooks["token"])
+    elif openclaw.get("alerts", {}).get("notify_agent") == "agent":
+        yield Finding(("openclaw", "hooks", "token"), "is missing; notify_agent: agent needs it")
 
 
 def _tells_through_openclaw(config: Document) -> bool:

@@ -357,14 +357,26 @@ class Access(NamedTuple):
     """Further names by which the server may be addressed."""
 
 
+class AgentNotice(StrEnum):
+    """Whether OpenClaw's agent is told of alerts as well."""
+
+    OFF = "off"
+    WAKE = "wake"
+    """It is told, and left to do what it likes."""
+    AGENT = "agent"
+    """It is asked to see to it, and to say what it found."""
+
+
 class OpenclawPolicy(NamedTuple):
     """How we work together with OpenClaw, as far as it is enabled."""
 
     is_memory_logged: bool = False
     workspace: str | None = None
     """None: what OpenClaw says."""
-    wakes_agent: bool = False
-    """Whether its agent is told of alerts as well."""
+    notify_agent: AgentNotice = AgentNotice.OFF
+    hooks_url: str = ""
+    hooks_token: str | None = None
+    """May hold ${secret:NAME}; None: its agent cannot be asked."""
     fallback: Ways = _NOBODY
     """Where an alert goes that OpenClaw did not take."""
 

@@ -6,7 +6,7 @@ plan. Of a notice that has to go several ways only those that failed are taken a
 after a crash all are, and the key lets a receiver see it.
 
 What OpenClaw did not take goes to its fallback in the same breath. A fallback that takes it ends the matter: whoever
-was told one way is not told another way an hour later. The agent is woken besides, and that tells nobody.
+was told one way is not told another way an hour later. The agent is told besides, and that tells nobody.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Protocol
 
 from procclaw.model.clock import SystemClock
 from procclaw.model.errors import in_words
-from procclaw.model.outside import Delivery, Message, Notice, SendResult, Sent
+from procclaw.model.outside import Call, Delivery, Message, Notice, SendResult, Sent
 from procclaw.model.secret import Text, revealed_all
 from procclaw.system.notify.webhook import post
 from procclaw.system.processes import run_command
@@ -43,7 +43,9 @@ class Messenger(Protocol):
 
     def send(self, message: Message, env: Mapping[str, str], seconds: float, give_up: int | None) -> SendResult: ...
 
-    def wake(self, text: str, env: Mapping[str, str], seconds: float, give_up: int | None) -> SendResult: ...
+    def tell_agent(
+        self, call: Call, message: Message, env: Mapping[str, str], seconds: float, give_up: int | None
+    ) -> SendResult: ...
 
 
 class Notifier:
@@ -170,11 +172,13 @@ class Notifier:
             way = f"{_OPENCLAW} {message.place}"
             if way not in results:
                 results[way] = self._messenger.send(message, env, deadline - clock.monotonic(), give_up)
-        if notice.wake_text is not None and _AGENT not in results:
-            results[_AGENT] = self._messenger.wake(notice.wake_text, env, deadline - clock.monotonic(), give_up)
         if any(_is_of(_OPENCLAW, way) and result.outcome is not Sent.DELIVERED for way, result in results.items()):
             fallback = (notice.fallback_webhook, notice.fallback_command)
             self._take_plain_ways(notice, results, *fallback, prefix=f"{_FALLBACK} ")
+        if notice.call is not None and _AGENT not in results:
+            # Last, for it may take its time: whoever is told hears of it before.
+            left, first = deadline - clock.monotonic(), notice.messages[0]
+            results[_AGENT] = self._messenger.tell_agent(notice.call, first, env, left, give_up)
 
     def _run(self, notice: Notice, command: Sequence[str]) -> str:
         try:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from procclaw.model.clock import SystemClock
 from procclaw.model.errors import ProcclawError
-from procclaw.model.outside import MemoryPage, Message, SendResult, Sent
+from procclaw.model.outside import Call, MemoryPage, Message, SendResult, Sent
+from procclaw.system.openclaw.hooks import ask_agent
 from procclaw.system.processes import CommandResult, run_command
 
 CALL_SECONDS = 30.0
@@ -94,12 +95,9 @@ class Messenger:
         """Send it, or have the gateway send it, once; the same key again is the same message."""
         deadline = self._clock.monotonic() + seconds
         openclaw = Openclaw(env, give_up)
-        target = message.target
-        if target is None:
-            found = self._owner(openclaw, message.channel, deadline)
-            if isinstance(found, SendResult):
-                return found
-            target = found
+        target = self._target(openclaw, message, deadline)
+        if isinstance(target, SendResult):
+            return target
         params = {
             "channel": message.channel,
             "to": target,
@@ -109,8 +107,23 @@ class Messenger:
         words = ("gateway", "call", "send", "--json", "--params", json.dumps(params))
         return _outcome(openclaw.ask(*words, seconds=self._left(deadline)))
 
-    def wake(self, text: str, env: Mapping[str, str], seconds: float, give_up: int | None) -> SendResult:
-        """Have the agent look at it. That it was taken says nothing of whether the agent does."""
+    def tell_agent(
+        self, call: Call, message: Message, env: Mapping[str, str], seconds: float, give_up: int | None
+    ) -> SendResult:
+        """Ask the agent to see to it, and to answer where the message went; or wake it, and leave it at that."""
+        if call.trouble:
+            return SendResult(Sent.REFUSED, call.trouble)
+        if call.hooks is None:
+            return self._wake(call.text, env, seconds, give_up)
+        deadline = self._clock.monotonic() + seconds
+        target = self._target(Openclaw(env, give_up), message, deadline)
+        if isinstance(target, SendResult):
+            return target
+        request = {"message": call.text, "name": "ProcClaw", "channel": message.channel, "to": target}
+        return ask_agent(call.hooks, request, message.key, self._left(deadline))
+
+    def _wake(self, text: str, env: Mapping[str, str], seconds: float, give_up: int | None) -> SendResult:
+        """That it was taken says nothing of whether the agent looks at it."""
         params = json.dumps({"text": text, "mode": "now"})
         words = ("gateway", "call", "wake", "--json", "--params", params)
         reply = Openclaw(env, give_up).ask(*words, seconds=min(seconds, CALL_SECONDS))
@@ -118,6 +131,9 @@ class Messenger:
 
     def _left(self, deadline: float) -> float:
         return max(0.0, min(CALL_SECONDS, deadline - self._clock.monotonic()))
+
+    def _target(self, openclaw: Openclaw, message: Message, deadline: float) -> str | SendResult:
+        return message.target if message.target is not None else self._owner(openclaw, message.channel, deadline)
 
     def _owner(self, openclaw: Openclaw, channel: str, deadline: float) -> str | SendResult:
         """To whom OpenClaw listens on that channel; else why nobody can be told."""
