@@ -199,9 +199,15 @@ class Gateway:
     def __init__(self) -> None:
         self.token = "a-hook-token"
         self.is_enabled = True
-        self.completion: dict[str, Any] = {"status": "ok", "replyDisposition": "visible", "delivered": True}
+        self.completion: dict[str, Any] | None = {
+            "status": "ok",
+            "replyDisposition": "visible",
+            "delivered": True,
+            "deliveryAttempted": True,
+        }
+        """None: the agent cannot begin, as when its model was found away a moment ago."""
         self.runs: dict[str, dict[str, Any]] = {}
-        """By key, what the agent was asked."""
+        """By key and request, what the agent was asked. The real one forgets a run five minutes after its end."""
         self.asked = 0
         gateway = self
 
@@ -242,7 +248,10 @@ class Gateway:
             return 400, {"ok": False, "error": "channel and to must be set together for hook delivery"}
         if said.get("channel", "telegram") != "telegram":
             return 400, {"ok": False, "error": "channel must be last|telegram"}
-        key = headers.get("Idempotency-Key", str(len(self.runs)))
-        self.runs.setdefault(key, said)
-        completion = {"completion": self.completion} if said.get("waitForCompletion") else {}
-        return 200, {"ok": True, "runId": f"run-{list(self.runs).index(key)}", **completion}
+        if self.completion is None:
+            return 502, {"ok": False, "error": "hook agent run failed before entering the agent runner", "runId": "run"}
+        is_waiting = said.pop("waitForCompletion", False)
+        run = headers.get("Idempotency-Key", str(len(self.runs))) + json.dumps(said, sort_keys=True)
+        self.runs.setdefault(run, said)
+        completion = {"completion": self.completion} if is_waiting else {}
+        return 200, {"ok": True, "runId": f"run-{list(self.runs).index(run)}", **completion}

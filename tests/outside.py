@@ -215,7 +215,8 @@ class SimulatedNotifier:
         self._under_way.discard(notice.key)
         self._machine.trace.say(f"alert {'arrived' if arrives else 'did not arrive'}: {notice.body['message']}")
         self._machine.trace.met["alert arrived" if arrives else "alert did not arrive"] += 1
-        self._results.append(Delivery(notice.key, arrives, "" if arrives else "simulated"))
+        by_openclaw = arrives and bool(notice.messages)
+        self._results.append(Delivery(notice.key, arrives, "" if arrives else "simulated", is_by_openclaw=by_openclaw))
         self._machine.on_news()
 
     def results(self) -> tuple[Delivery, ...]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.alerts import Alert, AlertKind, AlertState
+from procclaw.model.alerts import Alert, AlertKind
 from procclaw.model.spec import Channel, Ways
-from procclaw.planning.bundles import MOST_SINGLE, Bundle, bundled, hastened, shows_the_way
+from procclaw.planning.bundles import MOST_SINGLE, Bundle, bundled, hastened
 from tests.builders import NOW, later
 
 CHAT = Ways(None, None, (Channel("telegram", "1"),))
@@ -94,19 +94,6 @@ def test_a_digest_is_one_message_of_a_chat_and_says_what_it_leaves_out() -> None
     assert lines[1] == f"… and {60 - (len(lines) - 2)} before: procclaw alerts"
     [long] = told([waiting(1, message="x" * 9000), waiting(2, message="y" * 9000)], after_seconds=9999)
     assert [line[:1] for line in long.message.splitlines()] == ["P", "…", "2"]
-
-
-@pytest.mark.parametrize(
-    ("fields", "ways", "is_shown"),
-    [
-        pytest.param({"state": AlertState.SENT}, CHAT, True, id="it was taken"),
-        pytest.param({"state": AlertState.SENT}, Ways("http://h/", None), False, id="by somebody else"),
-        pytest.param({"state": AlertState.SENT, "detail": "openclaw telegram: away"}, CHAT, False, id="by a fallback"),
-        pytest.param({"state": AlertState.UNCONFIRMED}, CHAT, False, id="nobody says so"),
-    ],
-)
-def test_that_openclaw_took_one_shows_the_way(fields: dict[str, Any], ways: Ways, is_shown: bool) -> None:
-    assert shows_the_way(waiting(**fields), ways) is is_shown
 
 
 def test_only_what_waits_for_its_next_try_is_hastened() -> None:

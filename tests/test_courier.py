@@ -45,8 +45,8 @@ class FakeNotifier:
             self.under_way[notice.key] = notice
 
     def end(self, key: str, trouble: str = "") -> None:
-        del self.under_way[key]
-        self.ended.append(Delivery(key, not trouble, trouble))
+        notice = self.under_way.pop(key)
+        self.ended.append(Delivery(key, not trouble, trouble, is_by_openclaw=not trouble and bool(notice.messages)))
 
     def results(self) -> tuple[Delivery, ...]:
         found, self.ended = tuple(self.ended), []
@@ -346,13 +346,18 @@ def test_a_digest_that_a_crash_interrupts_is_told_again_under_its_key(loop: Loop
     assert [notice.key for notice in loop.notifier.begun] == [before.key]
 
 
-def test_what_another_way_took_does_not_hasten_what_waits_for_openclaw(loop: Loop) -> None:
+@pytest.mark.parametrize("is_by_openclaw", [False, True])
+def test_only_what_openclaw_took_hastens_what_waits_for_it_whatever_the_agent_did(
+    loop: Loop, is_by_openclaw: bool
+) -> None:
     spec = through_openclaw()
     loop.store.record([raised(1), raised(2, tries=5, next_try_at=later(3000))])
     loop.cycle(NOW, spec)
     del loop.notifier.under_way[key(1)]
-    loop.notifier.ended.append(Delivery(key(1), is_ok=True, detail="openclaw telegram 1: away"))
-    assert loop.cycle(later(1), spec) == later(3000)
+    detail = "agent: it has not answered after 30 s" if is_by_openclaw else "openclaw telegram 1: away"
+    loop.notifier.ended.append(Delivery(key(1), is_ok=True, detail=detail, is_by_openclaw=is_by_openclaw))
+    loop.cycle(later(1), spec)
+    assert [notice.key for notice in loop.notifier.begun] == ([key(1), key(2)] if is_by_openclaw else [key(1)])
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ def falling_back(stub: Stub, then: str = "true") -> tuple[str, ...]:
 def test_a_notice_goes_to_every_channel(notifier: Notifier, stub: Stub) -> None:
     stub.be(UP, channels=["telegram", "slack"])
     notice = a_notice(stub, a_message(), a_message("channel:C1", key="k2", channel="slack"))
-    assert delivery_of(notifier, notice) == Delivery("a1", is_ok=True, detail="")
+    assert delivery_of(notifier, notice) == Delivery("a1", is_ok=True, detail="", is_by_openclaw=True)
     assert [each["channel"] for each in stub.sent] == ["telegram", "slack"]
 
 
@@ -286,7 +286,8 @@ def test_what_openclaw_refuses_is_not_tried_again(notifier: Notifier, stub: Stub
 def test_one_way_that_is_refused_does_not_undo_another_that_went(notifier: Notifier, stub: Stub) -> None:
     notice = a_notice(stub, a_message(), a_message("channel:C1", key="k2", channel="slack"))
     delivery = delivery_of(notifier, notice)
-    assert delivery == Delivery("a1", is_ok=True, detail="openclaw slack channel:C1: unsupported channel: slack")
+    detail = "openclaw slack channel:C1: unsupported channel: slack"
+    assert delivery == Delivery("a1", is_ok=True, detail=detail, is_by_openclaw=True)
 
 
 @pytest.mark.parametrize("mode", [DOWN, QUEUED, BAD_TOKEN])
@@ -295,7 +296,7 @@ def test_what_openclaw_did_not_take_goes_to_its_fallback_and_that_is_the_end_of_
 ) -> None:
     stub.be(mode)
     delivery = delivery_of(notifier, a_notice(stub, fallback_command=falling_back(stub)))
-    assert (delivery.is_ok, delivery.is_confirmed) == (True, True)
+    assert (delivery.is_ok, delivery.is_confirmed, delivery.is_by_openclaw) == (True, True, False)
     assert delivery.detail.startswith("openclaw telegram 123456789: ")
     assert (stub.folder / "fallen").read_text() == "told\n"
 
@@ -357,7 +358,7 @@ def agent_told(notifier: Notifier, stub: Stub, call: Call) -> str:
 def test_the_agent_is_asked_to_answer_where_the_message_went(notifier: Notifier, stub: Stub, gateway: Gateway) -> None:
     stub.be(UP, config=OWNER)
     notice = a_notice(stub, a_message(None), call=a_call(gateway))
-    assert delivery_of(notifier, notice) == Delivery("a1", is_ok=True, detail="")
+    assert delivery_of(notifier, notice) == Delivery("a1", is_ok=True, detail="", is_by_openclaw=True)
     [request] = gateway.runs.values()
     assert request == {
         "message": ASKED,
@@ -365,7 +366,6 @@ def test_the_agent_is_asked_to_answer_where_the_message_went(notifier: Notifier,
         "channel": "telegram",
         "to": "123456789",
         "timeoutSeconds": 600,
-        "waitForCompletion": True,
     }
     assert stub.woken == []
 
@@ -376,16 +376,56 @@ def test_asking_again_under_the_same_key_is_no_second_run(notifier: Notifier, st
     assert (gateway.asked, len(gateway.runs)) == (2, 1)
 
 
+def test_while_a_message_is_still_tried_the_agent_is_not_asked(
+    notifier: Notifier, stub: Stub, gateway: Gateway
+) -> None:
+    notice = a_notice(stub, call=a_call(gateway))
+    stub.be(WRONG_NODE)
+    assert not delivery_of(notifier, notice).is_ok
+    assert gateway.asked == 0
+    stub.be(UP)
+    assert delivery_of(notifier, notice) == Delivery("a1", is_ok=True, detail="", is_by_openclaw=True)
+    assert gateway.asked == 1
+
+
 @pytest.mark.parametrize(
     ("completion", "told"),
     [
         pytest.param({"status": "error", "replyDisposition": "empty"}, "its run failed", id="without a model"),
         pytest.param({"status": "ok", "delivered": False}, "its answer reached nobody", id="not delivered"),
         pytest.param({"status": "ok", "delivered": "true"}, "its answer reached nobody", id="no plain yes"),
+        pytest.param(
+            {
+                "status": "ok",
+                "replyDisposition": "visible",
+                "delivered": False,
+                "deliveryAttempted": True,
+                "deliveryError": "delivery-failed",
+            },
+            "its answer reached nobody",
+            id="the channel is away",
+        ),
+        pytest.param(
+            {
+                "status": "ok",
+                "replyDisposition": "silent",
+                "delivered": False,
+                "deliveryAttempted": True,
+                "deliverySuppressionReason": "silent",
+            },
+            "it has looked, and had nothing to say",
+            id="NO_REPLY",
+        ),
+        pytest.param({"status": "skipped"}, "its run failed", id="skipped"),
+        pytest.param(
+            None,
+            "it could not begin, as without a model it can reach; OpenClaw's log says why",
+            id="model found away before",
+        ),
     ],
 )
 def test_only_an_answer_that_was_delivered_counts(
-    notifier: Notifier, stub: Stub, gateway: Gateway, completion: dict[str, Any], told: str
+    notifier: Notifier, stub: Stub, gateway: Gateway, completion: dict[str, Any] | None, told: str
 ) -> None:
     gateway.completion = completion
     assert agent_told(notifier, stub, a_call(gateway)) == f"agent: {told}"

@@ -90,7 +90,10 @@ class Courier:
         if self.has_news() or must_look or self._is_due(now):
             self._looked_at = now
             try:
-                self._hasten(spec, self._settle(now), now)
+                is_openclaw_there = any(answer.is_by_openclaw for answer in self._answers.values())
+                self._settle(now)
+                if is_openclaw_there:
+                    self._hasten(spec, now)
                 self._wake_at = self._begin_due(spec, now)
             except DiskFull as error:
                 self._log.line("error", "alerts are held back", detail=error)
@@ -102,22 +105,20 @@ class Courier:
             return True  # the first look, or the clock was set back
         return self._wake_at is not None and self._wake_at <= now
 
-    def _settle(self, now: datetime) -> list[Alert]:
-        """The alerts whose deliveries have ended."""
+    def _settle(self, now: datetime) -> None:
+        """Write down what has become of the alerts whose deliveries have ended."""
         if not self._answers:
-            return []
+            return
         pending = self._store.pending_alerts(self._answers)
         settled = [outbox.settled(alert, self._answers[alert.key], now) for alert in pending]
         # If we die here: delivered, and not known to be; it is delivered again.
         self._record(settled, now)
         self._answers.clear()
-        return settled
 
-    def _hasten(self, spec: Spec, settled: list[Alert], now: datetime) -> None:
-        """What waits for OpenClaw is tried at once when it has taken something."""
-        if any(bundles.shows_the_way(alert, spec.ways(alert.job_id)) for alert in settled):
-            waiting = self._store.outbox(MOST_LOOKED_AT)
-            self._store.record(bundles.hastened(waiting, spec.ways, now))
+    def _hasten(self, spec: Spec, now: datetime) -> None:
+        """What waits for OpenClaw is tried at once, for it has taken something."""
+        waiting = self._store.outbox(MOST_LOOKED_AT)
+        self._store.record(bundles.hastened(waiting, spec.ways, now))
 
     def _begin_due(self, spec: Spec, now: datetime) -> datetime | None:
         rows, notices, wake_at = self._due(spec, now)

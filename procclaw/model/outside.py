@@ -240,6 +240,8 @@ class Delivery(NamedTuple):
     """It did not go, and trying again does not help."""
     is_confirmed: bool = True
     """False: it went, as far as we know, and nobody says that it arrived."""
+    is_by_openclaw: bool = False
+    """It went, and a channel of OpenClaw took it: its gateway is there, whatever else was in the way."""
 
 
 class Launch(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from procclaw.model.alerts import Alert, AlertState
+from procclaw.model.alerts import Alert
 from procclaw.model.clock import seconds_between
 from procclaw.model.document import document_hash
 from procclaw.model.spec import Ways
@@ -59,11 +59,6 @@ def bundled(due: Sequence[Alert], ways_of: Callable[[str], Ways], now: datetime)
         for alert in others:
             del bundles[alert.key]
     return list(bundles.values())
-
-
-def shows_the_way(alert: Alert, ways: Ways) -> bool:
-    """Whether OpenClaw has taken it: nothing was in the way, so it went by no fallback."""
-    return alert.state is AlertState.SENT and not alert.detail and bool(ways.channels)
 
 
 def hastened(waiting: Iterable[Alert], ways_of: Callable[[str], Ways], now: datetime) -> list[Alert]:

@@ -175,8 +175,10 @@ class Notifier:
         if any(_is_of(_OPENCLAW, way) and result.outcome is not Sent.DELIVERED for way, result in results.items()):
             fallback = (notice.fallback_webhook, notice.fallback_command)
             self._take_plain_ways(notice, results, *fallback, prefix=f"{_FALLBACK} ")
-        if notice.call is not None and _AGENT not in results:
-            # Last, for it may take its time: whoever is told hears of it before.
+        is_still_tried = any(_is_of(_OPENCLAW, way) or _is_of(_FALLBACK, way) for way in _tried_again(results))
+        if notice.call is not None and _AGENT not in results and not is_still_tried:
+            # Last, for it may take its time: whoever is told hears of it before. And with the try that is the last one,
+            # for its gateway forgets a key within minutes: asked with each, the agent would look into it each time.
             left, first = deadline - clock.monotonic(), notice.messages[0]
             results[_AGENT] = self._messenger.tell_agent(notice.call, first, env, left, give_up)
 
@@ -228,18 +230,22 @@ def _verdict(key: str, results: Mapping[str, SendResult]) -> Delivery:
     troubles = {way: result for way, result in results.items() if result.outcome is not Sent.DELIVERED}
     detail = "; ".join(f"{way}: {result.detail}" for way, result in troubles.items())
     went = {way for way in results if way not in troubles and way != _AGENT}
-    stood_in = any(_is_of(_FALLBACK, way) for way in went)
-    again = [
+    if _tried_again(results):
+        return Delivery(key, is_ok=False, detail=detail)
+    if went or not results:
+        return Delivery(key, is_ok=True, detail=detail, is_by_openclaw=any(_is_of(_OPENCLAW, way) for way in went))
+    if any(result.outcome is Sent.QUEUED for result in troubles.values()):
+        return Delivery(key, is_ok=True, detail=detail, is_confirmed=False)
+    return Delivery(key, is_ok=False, detail=detail, is_final=True)
+
+
+def _tried_again(results: Mapping[str, SendResult]) -> list[str]:
+    """The ways that failed and are taken again; the agent keeps nothing back, and what a fallback took is over."""
+    stood_in = any(_is_of(_FALLBACK, way) and result.outcome is Sent.DELIVERED for way, result in results.items())
+    return [
         way
-        for way, result in troubles.items()
+        for way, result in results.items()
         if result.outcome is Sent.FAILED
         and way != _AGENT
         and not (stood_in and (_is_of(_OPENCLAW, way) or _is_of(_FALLBACK, way)))
     ]
-    if again:
-        return Delivery(key, is_ok=False, detail=detail)
-    if went or not results:
-        return Delivery(key, is_ok=True, detail=detail)
-    if any(result.outcome is Sent.QUEUED for result in troubles.values()):
-        return Delivery(key, is_ok=True, detail=detail, is_confirmed=False)
-    return Delivery(key, is_ok=False, detail=detail, is_final=True)

@@ -1,8 +1,9 @@
 """OpenClaw's agent, asked over the gateway's HTTP hooks: the one way in which it says what came of being asked.
 
-What is sent under one key is one run of the agent, however often it is sent. That a request was taken says nothing:
-only an answer that reached somebody counts. The hook token stands in a header, and of an answer nothing but its status
-is ever told, for it may repeat what it was sent.
+The same request under one key is one run of the agent, however often it is sent, until five minutes after that has
+ended or the gateway is started again; a run goes on when we listen no more. That a request was taken says nothing: only
+an answer that reached somebody counts. The hook token stands in a header, and of an answer nothing but its status is
+ever told, for it may repeat what it was sent.
 """
 
 import json
@@ -23,6 +24,8 @@ _NEEDS_SOMEBODY = {
     404: "its gateway has no hooks there; hooks.enabled of OpenClaw's configuration is to be true",
 }
 """Answers that stay the same until a configuration is changed, and the usual reason."""
+_NOT_BEGUN = 502
+_SAYS_NOTHING = frozenset({"silent", "empty"})
 _REFUSED = frozenset({400, 401, 403, 404, 405, 413})
 
 
@@ -82,13 +85,17 @@ def _outcome(status: int, answer: bytes) -> SendResult:
     if status in _REFUSED:
         return SendResult(Sent.REFUSED, _NEEDS_SOMEBODY.get(status, f"its gateway refuses it with status {status}"))
     completion = _completion(answer) if status == 200 else None
+    if status == _NOT_BEGUN:
+        return SendResult(Sent.FAILED, "it could not begin, as without a model it can reach; OpenClaw's log says why")
     if completion is None:
         return SendResult(Sent.FAILED, f"its gateway answers with status {status}")
     if completion.get("delivered") is True:
         return SendResult(Sent.DELIVERED)
     # With no model to think with it is "error", and all the same status 200.
-    if completion.get("status") == "error":
+    if completion.get("status") in ("error", "skipped"):
         return SendResult(Sent.FAILED, "its run failed")
+    if completion.get("replyDisposition") in _SAYS_NOTHING:
+        return SendResult(Sent.QUEUED, "it has looked, and had nothing to say")
     return SendResult(Sent.QUEUED, "its answer reached nobody")
 
 
