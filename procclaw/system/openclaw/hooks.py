@@ -96,7 +96,7 @@ def _outcome(status: int, answer: bytes) -> SendResult:
         return SendResult(Sent.FAILED, "its run failed")
     if completion.get("replyDisposition") in _SAYS_NOTHING:
         return SendResult(Sent.QUEUED, "it has looked, and had nothing to say")
-    return SendResult(Sent.QUEUED, "its answer reached nobody")
+    return SendResult(Sent.QUEUED, "its answer has reached nobody yet")
 
 
 def _completion(answer: bytes) -> Mapping[str, Any] | None:
