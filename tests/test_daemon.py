@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from procclaw.engine.controller import PURGE_AT_ONCE
 from procclaw.model.clock import after, seconds_between
 from procclaw.model.intents import IntentKind
 from procclaw.model.reasons import Reason
-from procclaw.model.records import RunState
+from procclaw.model.records import Event, RunState
 from procclaw.system.watch import wake
 from tests.driver import NOTE, ROOT, STAYS, WITHIN, Driver, driving, is_alive, mark_of, noting, until
 from tests.support import Reaper, environment
@@ -471,3 +472,15 @@ def test_six_daemons_in_a_row_are_killed_and_no_job_is_started_twice(driver: Dri
     assert len(driver.notes()) == 3
     assert seconds_between(driver.attempts("service0")[0].created_at, datetime.now(UTC)) > 0
     assert all(is_alive(note.pid) for note in driver.notes())
+
+
+# --- what is kept of the past ---
+
+
+def test_what_hundreds_of_jobs_leave_in_a_minute_is_gone_after_one_upkeep(driver: Driver) -> None:
+    """More than one step takes; at a step for each upkeep the database would grow for ever."""
+    driver.declare({}, history={"keep_days": 1})
+    long_ago = after(datetime.now(UTC), -10 * 86400)
+    driver.opened.store.record([Event(long_ago, "attempt started", "gone", ()) for _ in range(3 * PURGE_AT_ONCE + 1)])
+    driver.ask("reconcile")
+    assert [event.job_id for event in driver.operations.events() if event.job_id] == []

@@ -664,10 +664,17 @@ def test_old_rows_events_and_answers_are_purged(store: Store) -> None:
     for n in (300, 100):
         number = store.add_intent(an_intent("start"))
         store.record([done(an_intent("start", number), "", at=ago(n))])
-    store.purge(1, ago(200), later(1), 100)
+    assert store.purge(1, ago(200), later(1), 100) == 1
     assert [row.first_due_at for row in store.ledger()] == [ago(100)]
     assert [event.kind for event in store.events()] == ["100"]
     assert store.counts()["intents"] == 1
+
+
+def test_a_step_tells_of_the_kind_that_had_most_to_go_whether_it_took_all(store: Store) -> None:
+    store.record([slots_row(ago(n), "skipped")._replace(noticed_at=ago(n)) for n in (400, 300, 100)])
+    store.record([Event(ago(300 - n), "old", None, ()) for n in range(7)])
+    assert [store.purge(1, ago(200), later(1), 5) for _ in range(3)] == [5, 2, 0]
+    assert store.events() == ()
 
 
 def test_of_a_run_that_goes_on_and_on_the_newest_attempts_are_kept(store: Store) -> None:

@@ -24,14 +24,17 @@ from procclaw.model.outside import RecordPhase
 from procclaw.model.reasons import Reason
 from procclaw.model.records import HOME, OUTBOX, Attempt, Event
 from procclaw.model.rows import Write
-from procclaw.model.spec import Spec
+from procclaw.model.spec import HistoryPolicy, Spec
 from procclaw.model.state import Lack, State
 from procclaw.planning import journal
 from procclaw.planning.actions import Plan
 from procclaw.planning.plan import merged, plan, plan_home, plans
 from procclaw.system.store import Store
 
-PURGE_AT_ONCE = 200
+PURGE_AT_ONCE = 1000
+"""Rows of each kind in one transaction, for which whoever else wants to write waits a fraction of a second."""
+PURGES_AT_MOST = 20
+"""At one upkeep, a minute after the one before: more rows of a kind go than a hundred starts in a second make."""
 KEPT_ATTEMPTS = 100
 
 
@@ -293,9 +296,15 @@ class Controller:
             if attempt.number > KEPT_ATTEMPTS:
                 self._store.thin_attempts(attempt.run_id, KEPT_ATTEMPTS)
         self._tidy_work()
-        history = spec.config.history
-        self._store.purge(history.keep_runs, after(now, -history.keep_days * 86400), now, PURGE_AT_ONCE)
+        self._purge(spec.config.history, now)
         self._store.keep_reserve()
+
+    def _purge(self, history: HistoryPolicy, now: datetime) -> None:
+        """As long as something is left to go: what hundreds of jobs leave behind in a minute is more than one step."""
+        before = after(now, -history.keep_days * 86400)
+        for _ in range(PURGES_AT_MOST):
+            if self._store.purge(history.keep_runs, before, now, PURGE_AT_ONCE) < PURGE_AT_ONCE:
+                return
 
 
 def _frees_a_place_of_the_gone(spec: Spec, write: Write) -> bool:

@@ -419,7 +419,10 @@ class Store:
     # --- retention ---
 
     def purge(self, keep_runs: int, before: datetime, now: datetime, limit: int) -> int:
-        """Remove up to `limit` finished runs of jobs that have more than `keep_runs`, or older ones; returns how many.
+        """Remove finished runs of jobs that have more than `keep_runs`, older ones, and what else is older than that.
+
+        In one step that takes up to `limit` rows of each kind; returns how many it took of the kind with most, so
+        fewer than `limit` tell that nothing more is left to go.
 
         A job's newest finished run stays whatever its age, and so does its newest that succeeded; so do rows of the
         ledger younger than `before`, and every row that could still make a slot unique (at or after the job's cursor).

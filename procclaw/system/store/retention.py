@@ -10,7 +10,7 @@ KEY_HOURS = 24
 
 
 def purge(database: Database, keep_runs: int, before: datetime, now: datetime, limit: int) -> int:
-    """Remove up to `limit` rows of each kind, within the caller's transaction; how many runs went."""
+    """Remove up to `limit` rows of each kind, within the caller's transaction; how many went of the kind with most."""
     oldest = to_microseconds(before)
     keys_until = to_microseconds(after(now, -KEY_HOURS * 3600))
     ranked = (
@@ -18,37 +18,37 @@ def purge(database: Database, keep_runs: int, before: datetime, now: datetime, l
         "row_number() OVER (PARTITION BY job_id, state ORDER BY finished_at DESC, rowid DESC) alike "
         "FROM runs WHERE finished_at IS NOT NULL"
     )
-    removed = database.execute(
-        f"DELETE FROM runs WHERE id IN (SELECT id FROM ({ranked}) "
-        "WHERE n > 1 AND (n > ? OR finished_at < ?) AND NOT (alike = 1 AND state = 'succeeded') AND "
-        # A workflow that goes on asks how its steps ended; a dead letter keeps the run it stands for.
-        "id NOT IN (SELECT r.id FROM runs r JOIN workflow_runs w ON w.id = r.workflow_run "
-        "WHERE w.finished_at IS NULL) AND id NOT IN (SELECT run_id FROM dead_letters) LIMIT ?)",
-        (max(keep_runs, 1), oldest, limit),
-    ).rowcount
-    database.execute(
-        "DELETE FROM slots WHERE (job_id, first_due_at) IN (SELECT s.job_id, s.first_due_at FROM slots s "
-        "LEFT JOIN cursors c ON c.job_id = s.job_id "
-        "WHERE s.noticed_at < ? AND (c.job_id IS NULL OR s.last_due_at < c.judged_until) "
-        # A job's newest row stays: it is what tells, however late, that a one-off time has been dealt with.
-        "AND s.first_due_at < (SELECT max(first_due_at) FROM slots n WHERE n.job_id = s.job_id) LIMIT ?)",
-        (oldest, limit),
+    deletions: tuple[tuple[str, tuple[object, ...]], ...] = (
+        (
+            f"DELETE FROM runs WHERE id IN (SELECT id FROM ({ranked}) "
+            "WHERE n > 1 AND (n > ? OR finished_at < ?) AND NOT (alike = 1 AND state = 'succeeded') AND "
+            # A workflow that goes on asks how its steps ended; a dead letter keeps the run it stands for.
+            "id NOT IN (SELECT r.id FROM runs r JOIN workflow_runs w ON w.id = r.workflow_run "
+            "WHERE w.finished_at IS NULL) AND id NOT IN (SELECT run_id FROM dead_letters) LIMIT ?)",
+            (max(keep_runs, 1), oldest, limit),
+        ),
+        (
+            "DELETE FROM slots WHERE (job_id, first_due_at) IN (SELECT s.job_id, s.first_due_at FROM slots s "
+            "LEFT JOIN cursors c ON c.job_id = s.job_id "
+            "WHERE s.noticed_at < ? AND (c.job_id IS NULL OR s.last_due_at < c.judged_until) "
+            # A job's newest row stays: it is what tells, however late, that a one-off time has been dealt with.
+            "AND s.first_due_at < (SELECT max(first_due_at) FROM slots n WHERE n.job_id = s.job_id) LIMIT ?)",
+            (oldest, limit),
+        ),
+        ("DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < ? LIMIT ?)", (oldest, limit)),
+        (
+            "DELETE FROM intents WHERE id IN (SELECT id FROM intents WHERE resolved_at < ? "
+            "AND (key IS NULL OR requested_at < ?) "
+            "AND id NOT IN (SELECT request FROM runs WHERE request IS NOT NULL) LIMIT ?)",
+            (oldest, keys_until, limit),
+        ),
+        ("DELETE FROM alerts WHERE key IN (SELECT key FROM alerts WHERE done_at < ? LIMIT ?)", (oldest, limit)),
+        (
+            "DELETE FROM workflow_runs WHERE id IN (SELECT id FROM workflow_runs WHERE finished_at < ? LIMIT ?)",
+            (oldest, limit),
+        ),
     )
-    database.execute("DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < ? LIMIT ?)", (oldest, limit))
-    database.execute(
-        "DELETE FROM intents WHERE id IN (SELECT id FROM intents WHERE resolved_at < ? "
-        "AND (key IS NULL OR requested_at < ?) "
-        "AND id NOT IN (SELECT request FROM runs WHERE request IS NOT NULL) LIMIT ?)",
-        (oldest, keys_until, limit),
-    )
-    database.execute(
-        "DELETE FROM alerts WHERE key IN (SELECT key FROM alerts WHERE done_at < ? LIMIT ?)", (oldest, limit)
-    )
-    database.execute(
-        "DELETE FROM workflow_runs WHERE id IN (SELECT id FROM workflow_runs WHERE finished_at < ? LIMIT ?)",
-        (oldest, limit),
-    )
-    return removed
+    return max(database.execute(sql, parameters).rowcount for sql, parameters in deletions)
 
 
 def thin_attempts(database: Database, run_id: str, keep: int) -> None:
