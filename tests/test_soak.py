@@ -3,13 +3,20 @@
 The soak itself runs for hours, by hand; here it is judged from lines as it writes them.
 """
 
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.bench.soak.jobs import ALL, cast
 from tests.bench.soak.verdict import judge, lives, thirds
+from tests.driver import PROGRAM, ROOT, WITHIN
+from tests.support import Reaper, environment, wait_until
 
 Line = dict[str, Any]
 
@@ -92,7 +99,7 @@ def growing(name: str, by_the_hour: float) -> Callable[[Line], None]:
         ("rss_kib", 10_000, "RSS, MiB"),
         ("descriptors", 5, "descriptors, pidfds apart"),
         ("threads", 5, "threads"),
-        ("processes", 80, "processes in the home"),
+        ("processes", 80, "processes of jobs"),
         ("work", 60, "work directories"),
         ("database", 3_000_000, "database, MiB"),
         ("wal", 10_000_000, "database log, MiB"),
@@ -133,6 +140,20 @@ def test_a_broken_off_soak_has_not_passed() -> None:
     assert "the end" in wrong_in([line for line in a_soak() if line["kind"] != "ended"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("reaction", {"start of a job"}),
+        ("operator", {"operator"}),
+        ("slots", {"ledger"}),
+        ("notes", {"crashing jobs", "scheduled jobs"}),
+        ("log", {"rotated logs"}),
+    ],
+)
+def test_what_nobody_has_looked_at_has_not_passed(kind: str, told: set[str]) -> None:
+    assert set(wrong_in([line for line in a_soak() if line["kind"] != kind])) == told
+
+
 def test_a_soak_too_short_to_tell_has_not_passed() -> None:
     lines = [line for line in a_soak() if line["kind"] != "sample" or line["at"] < 120]
     assert "growth" in wrong_in(lines)
@@ -169,6 +190,9 @@ def a_row(first: str, last: str, count: int) -> list[Any]:
         ),
         pytest.param(changed("slots", rows=[a_row("00", "02", 2)]), "ledger", id="a row that counts wrongly"),
         pytest.param(changed("slots", rows=[]), "ledger", id="a schedule without a row"),
+        pytest.param(
+            [*a_soak(), {"kind": "slots", "at": 3600, "rows": []}], "ledger", id="a schedule that came to a halt"
+        ),
         pytest.param(
             changed("notes", lines=["start r 1", "start r 2"]), "crashing jobs", id="started beside the one before"
         ),
@@ -214,9 +238,26 @@ def test_a_life_is_compared_after_its_warm_up() -> None:
     assert len(early) == len(late)
 
 
-def test_a_soak_has_as_many_jobs_as_were_asked_for_and_some_of_every_kind(tmp_path: Any) -> None:
+def test_a_soak_has_as_many_jobs_as_were_asked_for_and_some_of_every_kind(tmp_path: Path) -> None:
     many, few = cast(tmp_path, ALL, 1, 80), cast(tmp_path, 100, 1, 80)
     assert (len(many.jobs), len(few.jobs)) == (ALL, 100)
     kinds = {name.rpartition("-")[0] for name in many.jobs}
     assert kinds == {name.rpartition("-")[0] for name in few.jobs}
-    assert set(many.steady) | set(many.noting) | set(many.periods) <= set(many.jobs)
+    assert set(many.steady) | set(many.ending) | set(many.periods) <= set(many.jobs)
+
+
+@pytest.mark.real
+def test_a_soak_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path, reaper: Reaper) -> None:
+    """Half-way through, with jobs that ignore SIGTERM, left their session, or are about to be restarted."""
+    home, out = tmp_path / "home", tmp_path / "soak.jsonl"
+    reaper.watch_home(home)
+    words = ("-m", "tests.bench.soak", "--jobs", "35", "--pyz", PROGRAM, "--home", home, "--out", out)
+    soak = reaper.spawn([sys.executable, *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    wait_until(lambda: out.exists() and '"sample"' in out.read_text(), WITHIN * 3, out.read_text)
+    jobs = [seen for seen in reaper.members() if f"PROCCLAW_HOME={home}".encode() in environment(seen.pid)]
+    assert len(jobs) > 35
+    soak.send_signal(signal.SIGTERM)
+    soak.communicate(timeout=WITHIN * 3)
+    assert soak.returncode == 128 + signal.SIGTERM
+    assert reaper.members() == ()
+    assert wrong_in([json.loads(line) for line in out.read_text().splitlines()]).count("the end") == 1

@@ -6,6 +6,7 @@ time that a cycle costs, not by how long it took.
 """
 
 import json
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +43,7 @@ BOUNDS = (
     Bound("pidfds", lambda seen: seen["pidfds"], 0.02, 5.0, "one for each attempt that lives"),
     Bound("pidfds less records", lambda seen: seen["pidfds"] - seen["records"], 0.0, 5.0, "watched and gone"),
     Bound("threads", lambda seen: seen["threads"], 0.0, 2.0, "threads"),
-    Bound("processes in the home", lambda seen: seen["processes"], 0.03, 10.0, "leftovers"),
+    Bound("processes of jobs", lambda seen: seen["processes"], 0.03, 10.0, "leftovers"),
     Bound("records", lambda seen: seen["records"], 0.03, 5.0, "records"),
     Bound("work directories", lambda seen: seen["work"], 0.03, 5.0, "work"),
     Bound("database, MiB", lambda seen: seen["database"] / 2**20, 0.10, 1.0, "history is kept for a fixed time"),
@@ -61,7 +62,11 @@ class Check(NamedTuple):
 
 def tell(path: Path) -> int:
     """Print the table; 1 if anything is wrong."""
-    checks = judge([json.loads(line) for line in path.read_text().splitlines()])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    if not _of(lines, "begun"):
+        print(f"{path}: nothing has begun")
+        return 1
+    checks = judge(lines)
     wide = max(len(check.name) for check in checks)
     for check in checks:
         print(f"{'FAIL' if check.wrong else 'ok  '} {check.name:{wide}}  {check.shown}")
@@ -200,7 +205,8 @@ def _restarts(lines: list[Line]) -> Check:
         if told != expected[: len(told)] or numbers != list(range(1, len(numbers) + 1)):
             wrong.append(line["job"])
     shown = f"{starts} starts of {len(_notes(lines, 'start'))} jobs"
-    return Check("crashing jobs", shown, f"started without having ended, or lost count: {wrong[:10]}" if wrong else "")
+    why = f"started without having ended, or lost count: {wrong[:10]}" if wrong else ""
+    return Check("crashing jobs", shown, why if starts else "none has told of itself")
 
 
 def _notes(lines: list[Line], word: str) -> list[Line]:
@@ -208,8 +214,10 @@ def _notes(lines: list[Line], word: str) -> list[Line]:
 
 
 def _slots(lines: list[Line]) -> Check:
-    """Each due time of each schedule in exactly one row, from the first that was recorded to the last."""
+    """Each due time of each schedule in exactly one row, from the first that was recorded until the ledger was read."""
     periods = _of(lines, "begun")[0]["periods"]
+    read_at = [line["at"] for line in _of(lines, "slots")] or [0.0]
+    # Read anew, a row may say more than before: the newest reading counts.
     rows = {(row[0], row[1]): row for line in _of(lines, "slots") for row in line["rows"]}
     covered: dict[str, Counter[int]] = {name: Counter() for name in periods}
     outcomes: Counter[str] = Counter()
@@ -223,13 +231,22 @@ def _slots(lines: list[Line]) -> Check:
         if len(due) != count or due[-1] != _epoch(last) or due[0] % periods[job]:
             wrong.append(f"{job} {first} to {last} counts {count}")
     for job, times in covered.items():
-        wrong += [f"{job} {at} in {count} rows" for at, count in times.items() if count > 1]
-        every = range(min(times), max(times) + 1, periods[job]) if times else range(0)
-        wrong += [f"{job} {at} in no row" for at in every if at not in times]
-        wrong += [] if times else [f"{job} has no row"]
+        wrong += _not_once(job, times, periods[job], read_at[-1] - read_at[0])
     shown = f"{sum(outcomes.values())} due times of {len(periods)} jobs: "
     shown += ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
     return Check("ledger", shown, f"{len(wrong)} wrong: {wrong[:10]}" if wrong else "")
+
+
+def _not_once(job: str, times: Counter[int], period: int, seconds: float) -> Iterator[str]:
+    """What is wrong with a job's due times, by the number of rows that they are in; `seconds` were looked at."""
+    if not times:
+        yield f"{job} has no row"
+        return
+    yield from (f"{job} {at} in {count} rows" for at, count in times.items() if count > 1)
+    yield from (f"{job} {at} in no row" for at in range(min(times), max(times), period) if at not in times)
+    # Where the looking begins and ends, one may be just ahead.
+    if len(times) < seconds / period - 2:
+        yield f"{job} has {len(times)} due times in {seconds:.0f} s"
 
 
 def _epoch(text: str) -> int:
@@ -243,7 +260,8 @@ def _ran_once(lines: list[Line]) -> Check:
         counts: Counter[str] = Counter(line["lines"])
         ran += len(counts)
         twice += [f"{line['job']} {note}" for note, count in counts.items() if count > 1]
-    return Check("scheduled jobs", f"{ran} attempts told of themselves", f"twice: {twice[:10]}" if twice else "")
+    told = f"twice: {twice[:10]}" if twice else "" if ran else "none has told of itself"
+    return Check("scheduled jobs", f"{ran} attempts told of themselves", told)
 
 
 def _rotation(lines: list[Line]) -> Check:
@@ -255,6 +273,7 @@ def _rotation(lines: list[Line]) -> Check:
     # Looked at once a minute, so it may have grown past its size meanwhile.
     too_big = most > 3 * ROTATED_BYTES * (ROTATED_KEPT + 1)
     wrong = f"lines lost or doubled: {gaps[:10]}" if gaps else "it does not stay small" if too_big else ""
+    wrong = wrong if rotations else "none was rotated"
     return Check("rotated logs", f"{rotations} of {len(found)} have lost old lines, at most {most} bytes each", wrong)
 
 
@@ -281,4 +300,4 @@ def _ended(lines: list[Line]) -> Check:
     [end] = found
     left = {name: end[name] for name in ("left", "records", "work") if end[name]}
     wrong = f"left behind: {str(left)[:500]}" if left else "" if end["code"] == 0 else "the daemon failed"
-    return Check("the end", f"all stopped, the daemon exited {end['code']}", wrong)
+    return Check("the end", f"all stopped in {end.get('seconds', math.nan):.0f} s, exit code {end['code']}", wrong)

@@ -20,6 +20,8 @@ from tests.support import environment, look_at_all
 PIDFD = "anon_inode:[pidfd]"
 SAMPLE = re.compile(r"^(\w+)(\{.*\})? (\S+)$", re.MULTILINE)
 CYCLES = "procclaw_reconcile_duration_seconds"
+SLOTS = ("job_id", "first_due_at", "last_due_at", "count", "outcome", "reason", "run_id")
+"""What is taken down of a row of the ledger, in this order."""
 
 
 class Journal:
@@ -121,3 +123,11 @@ def size(path: Path) -> int:
 def pids(client: Client, job_ids: Iterable[str]) -> dict[str, int | None]:
     views = {view["id"]: view["pid"] for view in client.get("/api/v1/jobs?limit=10000").json["jobs"]}
     return {job_id: views.get(job_id) for job_id in job_ids}
+
+
+def numbered_log(home: Path, name: str) -> dict[str, Any]:
+    """The numbers of the lines that are left of a log, and the bytes it has come to, rotated files included."""
+    files = list((home / "logs").glob(f"{name}.log*"))
+    lines = [line.split() for path in files for line in path.read_text().splitlines()]
+    numbers = sorted(int(words[1]) for words in lines if words[0] == "line")
+    return {"numbers": numbers, "bytes": sum(map(size, files)), "files": len(files)}
