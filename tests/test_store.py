@@ -7,6 +7,7 @@ write_sample; write_sample()"`, and may be made again only as long as no version
 
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -677,6 +678,19 @@ def test_a_step_tells_of_the_kind_that_had_most_to_go_whether_it_took_all(store:
     assert store.events() == ()
 
 
+def test_what_is_too_young_to_go_is_not_read_to_find_what_is_old(store: Store) -> None:
+    """There may be millions of rows, and every minute this is done while the loop waits."""
+    connection, said = store._db.connection, list[str]()
+    connection.set_trace_callback(said.append)
+    store.purge(100, ago(100), NOW, 10)
+    connection.set_trace_callback(None)
+    deletions = [statement for statement in said if statement.startswith("DELETE")]
+    assert len(deletions) == 6
+    for statement in deletions:
+        steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+        assert [step for step in steps if re.match(r"SCAN (slots|s|events|intents|alerts|workflow_runs)\b", step)] == []
+
+
 def test_of_a_run_that_goes_on_and_on_the_newest_attempts_are_kept(store: Store) -> None:
     run = continuous_run()
     attempts = [ended(an_attempt(run, number=n), Reason.EXITED, 1) for n in range(1, 11)]
@@ -981,7 +995,7 @@ SAMPLES: dict[int, tuple[Row, ...]] = {
         A_WORKFLOW_RUN,
     ),
 }
-SAMPLES[3] = SAMPLES[2]
+SAMPLES[3] = SAMPLES[4] = SAMPLES[2]
 """By schema version, what stands in its database."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from procclaw.system.store.tables import SCHEMA
 
-LATEST = 3
+LATEST = 4
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
@@ -49,6 +49,11 @@ def _from_2(db: sqlite3.Connection) -> None:
     _make_what_is_missing(db)
 
 
+def _from_3(db: sqlite3.Connection) -> None:
+    """What is old enough to be forgotten is found without reading what is not."""
+    _make_what_is_missing(db)
+
+
 def _make_what_is_missing(db: sqlite3.Connection) -> None:
     """The tables and indexes that the present schema has besides."""
     present = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
@@ -58,4 +63,4 @@ def _make_what_is_missing(db: sqlite3.Connection) -> None:
             db.execute(statement)
 
 
-_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _from_1, 2: _from_2}
+_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3}

@@ -16,8 +16,11 @@ def purge(database: Database, keep_runs: int, before: datetime, now: datetime, l
     ranked = (
         "SELECT id, state, finished_at, row_number() OVER (PARTITION BY job_id ORDER BY rowid DESC) n, "
         "row_number() OVER (PARTITION BY job_id, state ORDER BY finished_at DESC, rowid DESC) alike "
-        "FROM runs WHERE finished_at IS NOT NULL"
+        # Of jobs that have neither too many nor an old one none can go, and they need not be put in order.
+        "FROM runs WHERE finished_at IS NOT NULL AND job_id IN (SELECT job_id FROM runs WHERE finished_at IS NOT NULL "
+        "GROUP BY job_id HAVING count(*) > ? UNION SELECT job_id FROM runs WHERE finished_at < ?)"
     )
+    most = max(keep_runs, 1)
     deletions: tuple[tuple[str, tuple[object, ...]], ...] = (
         (
             f"DELETE FROM runs WHERE id IN (SELECT id FROM ({ranked}) "
@@ -25,7 +28,7 @@ def purge(database: Database, keep_runs: int, before: datetime, now: datetime, l
             # A workflow that goes on asks how its steps ended; a dead letter keeps the run it stands for.
             "id NOT IN (SELECT r.id FROM runs r JOIN workflow_runs w ON w.id = r.workflow_run "
             "WHERE w.finished_at IS NULL) AND id NOT IN (SELECT run_id FROM dead_letters) LIMIT ?)",
-            (max(keep_runs, 1), oldest, limit),
+            (most, oldest, most, oldest, limit),
         ),
         (
             "DELETE FROM slots WHERE (job_id, first_due_at) IN (SELECT s.job_id, s.first_due_at FROM slots s "

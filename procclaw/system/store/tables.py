@@ -46,6 +46,7 @@ CREATE TABLE slots (
     outcome TEXT NOT NULL, reason TEXT, run_id TEXT, noticed_at INTEGER NOT NULL,
     PRIMARY KEY (job_id, first_due_at), CHECK (first_due_at <= last_due_at)
 ) WITHOUT ROWID;
+CREATE INDEX slots_by_age ON slots (noticed_at);
 CREATE TABLE runs (
     id TEXT PRIMARY KEY, job_id TEXT NOT NULL, occasion TEXT NOT NULL, trigger TEXT NOT NULL, state TEXT NOT NULL,
     queued_at INTEGER NOT NULL, not_before_at INTEGER NOT NULL, scheduled_at INTEGER, started_at INTEGER,
@@ -59,6 +60,7 @@ CREATE INDEX runs_active ON runs (job_id) WHERE finished_at IS NULL;
 CREATE INDEX runs_finished ON runs (job_id) WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_succeeded ON runs (job_id, finished_at) WHERE state = 'succeeded';
 CREATE INDEX runs_by_time ON runs (queued_at);
+CREATE INDEX runs_by_age ON runs (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_of_job ON runs (job_id, queued_at);
 CREATE INDEX runs_of_workflow ON runs (workflow_run) WHERE workflow_run IS NOT NULL;
 CREATE TABLE attempts (
@@ -85,10 +87,12 @@ CREATE TABLE payloads (
     intent_id INTEGER PRIMARY KEY REFERENCES intents (id) ON DELETE CASCADE, body BLOB NOT NULL
 );
 CREATE INDEX intents_open ON intents (job_id) WHERE resolved_at IS NULL;
+CREATE INDEX intents_by_age ON intents (resolved_at) WHERE resolved_at IS NOT NULL;
 CREATE TABLE events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT NOT NULL, job_id TEXT, fields TEXT NOT NULL
 );
 CREATE INDEX events_by_job ON events (job_id, id);
+CREATE INDEX events_by_age ON events (at);
 CREATE TABLE health (
     attempt_id TEXT PRIMARY KEY REFERENCES attempts (id) ON DELETE CASCADE, job_id TEXT NOT NULL, is_healthy INTEGER,
     since INTEGER NOT NULL, checked_at INTEGER NOT NULL, failures INTEGER NOT NULL, counted_at INTEGER,
@@ -106,6 +110,7 @@ CREATE TABLE alerts (
 );
 CREATE INDEX alerts_pending ON alerts (raised_at) WHERE state = 'pending';
 CREATE INDEX alerts_by_time ON alerts (raised_at);
+CREATE INDEX alerts_by_age ON alerts (done_at) WHERE done_at IS NOT NULL;
 CREATE TABLE troubles (
     job_id TEXT NOT NULL, kind TEXT NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (job_id, kind)
 ) WITHOUT ROWID;
@@ -125,7 +130,8 @@ CREATE TABLE workflow_runs (
     deadline_at INTEGER, request INTEGER NOT NULL
 );
 CREATE INDEX workflow_runs_active ON workflow_runs (id) WHERE finished_at IS NULL;
-CREATE INDEX workflow_runs_by_time ON workflow_runs (queued_at)
+CREATE INDEX workflow_runs_by_time ON workflow_runs (queued_at);
+CREATE INDEX workflow_runs_by_age ON workflow_runs (finished_at) WHERE finished_at IS NOT NULL
 """
 
 
