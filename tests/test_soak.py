@@ -44,6 +44,7 @@ def a_sample(at: float, daemon: int, **other: Any) -> Line:
         "wal": 4_000_000,
         "records": 420,
         "work": 420,
+        "floor_ms": 40.0,
         **other,
     }
 
@@ -117,7 +118,17 @@ def test_a_loop_whose_cycles_cost_more_and_more_is_found_out() -> None:
     for line in lines:
         if line["kind"] == "sample":
             line["cpu_s"] = line["at"] / 50 + line["at"] ** 2 / 500_000
-    assert wrong_in(lines) == ["CPU per cycle, ms", "CPU of the daemon, %"]
+    assert wrong_in(lines) == ["CPU per cycle, in floors", "CPU per minute, in floors"]
+
+
+def test_a_loop_that_is_dearer_because_everything_is_has_not_grown() -> None:
+    """Others came to the machine meanwhile: the same work costs twice as much, and so does a cycle."""
+    lines = a_soak()
+    for line in lines:
+        if line["kind"] == "sample" and line["at"] > SECONDS / 2:
+            line["cpu_s"] = line["at"] / 50 + (line["at"] - SECONDS / 2) / 50
+            line["floor_ms"] = 80.0
+    assert wrong_in(lines) == []
 
 
 def test_growth_that_a_restart_hides_is_judged_within_one_life() -> None:
@@ -145,13 +156,18 @@ def test_a_broken_off_soak_has_not_passed() -> None:
     [
         ("reaction", {"start of a job"}),
         ("operator", {"operator"}),
-        ("slots", {"ledger"}),
         ("notes", {"crashing jobs", "scheduled jobs"}),
         ("log", {"rotated logs"}),
     ],
 )
 def test_what_nobody_has_looked_at_has_not_passed(kind: str, told: set[str]) -> None:
     assert set(wrong_in([line for line in a_soak() if line["kind"] != kind])) == told
+
+
+def test_a_schedule_that_had_no_time_to_come_round_is_not_missed() -> None:
+    lines = changed("slots", rows=[])
+    lines.append({"kind": "slots", "at": 350, "rows": []})
+    assert wrong_in(lines) == []
 
 
 def test_a_soak_too_short_to_tell_has_not_passed() -> None:
@@ -189,7 +205,11 @@ def a_row(first: str, last: str, count: int) -> list[Any]:
             changed("slots", rows=[a_row("00", "01", 2), a_row("01", "01", 1)]), "ledger", id="a due time in two rows"
         ),
         pytest.param(changed("slots", rows=[a_row("00", "02", 2)]), "ledger", id="a row that counts wrongly"),
-        pytest.param(changed("slots", rows=[]), "ledger", id="a schedule without a row"),
+        pytest.param(
+            [*changed("slots", rows=[]), {"kind": "slots", "at": 3600, "rows": []}],
+            "ledger",
+            id="a schedule without a row",
+        ),
         pytest.param(
             [*a_soak(), {"kind": "slots", "at": 3600, "rows": []}], "ledger", id="a schedule that came to a halt"
         ),

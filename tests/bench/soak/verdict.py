@@ -2,7 +2,7 @@
 
 What must not grow is compared between the first and the last third of the longest life of the daemon, after a warm-up,
 by medians: single samples may be anything on a machine that others use as well. The loop is judged by the processor
-time that a cycle costs, not by how long it took.
+time that a cycle costs, not by how long it took, and that in floors: what the same work cost at the same moment.
 """
 
 import json
@@ -48,8 +48,12 @@ BOUNDS = (
     Bound("work directories", lambda seen: seen["work"], 0.03, 5.0, "work"),
     Bound("database, MiB", lambda seen: seen["database"] / 2**20, 0.10, 1.0, "history is kept for a fixed time"),
     Bound("database log, MiB", lambda seen: seen["wal"] / 2**20, 0.10, 4.0, "checkpoints keep up"),
-    Bound("CPU per cycle, ms", lambda seen: seen["cpu_per_cycle_ms"], 0.25, 0.5, "loop time"),
-    Bound("CPU of the daemon, %", lambda seen: seen["cpu_percent"], 0.25, 0.5, "loop time"),
+    Bound(
+        "CPU per cycle, in floors", lambda seen: seen["cpu_per_cycle_ms"] / seen["floor_ms"], 0.25, 0.02, "loop time"
+    ),
+    Bound(
+        "CPU per minute, in floors", lambda seen: seen["cpu_per_minute_ms"] / seen["floor_ms"], 0.25, 1.0, "loop time"
+    ),
 )
 
 
@@ -110,8 +114,8 @@ def lives(lines: list[Line]) -> list[list[Line]]:
         before = life[-1] if life else {"at": 0.0, "cpu_s": 0.0, "cycles": 0}
         spent = seen["cpu_s"] - before["cpu_s"]
         per_cycle = 1000 * spent / max(1, seen["cycles"] - before["cycles"])
-        percent = 100 * spent / max(0.1, seen["at"] - before["at"])
-        life.append({**seen, "cpu_per_cycle_ms": per_cycle, "cpu_percent": percent})
+        per_minute = 1000 * spent / max(0.1, seen["at"] - before["at"]) * 60
+        life.append({**seen, "cpu_per_cycle_ms": per_cycle, "cpu_per_minute_ms": per_minute})
     return list(found.values())
 
 
@@ -151,7 +155,9 @@ def _cycles(lines: list[Line]) -> Check:
     cycles, cpu = sum(seen["cycles"] for seen in last), sum(seen["cpu_s"] for seen in last)
     wall = sum(seen["cycles_wall_s"] for seen in last)
     each = f"{1000 * cpu / max(1, cycles):.1f} ms CPU each, HTTP included; {1000 * wall / max(1, cycles):.1f} ms wall"
-    return Check("cycles", f"{cycles} in {len(last)} lives, {each}")
+    floors = sorted(seen["floor_ms"] for seen in samples)
+    floor = f"a floor was {floors[0]:.0f} to {floors[-1]:.0f} ms, median {statistics.median(floors):.0f}"
+    return Check("cycles", f"{cycles} in {len(last)} lives, {each}; {floor}")
 
 
 def _reactions(lines: list[Line]) -> Check:
@@ -240,7 +246,7 @@ def _slots(lines: list[Line]) -> Check:
 def _not_once(job: str, times: Counter[int], period: int, seconds: float) -> Iterator[str]:
     """What is wrong with a job's due times, by the number of rows that they are in; `seconds` were looked at."""
     if not times:
-        yield f"{job} has no row"
+        yield from [f"{job} has no row"] if seconds > period else []
         return
     yield from (f"{job} {at} in {count} rows" for at, count in times.items() if count > 1)
     yield from (f"{job} {at} in no row" for at in range(min(times), max(times), period) if at not in times)
