@@ -6,7 +6,6 @@ What they see to be wrong is raised as AssertionError and ends nothing: the soak
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -31,10 +30,6 @@ class Operator:
         self._count = 0
         self._round: list[Callable[[], None]] = []
 
-    @property
-    def jobs_file(self) -> Path:
-        return self._driver.home / "jobs.yaml"
-
     def act(self) -> None:
         """The next of all that there is to do, in an order that differs from round to round."""
         if not self._round:
@@ -56,14 +51,13 @@ class Operator:
 
     def add(self) -> None:
         if len(self._added) >= MOST_ADDED:
-            return self.remove()
+            self.remove()
         self._count += 1
         name = f"added-{self._count}"
         self._jobs[name] = continuous(logging(20))
         self._added.append(name)
         self.save()
         self._wait(lambda: self._pid(name))
-        return None
 
     def remove(self) -> None:
         if not self._added:
@@ -86,9 +80,10 @@ class Operator:
 
     def mistake(self) -> None:
         """A file that breaks off, or one that says what cannot be; then the good one again."""
-        text = self.jobs_file.read_text()
+        file = self._driver.home / "jobs.yaml"
+        text = file.read_text()
         wrong = json.dumps({"jobs": {**self._jobs, "wrong": {"cmd": "true", "schedule": "61 * * * *"}}})
-        self.jobs_file.write_text(self._random.choice((text[: len(text) // 2], wrong)))
+        file.write_text(self._random.choice((text[: len(text) // 2], wrong)))
         self._wait(lambda: not self._is_valid())
         self._driver.ask("list", "-q", "edited")
         self.save()
