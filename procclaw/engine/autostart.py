@@ -196,6 +196,13 @@ class Autostart:
             hints=keeper.hints() if content is not None and lack is None else (),
         )
 
+    def crontab(self) -> str | None:
+        """All of it, whoever wrote it; None where there is no cron."""
+        try:
+            return self._crontab.text()
+        except ProcclawError:
+            return None
+
     def _cron_line(self) -> bytes | None:
         try:
             return self._crontab.installed()

@@ -99,6 +99,14 @@ SET_UP: Group = (
             (),
             "procclaw service uninstall",
         ),
+        Command(
+            "doctor",
+            "look for what is usually wrong with a set-up, and say what to do about it",
+            "doctor",
+            "doctor",
+            (),
+            "procclaw doctor",
+        ),
         Command("version", "print the version", "setup", "version", (), "procclaw version"),
         Command(
             "completion",

@@ -58,6 +58,15 @@ PAGES = {
         exits=("0 in force", "2 the files are wrong; nothing was changed"),
         related=("config", "plan"),
     ),
+    "doctor": Page(
+        "Looks at the home and its disk, the configuration and what its jobs need (programs on their PATH, folders,\n"
+        "secrets, time zones), the daemon, the service and the crontab, the HTTP port, the keychain, the clock,\n"
+        "limits, and whether the first process reaps. One line for each finding, worst first: how bad, what thing,\n"
+        "what was found, what to do now. It changes nothing, and tells no secret.",
+        ("procclaw doctor --json", "procclaw doctor --home /srv/jobs"),
+        ("0 no problem; there may be warnings", "1 at least one problem"),
+        ("config", "service status", "daemon status", "why"),
+    ),
     "version": Page("The same as procclaw --version.", ("procclaw version --json",)),
     "completion": Page(
         "bash: put  source <(procclaw completion bash)  into ~/.bashrc.\n"

@@ -263,6 +263,27 @@ class _ExitQueue:
         self._queue.close()
 
 
+def can_watch() -> bool | None:
+    """Whether one more watcher of files could be had now; None: this system has others, and no limit to them."""
+    if hasattr(select, "kqueue"):
+        return None
+    inotify = _open_inotify()
+    if inotify is None:
+        return False
+    is_watching = inotify.watch("/")
+    os.close(inotify.fd)
+    return is_watching
+
+
+def is_reachable(home: str) -> bool:
+    """Whether the home's socket has an address that is short enough here."""
+    try:
+        with _address(home) as address:
+            return len(os.fsencode(address)) <= _LONGEST_ADDRESS and os.path.isdir(os.path.dirname(address))
+    except OSError:
+        return False
+
+
 def wake(home: str) -> bool:
     """Ask whoever watches this home to look; False when nobody does."""
     try:

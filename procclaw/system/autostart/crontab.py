@@ -25,6 +25,10 @@ class Crontab:
         """Our line as it stands there; None when there is none. Raises ProcclawError where there is no cron."""
         return next(iter(self._ours(self._read())), None)
 
+    def text(self) -> str:
+        """All of it. Raises ProcclawError where there is no cron."""
+        return self._read().decode(errors="replace")
+
     def install(self) -> bool:
         """False when all was so already. Raises ProcclawError."""
         before = self._read()

@@ -67,6 +67,14 @@ class Credentials:
             raise NotFound(f'secret "{name}" is no longer in the keychain: procclaw secret set {name}')
         raise _not_set(name)
 
+    def keychain_trouble(self) -> str:
+        """Why the keychain cannot be had, as the end of a sentence; empty: it can."""
+        try:
+            self._keychain.read("procclaw")
+        except Unreachable as error:
+            return str(error)
+        return ""
+
     def places(self) -> tuple[tuple[str, Place], ...]:
         """What has been set here, by name."""
         kept = self._file.read()

@@ -31,7 +31,7 @@ from procclaw.system.processes.freezing import frozen_writers
 from procclaw.system.processes.members import Found, Sought, find_members
 from procclaw.system.processes.privileges import SessionNiceness, at_niceness, identity_of
 from procclaw.system.processes.records import Records
-from procclaw.system.processes.shim import RECORD_FD, shell_argv
+from procclaw.system.processes.shim import RECORD_FD, first_program, shell_argv
 from procclaw.system.processes.signals import SignalBytes, open_exit_handle, signal_process, signal_tree
 from procclaw.system.processes.sockets import Address, owner_of
 from procclaw.system.processes.spawning import (
@@ -43,7 +43,7 @@ from procclaw.system.processes.spawning import (
     refusal,
     spawn_shim,
 )
-from procclaw.system.processes.table import MARK, boot_id, process_table
+from procclaw.system.processes.table import MARK, boot_id, command_line, process_table
 
 __all__ = [
     "MARK",
@@ -51,6 +51,7 @@ __all__ = [
     "Processes",
     "SignalBytes",
     "detach",
+    "first_program",
     "frozen_writers",
     "is_marked",
     "reexec_without_mark",
@@ -121,6 +122,14 @@ class Processes:
         """The process that has `pid` now, with its name."""
         row = self._table.row(pid)
         return None if row is None or row.is_dead else Process(pid, row.start_ticks, row.command)
+
+    def argv_of(self, pid: int) -> tuple[str, ...]:
+        """The command line of a process; empty: it is gone, or the system does not tell."""
+        return command_line(pid)
+
+    def names(self) -> frozenset[str]:
+        """What the processes of the machine are called, as far as this one may see them."""
+        return frozenset(row.command for row in self._table.rows(0, (), ()).values())
 
     def signal_process(self, process: Process, signum: int) -> bool:
         """True when it was sent: the process lives, is still the same one, and is neither init nor this process."""

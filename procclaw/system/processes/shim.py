@@ -114,3 +114,16 @@ def shell_argv(cmd: str) -> tuple[str, ...]:
         if f" {words[0]} " not in _NAMED_BY_SHELLS and "=" not in words[0] and words[0][0] not in "-+%":
             return words
     return (SHELL, "-c", cmd)
+
+
+_FIRST = re.compile(r"\s*(?P<set>(?:[A-Za-z_]\w*=[^\s;|&<>()]*\s+)*)(?P<word>[A-Za-z0-9_./+@:,-]+)(?=[\s;|&<>]|$)")
+
+
+def first_program(cmd: str) -> str | None:
+    """The program that shell text begins with; None where that is no plain word, is the shell's own, or has a PATH of
+    its own.
+    """
+    found = _FIRST.match(cmd.removeprefix("exec "))
+    if found is None or "PATH=" in found["set"] or f" {found['word']} " in _NAMED_BY_SHELLS:
+        return None
+    return found["word"]

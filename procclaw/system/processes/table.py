@@ -158,6 +158,16 @@ def _parse_stat(pid: int, stat: bytes, since: int = 0) -> Row | None:
     )
 
 
+def command_line(pid: int) -> tuple[str, ...]:
+    """Empty where there is no such process, or no /proc."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+    except OSError:
+        return ()
+    return tuple(map(os.fsdecode, words[:-1]))
+
+
 _MARK_START = b"\0" + MARK.encode() + b"="
 
 

@@ -49,12 +49,16 @@ class Problems(NamedTuple):
 class Store:
     """The home's database, in what it records and tells. Not shared between threads."""
 
-    def __init__(self, path: str, reserve: str | None = None) -> None:
-        """Open or create.
+    def __init__(self, path: str, reserve: str | None = None, *, is_to_look: bool = False) -> None:
+        """Open or create; `is_to_look`: change nothing, so one of an older schema stays as it is and may lack tables.
 
         Raises StoreError for a file that is newer, damaged or not ours; DiskFull if there is no room.
         """
-        self._db = Database(path, reserve)
+        self._db = Database(path, reserve, is_to_look=is_to_look)
+
+    @property
+    def schema(self) -> int:
+        return int(self._db.pragma("user_version"))
 
     def close(self) -> None:
         self._db.close()

@@ -29,8 +29,8 @@ Found = TypeVar("Found")
 class Database:
     """One connection. Not shared between threads."""
 
-    def __init__(self, path: str, reserve: str | None = None) -> None:
-        """Open or create.
+    def __init__(self, path: str, reserve: str | None = None, *, is_to_look: bool = False) -> None:
+        """Open or create; `is_to_look`: open what is there and change nothing, not even an older schema.
 
         Raises StoreError for a file that is newer, damaged or not ours; DiskFull if there is no room.
         """
@@ -38,12 +38,19 @@ class Database:
         self._reserve = reserve
         try:
             self._connection = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                _to_look(path) if is_to_look else path,
+                timeout=BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=is_to_look,
             )
         except sqlite3.OperationalError as error:
             raise StoreError(f"{path}: cannot open the database: {error}") from error
         try:
-            self._prepare_with_room()
+            if is_to_look:
+                self._is_empty()
+            else:
+                self._prepare_with_room()
         except sqlite3.DatabaseError as error:
             self._connection.close()
             raise self._translated(error) from error
@@ -259,3 +266,14 @@ class Database:
         except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(beside)
+
+
+def _to_look(path: str) -> str:
+    """The address of a database that is only to be read.
+
+    Even a reader makes two files beside it, unless told that nobody will write. Whoever has it open has them there.
+    """
+    from urllib.parse import quote
+
+    is_at_rest = not os.path.exists(f"{path}-wal")
+    return f"file:{quote(os.fsencode(path))}?mode=ro" + ("&immutable=1" if is_at_rest else "")
