@@ -35,6 +35,7 @@ from procclaw.system.processes import (
     Processes,
     SignalBytes,
     detach,
+    first_program,
     frozen_writers,
     run_command,
     shell_argv,
@@ -443,6 +444,34 @@ def test_logs_are_appended_to_and_private(machine: Machine) -> None:
 )
 def test_a_shell_is_spared_only_where_it_would_add_nothing(cmd: str, argv: tuple[str, ...]) -> None:
     assert shell_argv(cmd) == argv
+
+
+@pytest.mark.parametrize(
+    ("cmd", "program"),
+    [
+        ("restic backup /", "restic"),
+        ("  ./run.sh", "./run.sh"),
+        ("A=1 B=x restic", "restic"),
+        ("exec restic", "restic"),
+        ("restic | gzip >x", "restic"),
+        ("restic; true", "restic"),
+        ("/opt/a-b_c.1/x&", "/opt/a-b_c.1/x"),
+        ("PATH=/x:$PATH restic", None),
+        ("cd /x && restic", None),
+        ("if true; then restic; fi", None),
+        ("$RESTIC backup", None),
+        ("~/bin/restic", None),
+        ('"/opt/my app/x"', None),
+        ("'restic'", None),
+        ("(restic)", None),
+        ("A='1 2' restic", None),
+        ("restic() { :; }", None),
+        ("# a comment\nrestic", None),
+        ("", None),
+    ],
+)
+def test_the_program_that_shell_text_begins_with(cmd: str, program: str | None) -> None:
+    assert first_program(cmd) == program
 
 
 # Records
@@ -1275,3 +1304,12 @@ def test_the_boot_is_named_the_same_by_everybody(machine: Machine) -> None:
 def test_records_make_their_own_directory_private(tmp_path: Path) -> None:
     Records(str(tmp_path / "home" / "records")).create("a.b.1.c")
     assert (tmp_path / "home" / "records").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_process_is_known_by_its_command_line_and_by_its_name(tmp_path: Path, reaper: Reaper) -> None:
+    process = reaper.spawn(["sleep", "1000.5"])
+    processes = Processes(str(tmp_path))
+    # Popen returns when the other program has begun.
+    assert processes.argv_of(process.pid) == ("sleep", "1000.5")
+    assert "sleep" in processes.names()
+    assert processes.argv_of(2**22 + 1) == ()

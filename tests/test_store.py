@@ -727,6 +727,27 @@ def test_a_newer_schema_is_refused_with_what_to_do(tmp_path: Path) -> None:
     )
 
 
+def test_whoever_only_looks_sees_what_was_committed_and_cannot_write(tmp_path: Path) -> None:
+    path = tmp_path / "procclaw ?#%.db"
+    with opened(path) as writer:
+        writer.set_meta("a", "1")
+        with contextlib.closing(Store(str(path), is_to_look=True)) as looker:
+            assert (looker.meta("a"), looker.schema) == ("1", SCHEMA_VERSION)
+            with pytest.raises(StoreError, match="readonly database"):
+                looker.set_meta("a", "2")
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    with contextlib.closing(Store(str(path), is_to_look=True)) as looker:
+        assert looker.meta("a") == "1"
+        # Even a reader would leave two files beside it.
+        assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_whoever_only_looks_makes_no_database(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="unable to open"):
+        Store(str(tmp_path / "procclaw.db"), is_to_look=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("user_version", [0, 1, 99])
 def test_the_database_of_another_program_is_refused(tmp_path: Path, user_version: int) -> None:
     path = tmp_path / "procclaw.db"

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -312,3 +313,18 @@ def test_closing_leaves_no_descriptor_open(home: Path, reaper: Reaper) -> None:
     watcher.wait(0)
     watcher.close()
     assert sorted(os.listdir("/dev/fd")) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: only Linux has a limit to them")
+def test_whether_one_more_watcher_could_be_had_leaves_none_behind() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    assert watch.can_watch() is True
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_home_is_reachable_however_long_its_path(tmp_path: Path) -> None:
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    assert watch.is_reachable(str(tmp_path))
+    assert watch.is_reachable(str(long))
+    assert not watch.is_reachable(str(long / "nowhere"))

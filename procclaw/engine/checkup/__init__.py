@@ -52,12 +52,17 @@ def check_up(
         thing: threading.Thread(target=_examine, args=(thing, look, setup, found), daemon=True)
         for thing, look in examinations.items()
     }
-    for thread in threads.values():
-        thread.start()
+    for thing, thread in threads.items():
+        try:
+            thread.start()
+        except RuntimeError:
+            # No further process is allowed, which is what is to be told.
+            _examine(thing, examinations[thing], setup, found)
     deadline = clock.monotonic() + patience_seconds
     for thing, thread in threads.items():
-        thread.join(max(0.0, deadline - clock.monotonic()))
-        if thread.is_alive():
+        if thread.ident is not None:
+            thread.join(max(0.0, deadline - clock.monotonic()))
+        if thing not in found:
             found[thing] = [warning(thing, f"no answer within {patience_seconds:g} s", None)]
     levels = list(Level)
     told = (finding for thing in examinations for finding in found[thing])

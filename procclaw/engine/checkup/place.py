@@ -8,6 +8,7 @@ from shlex import quote
 from procclaw.engine.checkup.finding import Finding, ok, problem, problem_told, warning
 from procclaw.engine.checkup.setup import Setup
 from procclaw.engine.files import paths
+from procclaw.model.clock import SystemClock, seconds_between
 from procclaw.model.errors import StoreError
 from procclaw.system.filesystem import Access, Mount, Room, access_of, mount_of, mount_table, room_at, size_of
 from procclaw.system.homedir import network_file_system
@@ -19,31 +20,29 @@ _NO_ROOM_BYTES, _LITTLE_ROOM_BYTES = 64 * _MIB, 512 * _MIB
 """A busy database and its log grow by tens of MiB between two clean-ups; what is kept back is eight."""
 _NO_INODES, _FEW_INODES = 200, 5_000
 """An attempt takes up to six files while it lives."""
+_STALE_SECONDS = 300.0
+"""What ProcClaw lacked is looked at again every few seconds, if anybody does look."""
 _MOST_READ_BYTES = 256 * _MIB
 """A database beyond this takes too long to be read through; a daemon does it when it starts."""
 
-_DISTANT = frozenset(
-    (
-        *(
-            "9p",
-            "afs",
-            "ceph",
-            "cifs",
-            "drvfs",
-            "glusterfs",
-            "lustre",
-            "nfs",
-            "nfs4",
-            "ocfs2",
-            "prl_fs",
-            "smb3",
-            "smbfs",
-        ),
-        *("vboxsf", "fuse.davfs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.gvfsd-fuse", "fuse.rclone"),
-        *("fuse.s3fs", "fuse.sshfs", "fuse.vmhgfs-fuse"),
-    )
+_OF_KERNELS = (
+    "9p",
+    "afs",
+    "ceph",
+    "cifs",
+    "drvfs",
+    "lustre",
+    "nfs",
+    "nfs4",
+    "ocfs2",
+    "prl_fs",
+    "smb3",
+    "smbfs",
+    "vboxsf",
 )
-"""Shared with another kernel: locks and mapped memory are not."""
+_OF_PROGRAMS = ("davfs", "gcsfuse", "glusterfs", "gvfsd-fuse", "rclone", "s3fs", "sshfs", "vmhgfs-fuse")
+_DISTANT = frozenset((*_OF_KERNELS, *(f"fuse.{name}" for name in _OF_PROGRAMS)))
+"""Shared with another machine: locks and mapped memory are not."""
 _WITHOUT_OWNERS = frozenset(("vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk"))
 _FLEETING = frozenset(("tmpfs", "ramfs"))
 _OF_A_CONTAINER = frozenset(("overlay", "aufs", "fuse.fuse-overlayfs"))
@@ -195,7 +194,8 @@ def _read_through(setup: Setup, size: int) -> tuple[int, str]:
         if size <= _MOST_READ_BYTES:
             store.check()
         lack = store.lack()
-        return store.schema, "" if lack is None else lack.detail or str(lack.reason)
+        is_of_now = lack is not None and seconds_between(lack.retry_at, SystemClock().now()) < _STALE_SECONDS
+        return store.schema, str(lack.detail or lack.reason) if lack is not None and is_of_now else ""
 
 
 def judge_database(schema: int, size: int) -> Finding:

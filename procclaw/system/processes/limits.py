@@ -48,10 +48,10 @@ def _rooms(pid: int) -> Iterator[tuple[int, str]]:
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers in ("", "pids"):
-            yield from _rooms_above(os.path.join(_CGROUPS, controllers), path)
+            yield from rooms_above(os.path.join(_CGROUPS, controllers), path)
 
 
-def _rooms_above(root: str, path: str) -> Iterator[tuple[int, str]]:
+def rooms_above(root: str, path: str) -> Iterator[tuple[int, str]]:
     folder = os.path.normpath(f"{root}/{path}")
     while folder.startswith(root.rstrip("/")):
         # The outermost has none, and says nothing.
