@@ -47,7 +47,7 @@ from procclaw.system.processes.table import ProcTable, PsTable
 from tests.contract_processes import MARK as FIRST_MARK
 from tests.contract_processes import OTHER_MARK, Behaviour, ProcessesContract, an_attempt
 from tests.realmachine import ENDINGS, ENV, SHELLS, WITHIN, Machine, eventually, shell_of_shims
-from tests.support import Reaper
+from tests.support import Reaper, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -1309,7 +1309,8 @@ def test_records_make_their_own_directory_private(tmp_path: Path) -> None:
 def test_a_process_is_known_by_its_command_line_and_by_its_name(tmp_path: Path, reaper: Reaper) -> None:
     process = reaper.spawn(["sleep", "1000.5"])
     processes = Processes(str(tmp_path))
-    # Popen returns when the other program has begun.
+    # Popen returns a moment before there are arguments to be seen.
+    wait_until(lambda: processes.argv_of(process.pid) != (), 10, lambda: process.pid)
     assert processes.argv_of(process.pid) == ("sleep", "1000.5")
     assert "sleep" in processes.names()
     assert processes.argv_of(2**22 + 1) == ()
