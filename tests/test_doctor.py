@@ -278,6 +278,13 @@ def test_a_damaged_database_says_what_to_do(doctor: Doctor, cli: CommandLine, ho
 # --- the jobs ---
 
 
+def test_a_database_that_cannot_be_read_hides_nothing_else(doctor: Doctor, home: Path) -> None:
+    (home / "procclaw.db").write_text("garbage")
+    doctor.declare(a={"cmd": "true", "nice": "very"})
+    assert {thing for _, thing, _, _ in doctor.problems()} == {"database", "configuration"}
+    assert not [told for told in doctor.told() if "cannot be looked at" in told[2]]
+
+
 def test_files_that_cannot_be_used(doctor: Doctor, cli: CommandLine) -> None:
     doctor.declare(a={"cmd": "true", "type": "scheduled", "schedule": "@daily", "timezone": "Mars/Base"}, b={"cdm": 1})
     [zone, *others] = doctor.of("configuration")

@@ -16,7 +16,7 @@ from procclaw.engine.home import Home
 from procclaw.engine.operations import API_ADDRESS, API_PROBLEM, Api
 from procclaw.engine.supervision import serving
 from procclaw.model.document import document_hash, spec_from_document
-from procclaw.model.errors import SpecError
+from procclaw.model.errors import SpecError, StoreError
 from procclaw.model.paths import Paths, chosen_home
 from procclaw.model.spec import Spec
 from procclaw.system.store import Store
@@ -58,10 +58,13 @@ class Setup:
         return os.path.isdir(self.path) and os.stat(self.path).st_uid == os.getuid()
 
     def store(self) -> Store | None:
-        """For the caller alone, to be closed; None: there is none yet. Raises StoreError."""
+        """For the caller alone, to be closed. None: there is none, or none that can be read; that is told elsewhere."""
         if not os.path.exists(self.paths.database):
             return None
-        return Store(self.paths.database, is_to_look=True)
+        try:
+            return Store(self.paths.database, is_to_look=True)
+        except StoreError:
+            return None
 
     def _spec(self) -> Spec | None:
         if not self.is_there:
