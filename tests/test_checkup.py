@@ -772,11 +772,11 @@ WHO = "ss -ltnp 'sport = :9876'"
     [
         (Api("http://127.0.0.1:9876", None), ok("http", "http://127.0.0.1:9876")),
         (Api(None, "127.0.0.1 port 9876: taken"), problem("http", "not served: 127.0.0.1 port 9876: taken", WHO)),
-        (Api(None, None), warning("http", "not served yet", "procclaw daemon status")),
+        (Api(None, None), warning("http", "not served yet", "procclaw daemon logs")),
     ],
 )
 def test_what_a_daemon_says_of_its_address(api: Api, wanted: Finding) -> None:
-    assert judge_served(api, 9876) == wanted
+    assert judge_served(api, 9876, "procclaw daemon logs") == wanted
 
 
 @pytest.mark.usefixtures("linux")

@@ -367,6 +367,7 @@ value it was started with.
     procclaw service install                   # systemd user unit, or launchd agent, for this very file
     procclaw service status
     procclaw service uninstall                 # jobs live on
+    procclaw doctor                            # what is wrong with the set-up, and what to do about it
 
 Harmless to repeat: after an upgrade, or when the file has moved, install again. On Linux a user's services start at
 log-in unless the user lingers, which the command says, with what to do about it:

@@ -28,7 +28,7 @@ def look_at_address(setup: Setup) -> Iterator[Finding]:
     host, port = spec.config.host, spec.config.port
     yield from judge_address(host, port, is_guarded=spec.config.access.token is not None)
     if setup.daemon() is not None:
-        yield judge_served(setup.api(), port)
+        yield judge_served(setup.api(), port, setup.command("daemon logs"))
     elif port:
         listener = listener_at(_EVERYWHERE.get(host, host), port, ASK_SECONDS)
         yield judge_port(host, port, listener, is_by_cron=setup.kept().cron_line is not None)
@@ -52,13 +52,13 @@ def _is_local(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def judge_served(api: Api, port: int) -> Finding:
+def judge_served(api: Api, port: int, logs: str) -> Finding:
     """While a daemon runs."""
     if api.address is not None:
         return ok("http", api.address)
     if api.problem is not None:
         return problem("http", f"not served: {api.problem}", _who_listens(port))
-    return warning("http", "not served yet", "procclaw daemon status")
+    return warning("http", "not served yet", logs)
 
 
 def judge_port(host: str, port: int, listener: Listener | None, *, is_by_cron: bool) -> Finding:
