@@ -3,9 +3,12 @@
 Whole set-ups are made bad on purpose in `test_doctor`.
 """
 
+import os
+import pwd
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +42,8 @@ from procclaw.engine.checkup.reach import (
 from procclaw.engine.checkup.secrets import judge_keychain, judge_secrets
 from procclaw.engine.operations import Api
 from procclaw.model.errors import ProcclawError
-from procclaw.system.autostart import Standing
+from procclaw.system.autostart import Entry, Standing
+from procclaw.system.autostart.systemd import Systemd
 from procclaw.system.filesystem import Access, Room, mount_of
 from procclaw.system.listening import Listener
 from procclaw.system.processes.limits import Allowance
@@ -52,6 +56,7 @@ ME = 1000
 MIB = 2**20
 UNIT = "/u/procclaw.service"
 PROGRAM = "/opt/procclaw.pyz"
+PYTHON = "/usr/bin/python3"
 STARTS = f"/usr/bin/python3 {PROGRAM} --home {H} daemon start --foreground --keep-holds"
 LINE = f"* * * * * /usr/bin/python3 {PROGRAM} --home {H} reconcile # by procclaw service install --cron"
 
@@ -460,6 +465,16 @@ INSTALL = "procclaw service install"
 )
 def test_the_service(seen: Seen, there: bool, wanted: list[Finding]) -> None:
     assert list(judge_service(seen, lambda path: there or path != PROGRAM, command)) == wanted
+
+
+def test_what_systemd_has_to_say_of_lingering_is_a_remedy(tmp_path: Path) -> None:
+    unit = Systemd(Entry((PYTHON, PROGRAM), H), is_root=False, units=str(tmp_path), lingering=str(tmp_path))
+    found = next(judge_service(kept(hints=unit.hints()), lambda _: True, command))
+    user = pwd.getpwuid(os.getuid()).pw_name
+    told = f"it runs while {user} is logged in, and ends with the last session, jobs included"
+    assert found == warning("service", told, f"to have it run always: loginctl enable-linger {user}")
+    (tmp_path / user).touch()
+    assert list(judge_service(kept(hints=unit.hints()), lambda _: True, command)) == [RUNS]
 
 
 def test_the_program_of_a_unit_is_read_as_systemd_quotes_it() -> None:
