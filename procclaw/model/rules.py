@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from procclaw.model.clock import parse_iso
 from procclaw.model.completion import ONLY_FOR, Declared, dependencies, listed, size_in_bytes
 from procclaw.model.document import Document
+from procclaw.model.masking import masked_at
 from procclaw.model.references import references_in
 from procclaw.model.shape import Path, did_you_mean, quoted
 
@@ -163,8 +164,9 @@ def _params(job: Declared) -> Findings:
             yield Finding(("params", name, "pattern"), f"is not a regular expression: {error}")
             continue
         if param["default"] is not None and not pattern.fullmatch(param["default"]):
+            path: Path = ("params", name, "default")
             yield Finding(
-                ("params", name, "default"), f"{quoted(param['default'])} does not match {quoted(param['pattern'])}"
+                path, f"{quoted(masked_at(path, param['default']))} does not match {quoted(param['pattern'])}"
             )
 
 
@@ -282,7 +284,7 @@ def _url(path: Path, text: str) -> Findings:
     except ValueError:
         is_good = False
     if not is_good or re.search(r"\s", text):
-        yield Finding(path, f"{quoted(text)} is not a URL such as http://127.0.0.1:8000/health")
+        yield Finding(path, f"{quoted(masked_at(path, text))} is not a URL such as http://127.0.0.1:8000/health")
 
 
 def _references(path: Path, text: str, *, is_shell: bool = False) -> Findings:
