@@ -14,13 +14,14 @@ from collections import Counter
 from time import monotonic
 
 from tests.breaking import Broken, Case, Ground
+from tests.fuzz_database import DatabaseGround
 from tests.fuzz_files import FileGround
 
 MOST_BYTES = 4 << 30
 """Of address space: what asks for more without bound is told so, and the machine is spared."""
 SAY_EVERY_SECONDS = 60.0
 
-GROUNDS: dict[str, type[Ground]] = {"yaml": FileGround}
+GROUNDS: dict[str, type[Ground]] = {"yaml": FileGround, "database": DatabaseGround}
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.breaking import Case
-from tests.fuzz_files import CHANGES, CONFIG, JOBS, FileGround
+from tests.fuzz_files import CHANGES, FileGround
 
 
 @pytest.fixture(scope="module")

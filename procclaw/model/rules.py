@@ -366,12 +366,12 @@ def _dependencies(home: Home, hint: _JobHints) -> Findings:
             if other in home.jobs:
                 if dependency["condition"] == "after_complete" and home.jobs[other].whole["type"] == "continuous":
                     path = _written_at(job, home.config.get("defaults", {}), ("depends_on", index))
-                    yield Finding(path, f'"{other}" is continuous and never completes', is_error=False)
+                    yield Finding(path, f"{quoted(other)} is continuous and never completes", is_error=False)
                 earlier, later = (job.id, other) if dependency["condition"] == "before_complete" else (other, job.id)
                 waits_for[later].append(earlier)
             elif other not in home.refused_jobs:
                 path = _written_at(job, home.config.get("defaults", {}), ("depends_on", index))
-                message = f'there is no job "{other}", so this one waits until there is{hint(other)}'
+                message = f"there is no job {quoted(other)}, so this one waits until there is{hint(other)}"
                 yield Finding(path, message, is_error=False)
     for cycle in _cycles(waits_for):
         chain = " -> ".join((*cycle, cycle[0]))
@@ -411,9 +411,9 @@ def _workflows(home: Home, hint: _JobHints) -> Findings:
             named.append(((*at, "callback"), workflow["callback"]))
         for path, job in named:
             if job not in home.jobs and job not in home.refused_jobs:
-                yield Finding(path, f'there is no job "{job}"{hint(job)}')
+                yield Finding(path, f"there is no job {quoted(job)}{hint(job)}")
             elif job in home.jobs and home.jobs[job].whole["type"] == "continuous":
-                yield Finding(path, f'"{job}" is continuous: the step would never end')
+                yield Finding(path, f"{quoted(job)} is continuous: the step would never end")
         if (workflow["type"] == "chord") != (workflow["callback"] is not None):
             fault = "is missing; a chord needs it" if workflow["type"] == "chord" else "belongs to type chord only"
             yield Finding((*at, "callback"), fault)
