@@ -230,7 +230,7 @@ class DatabaseGround(Ground):
     # --- the home ---
 
     def _put(self, files: Files) -> None:
-        for path in self.home.glob("procclaw.*"):
+        for path in self.home.glob("procclaw.db*"):
             path.unlink()
         for name in ("records", "work"):
             shutil.rmtree(self.home / name, ignore_errors=True)

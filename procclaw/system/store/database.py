@@ -154,7 +154,8 @@ class Database:
     def _is_damaged(self) -> bool:
         """Whether a statement that failed in an odd way did so because of the file: then it is no bug of ours."""
         try:
-            return bool(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok")
+            verdict = self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            return bool(verdict != "ok") or not _columns_of_new() <= _columns(self._connection)
         except _FAILURES:
             return True
 
@@ -293,3 +294,15 @@ def _to_look(path: str) -> str:
 
 def _first_line(text: object) -> str:
     return str(text).partition("\n")[0]
+
+
+def _columns(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Of every table; the schema is kept as text, in which a letter may be another after damage."""
+    tables = "SELECT s.name, c.name FROM sqlite_schema s JOIN pragma_table_info(s.name) c WHERE s.type = 'table'"
+    return set(connection.execute(tables))
+
+
+def _columns_of_new() -> set[tuple[str, str]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(SCHEMA)
+        return _columns(fresh)
