@@ -8,6 +8,7 @@ short slice of the same cases (`test_fuzz`); a seed that failed stays there unde
 import argparse
 import os
 import resource
+import signal
 import sys
 import traceback
 from collections import Counter
@@ -16,12 +17,13 @@ from time import monotonic
 from tests.breaking import Broken, Case, Ground
 from tests.fuzz_database import DatabaseGround
 from tests.fuzz_files import FileGround
+from tests.fuzz_records import RecordGround
 
 MOST_BYTES = 4 << 30
 """Of address space: what asks for more without bound is told so, and the machine is spared."""
 SAY_EVERY_SECONDS = 60.0
 
-GROUNDS: dict[str, type[Ground]] = {"yaml": FileGround, "database": DatabaseGround}
+GROUNDS: dict[str, type[Ground]] = {"yaml": FileGround, "records": RecordGround, "database": DatabaseGround}
 
 
 def main() -> int:
@@ -32,6 +34,8 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     chosen = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    # Whatever ends us, what we have started is ended as well.
+    signal.signal(signal.SIGTERM, lambda _signum, _frame: sys.exit(1))
     with GROUNDS[chosen.ground]() as ground:
         if chosen.seed is not None:
             return _replay(ground, chosen.seed)
@@ -67,6 +71,7 @@ def _play_many(ground: Ground, seeds: range) -> int:
             failed += 1
             first_line = (str(error).splitlines() or [""])[0][:300]
             sys.stdout.write(f"seed {seed}: {type(error).__name__}: {first_line}\n")
+            sys.stdout.flush()
         met += case.met
         if monotonic() - said > SAY_EVERY_SECONDS:
             said = monotonic()
