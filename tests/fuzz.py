@@ -18,12 +18,18 @@ from tests.breaking import Broken, Case, Ground
 from tests.fuzz_database import DatabaseGround
 from tests.fuzz_files import FileGround
 from tests.fuzz_records import RecordGround
+from tests.fuzz_requests import RequestGround
 
 MOST_BYTES = 4 << 30
 """Of address space: what asks for more without bound is told so, and the machine is spared."""
 SAY_EVERY_SECONDS = 60.0
 
-GROUNDS: dict[str, type[Ground]] = {"yaml": FileGround, "records": RecordGround, "database": DatabaseGround}
+GROUNDS: dict[str, type[Ground]] = {
+    "yaml": FileGround,
+    "api": RequestGround,
+    "records": RecordGround,
+    "database": DatabaseGround,
+}
 
 
 def main() -> int:
