@@ -184,12 +184,12 @@ class Observer:
     def _members(
         self, attempts: list[Attempt], sights: dict[str, Sight], boot_id: str
     ) -> dict[str, tuple[Process, ...]]:
-        """Look at the process table only for those that are ending, and once for all of them."""
-        quiet = (RecordPhase.LOCKED, RecordPhase.BLANK)
+        """Look at the process table only for those that are ending, or seem never to have begun, and once for all."""
         ending = [
             attempt
             for attempt in attempts
-            if attempt.boot_id == boot_id and (attempt.stop is not None or sights[attempt.id].phase not in quiet)
+            if attempt.boot_id == boot_id
+            and (attempt.stop is not None or sights[attempt.id].phase is not RecordPhase.LOCKED)
         ]
         return dict(self._world.processes.members(ending)) if ending else {}
 
@@ -214,6 +214,9 @@ class Observer:
             return active
         attempt = active.live.attempt
         sight = sights[attempt.id]
+        if sight.phase is RecordPhase.BLANK and members.get(attempt.id):
+            # Somebody has put a blank record in the place of its own; started again, it would run twice.
+            sight = Sight(RecordPhase.LOCKED)
         if attempt.pid is None and sight.pid is not None:
             # Started, and the manager died before it could write down the pid.
             attempt = self._with_pid(attempt, sight, sight.pid)
