@@ -36,7 +36,7 @@ def databases() -> Iterator[DatabaseGround]:
 
 
 def test_configuration_files_broken_in_any_way_are_read_or_refused_in_words(files: FileGround) -> None:
-    met = played(files, range(120))
+    met = played(files, range(150))
     assert fuzz_files.CHANGES.keys() <= met.keys()
     assert met["= loaded"] > 10
     assert met["= refused"] > 10
