@@ -1,7 +1,9 @@
 """The daemon as a process: there is one, jobs outlive it, an edit is applied while it runs, and it can be replaced."""
 
+import contextlib
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -324,6 +326,44 @@ def test_nobody_waits_for_ever_for_a_daemon_without_a_configuration(driver: Driv
     driver.start_daemon()
     answer = driver.ask(*words, code=None, within=WITHIN)
     assert answer.code == (0 if "stop" in words else 2)
+
+
+def test_a_database_damaged_under_a_daemon_is_told_of_and_the_jobs_live_on_until_a_backup_is_back(
+    driver: Driver,
+) -> None:
+    driver.declare({"service": SERVICE})
+    daemon = driver.start_daemon()
+    [note] = driver.wait_for_notes("service")
+    driver.pid("service")
+    driver.close()
+    database = driver.home / "procclaw.db"
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        # So that the daemon has to read again what it has read already.
+        connection.execute("INSERT INTO meta VALUES ('backed up', 'now')")
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    backup = database.read_bytes()
+    with open(database, "r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(len(backup) - 4096))
+    os.kill(daemon, signal.SIGHUP)
+    log = driver.home / "logs" / "daemon.log"
+    driver.wait(lambda: "the database is damaged" in log.read_text())
+    listed = driver.ask("list", code=1)
+    assert "restore it from a backup, or move it away" in listed.err
+    assert is_alive(daemon)
+    assert is_alive(note.pid)
+    driver.ask("daemon", "stop", code=1)
+    driver.wait(lambda: not is_alive(daemon))
+    refused = driver.ask("daemon", "start", code=1)
+    assert "restore it from a backup, or move it away" in refused.err
+    assert "a bug in ProcClaw" not in log.read_text()
+    for path in driver.home.glob("procclaw.db*"):
+        path.unlink()
+    database.write_bytes(backup)
+    driver.ask("daemon", "start")
+    assert driver.pid("service") == note.pid
+    assert len(driver.notes("service")) == 1
 
 
 def test_a_hangup_reads_the_files_again(driver: Driver) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from procclaw.planning.masking import masked
+from procclaw.model.masking import masked, masked_at
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,7 @@ from procclaw.planning.masking import masked
         ({"token": "${secret:API}"}, {"token": "${secret:API}"}),
         ({"webhook": "https://hooks.example/T1/B2/abc"}, {"webhook": "https://hooks.example/****"}),
         ({"webhook": "https://hooks.example"}, {"webhook": "https://hooks.example"}),
+        ({"webhook": "hooks.example/T1/B2/abc"}, {"webhook": "hooks.example/****"}),
         ({"webhook": None}, {"webhook": None}),
         ({"url": "http://me:pass@host/health"}, {"url": "http://me:****@host/health"}),
         ({"cmd": ["psql", "postgres://u:p@h/db"]}, {"cmd": ["psql", "postgres://u:****@h/db"]}),
@@ -46,3 +47,26 @@ from procclaw.planning.masking import masked
 def test_a_secret_is_shown_as_stars_and_all_else_as_it_is(document: Any, shown: Any) -> None:
     assert masked(document) == shown
     assert masked({"jobs": {"a": [document]}}) == {"jobs": {"a": [shown]}}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (("api", "auth", "token"), "s3cret", "****"),
+        (("api", "auth", "token"), 12345, "****"),
+        (("jobs", "a", "trigger", 0, "hmac_secret"), "s3cret", "****"),
+        (("jobs", "a", "params", "API_KEY", "default"), "s3cret", "****"),
+        (("jobs", "DB_PASSWORD"), "s3cret", "****"),
+        (("jobs", "a", "env"), "DB_PASSWORD=s3cret", "DB_PASSWORD=****"),
+        (("api", "auth", "metrics"), "token:s3cret", "token:****"),
+        (("alerts", "webhook"), "htps://hooks.example/T1/abc def", "htps://hooks.example/****"),
+        (("jobs", "a", "health_check", "url"), "http://me:pass@[::1", "http://me:****@[::1"),
+        (("jobs", "a", "restart"), "alway", "alway"),
+        (("jobs", "a", "schedule", 0), "60 * * * *", "60 * * * *"),
+        (("jobs", "a", "nice"), 99, 99),
+        (("api", "auth"), True, True),
+        ((), "nonsense", "nonsense"),
+    ],
+)
+def test_a_wrong_value_is_told_unless_it_may_be_a_secret(path: tuple[str | int, ...], value: Any, told: Any) -> None:
+    assert masked_at(path, value) == told

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from procclaw.engine.observing import EVERYTHING, Observer, Scope
-from procclaw.model.outside import Measure, ProbeResult, RecordPhase, Sight
+from procclaw.model.outside import Measure, ProbeResult, Process, RecordPhase, Sight
 from procclaw.model.reasons import Reason
 from procclaw.model.records import Attempt
 from procclaw.model.state import Observed
@@ -122,6 +122,24 @@ def test_the_start_time_of_a_stranger_is_never_taken_for_a_shims(tmp_path: Path)
     store = Store(str(tmp_path / "db"), str(tmp_path / "reserve"))
     store.record([RUN, ATTEMPT._replace(pid=None, start_ticks=None, started_at=None, job_pid=None)])
     looker = Looker(store, Vanishing)
-    seen = looker.look()[ATTEMPT.id].attempt
-    assert (seen.pid, seen.start_ticks) == (314, None)
+    for told in ((None, None), (314, None)):
+        seen = looker.look()[ATTEMPT.id].attempt
+        assert (seen.pid, seen.start_ticks) == told
+    store.close()
+
+
+class Blanked(Machine):
+    """A machine on which somebody has put blank records in the place of those of living attempts."""
+
+    def sight(self, record: str) -> Sight:
+        return Sight(RecordPhase.BLANK if record.startswith("job.") else RecordPhase.MISSING)
+
+    def members(self, attempts: Sequence[Attempt]) -> dict[str, tuple[Process, ...]]:
+        return {attempt.id: (Process(315, 7),) for attempt in attempts}
+
+
+def test_a_blank_record_does_not_mean_never_begun_while_something_of_the_attempt_lives(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "db"), str(tmp_path / "reserve"))
+    store.record([RUN, ATTEMPT._replace(boot_id="boot-1")])
+    assert Looker(store, Blanked).look()[ATTEMPT.id].sight.phase is RecordPhase.LOCKED
     store.close()

@@ -41,7 +41,7 @@ from procclaw.system.processes import (
     shell_argv,
     shim,
 )
-from procclaw.system.processes.records import Records, parse
+from procclaw.system.processes.records import SIZE, Records, parse
 from procclaw.system.processes.spawning import Descriptors, spawn
 from procclaw.system.processes.table import ProcTable, PsTable
 from tests.contract_processes import MARK as FIRST_MARK
@@ -1314,3 +1314,54 @@ def test_a_process_is_known_by_its_command_line_and_by_its_name(tmp_path: Path, 
     assert processes.argv_of(process.pid) == ("sleep", "1000.5")
     assert "sleep" in processes.names()
     assert processes.argv_of(2**22 + 1) == ()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda path: path.mkdir(), id="a directory"),
+        pytest.param(os.mkfifo, id="a pipe nobody writes to"),
+        pytest.param(lambda path: path.symlink_to("nowhere"), id="a link to nowhere"),
+        pytest.param(lambda path: path.symlink_to("/dev/zero"), id="a link to a device"),
+    ],
+)
+def test_what_has_a_records_name_and_is_no_file_is_no_record(machine: Machine, make: Callable[[Path], object]) -> None:
+    record = an_attempt(machine.processes).record
+    path = machine.home / "records" / record
+    machine.processes.create_record(record)
+    path.unlink()
+    make(path)
+    assert machine.processes.sight(record) == Sight(RecordPhase.MISSING)
+    assert isinstance(machine.processes.launch(machine.launch_of(record, "true")), LaunchUndecided)
+    assert (machine.processes.records(), machine.processes.foreign_records()) == ((), (record,))
+
+
+def test_what_has_not_a_records_name_is_foreign(machine: Machine) -> None:
+    record = an_attempt(machine.processes).record
+    machine.processes.create_record(record)
+    for name in ("newest", "notes.for.me.txt", f"{record}.bak", "job.run1.²." + "0" * 32, "job.run1.1.mark"):
+        (machine.home / "records" / name).write_text("")
+    assert machine.processes.records() == (record,)
+    assert len(machine.processes.foreign_records()) == 4
+
+
+def test_only_who_holds_a_record_open_is_its_shim_whatever_is_written_in_it(machine: Machine) -> None:
+    attempt = machine.start("sleep 600")
+    assert attempt.pid is not None
+    eventually(lambda: machine.processes.sight(attempt.record).pid == attempt.pid)
+    assert machine.processes.shim_start_ticks(attempt.record, attempt.pid) == attempt.start_ticks
+    with open(machine.home / "records" / attempt.record, "r+b") as file:
+        file.write(f"{os.getpid()}\n".encode().ljust(SIZE))
+    sight = machine.processes.sight(attempt.record)
+    assert (sight.phase, sight.pid) == (RecordPhase.LOCKED, os.getpid())
+    assert machine.processes.shim_start_ticks(attempt.record, os.getpid()) is None
+    # A manager died before it wrote the pid down: a stop finds the attempt by its mark, and not whom the record names.
+    unknown = attempt._replace(pid=None, start_ticks=None)
+    assert os.getpid() not in machine.pids(unknown)
+    assert machine.pids(unknown)
+    machine.stop(attempt)
+
+
+@pytest.mark.parametrize("code", ["321", "384", "449", "512", "999"])
+def test_a_code_that_no_shell_reports_is_no_code(code: str) -> None:
+    assert parse(f"4711\n{code}\n0m0.0s 0m0.0s\n0m0.0s 0m0.0s\n".encode()).exit_code is None

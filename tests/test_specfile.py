@@ -783,6 +783,25 @@ WRONG_FIELDS: dict[str, tuple[str, list[str]]] = {
         "",
         ['alerts.webhook: "nowhere" is not a URL such as http://127.0.0.1:8000/health'],
     ),
+    # What a terminal would obey, and what would end the line in a log.
+    'restart: "\\x9b31m\\u2028x"': (
+        "type: continuous",
+        ['restart: "\\u009b31m\\u2028x" is not one of always, on_failure, never'],
+    ),
+    'tags: "\\x9b31m"': ("", ['tags: a list of text is needed, got "\\u009b31m"']),
+    'timezone: "\\u202eCTU"': (
+        "",
+        ['timezone: "\\u202eCTU" is not a time zone known here; names look like "Europe/Berlin" or "UTC"'],
+    ),
+    # What may be a secret, also where it does not belong.
+    "auth_token: s3cret": ("", ["auth_token: is not a known key"]),
+    "trigger: token:s3cret": ("", ['trigger: a trigger or a list of them is needed, got "token:****"']),
+    "env: TOKEN=s3cret": ("", ['env: a mapping of names to text is needed, got "TOKEN=****"']),
+    "params: {API_KEY: {default: s3cret, pattern: x}}": ("", ['params.API_KEY.default: "****" does not match "x"']),
+    "alerts: {webhook: 'htp://hooks.example/s3cret'}": (
+        "",
+        ['alerts.webhook: "htp://hooks.example/****" is not a URL such as http://127.0.0.1:8000/health'],
+    ),
 }
 
 

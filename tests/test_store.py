@@ -788,6 +788,91 @@ def test_damage_met_while_reading_says_what_to_do(tmp_path: Path) -> None:
         store.events()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("state = 'succe`ded'", id="a word that is none of its kind"),
+        pytest.param("params = '[['", id="text that is no JSON"),
+        pytest.param("closed = '[1]'", id="JSON of another shape"),
+        pytest.param("detail = CAST(x'ff41' AS TEXT)", id="text that is no UTF-8"),
+        pytest.param("detail = x'41'", id="bytes in place of text"),
+        pytest.param("attempts = 'a few'", id="text in place of a number"),
+        pytest.param("queued_at = 1 << 62", id="a moment beyond the calendar"),
+        pytest.param("finished_at = 'later'", id="text in place of a moment"),
+    ],
+)
+def test_what_nobody_can_have_written_is_damage_and_not_a_bug(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "procclaw.db"
+    with opened(path) as store:
+        store.record([over(a_run("running"), "succeeded", Reason.FINISHED)])
+        store._db.execute(f"UPDATE runs SET {change}")
+        with pytest.raises(StoreError, match=r"is damaged \(.*\); restore it from a backup, or move it away"):
+            store.runs()
+        with pytest.raises(StoreError, match="the database is damaged"):
+            store.job_states()
+
+
+@pytest.mark.parametrize(
+    ("key", "look"),
+    [
+        ("last_commit_at", Store.last_commit_at),
+        ("restored_until", Store.restored_until),
+        ("problems", Store.problems),
+        ("warnings", Store.warnings),
+        ("lack", Store.lack),
+    ],
+)
+@pytest.mark.parametrize("value", ["'x'", "'[['", "'[1, 2, 3]'", "x'00'"])
+def test_a_fact_about_the_home_that_cannot_be_read_is_damage(
+    tmp_path: Path, key: str, look: Callable[[Store], object], value: str
+) -> None:
+    with opened(tmp_path / "procclaw.db") as store:
+        store._db.execute(f"INSERT INTO meta VALUES ('{key}', {value})")
+        if (key, value) == ("warnings", "'[1, 2, 3]'"):
+            assert look(store) == ("1", "2", "3")
+            return
+        with pytest.raises(StoreError, match="the database is damaged"):
+            look(store)
+
+
+def test_a_configuration_that_is_not_the_one_that_was_saved_is_not_put_in_force(tmp_path: Path) -> None:
+    with opened(tmp_path / "procclaw.db") as store:
+        store.save_spec("hash", {"jobs": {"a": {"cmd": "rm old"}}}, NOW)
+        store._db.execute("UPDATE specs SET document = replace(document, 'old', 'all')")
+        with pytest.raises(StoreError, match="the configuration in force is not the one that was saved"):
+            store.load_spec()
+        store._db.execute("UPDATE specs SET hash = 'hasj'")
+        with pytest.raises(StoreError, match="the configuration in force is not the one that was saved"):
+            store.load_spec()
+
+
+def test_a_configuration_that_an_earlier_version_saved_without_a_checksum_is_loaded(tmp_path: Path) -> None:
+    with opened(tmp_path / "procclaw.db") as store:
+        store.save_spec("hash", {"jobs": {}}, NOW)
+        store._db.execute("DELETE FROM meta WHERE key = 'spec_checksum'")
+        assert store.load_spec() == ("hash", {"jobs": {}})
+
+
+def test_a_schema_in_which_a_letter_is_another_is_damage_and_a_statement_of_ours_that_is_wrong_a_bug(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "procclaw.db"
+    with opened(path) as store:
+        with pytest.raises(sqlite3.OperationalError, match="no such column: nonsense"):
+            store._db.read("SELECT nonsense FROM runs")
+        store._db.execute("ALTER TABLE runs RENAME COLUMN exit_code TO exit_cod3")
+        with pytest.raises(StoreError, match=r"the database is damaged \(no such column: exit_code\)"):
+            store.runs()
+
+
+def test_a_number_of_an_earlier_schema_on_the_tables_of_the_present_one_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "procclaw.db"
+    Store(str(path)).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    refused(path, "it is not of schema 1, as it says")
+
+
 def test_a_file_that_may_not_be_written_says_so(tmp_path: Path) -> None:
     path = tmp_path / "procclaw.db"
     with opened(path) as store:

@@ -43,7 +43,21 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def taken_in(store: Store, record: str, job: JobSpec | None = None, sight: Sight = LOCKED) -> list[Row]:
-    return adopted(store, a_spec(*([] if job is None else [job])), record, sight, BOOT, NOW)
+    rows = adopted(store, a_spec(*([] if job is None else [job])), record, sight, BOOT, NOW, lambda _attempt: False)
+    assert rows is not None
+    return rows
+
+
+@pytest.mark.parametrize("phase", [RecordPhase.LOCKED, RecordPhase.EXITED, RecordPhase.LOST])
+def test_a_record_that_contradicts_a_process_which_is_there_is_left_alone(store: Store, phase: RecordPhase) -> None:
+    run = a_run("running", id="abc", attempts=2)
+    store.record([run, an_attempt(run)])
+    assert adopted(store, a_spec(a_job()), RECORD, Sight(phase, pid=1000), BOOT, NOW, lambda _attempt: True) is None
+
+
+def test_a_record_of_one_job_with_the_run_of_another_is_left_alone(store: Store) -> None:
+    store.record([a_run("running", id="abc", job_id="other")])
+    assert adopted(store, a_spec(a_job()), RECORD, LOCKED, BOOT, NOW, lambda _attempt: False) is None
 
 
 def unknown_run(trigger: Trigger = Trigger.MANUAL, **fields: Any) -> Run:
@@ -71,7 +85,9 @@ def test_a_record_without_a_start_belongs_to_nothing(store: Store, phase: Record
     assert taken_in(store, RECORD, a_job(), Sight(phase)) == []
 
 
-@pytest.mark.parametrize("name", ["newest", "", "a.b.c", "job.abc.x.1", "job.abc.3.", "job..3.1", f"{RECORD}.tmp"])
+@pytest.mark.parametrize(
+    "name", ["newest", "", "a.b.c", "job.abc.x.1", "job.abc.².1", "job.abc.3.", "job..3.1", f"{RECORD}.tmp"]
+)
 def test_a_file_that_is_no_record_belongs_to_nothing(store: Store, name: str) -> None:
     assert taken_in(store, name, a_job()) == []
 

@@ -167,6 +167,13 @@ class Machine:
         proc = self.procs.get(pid)
         return None if proc is None else proc.ticks
 
+    def shim_start_ticks(self, record: str, pid: int) -> int | None:
+        ticks = self.start_ticks(pid)
+        return ticks if self.sight(record).phase is RecordPhase.LOCKED else None
+
+    def foreign_records(self) -> tuple[str, ...]:
+        return ()
+
     def members(self, attempts: Sequence[Attempt]) -> Mapping[str, tuple[Process, ...]]:
         self.reach("look")
         return {

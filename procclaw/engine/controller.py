@@ -24,6 +24,7 @@ from procclaw.model.outside import RecordPhase
 from procclaw.model.reasons import Reason
 from procclaw.model.records import HOME, OUTBOX, Attempt, Event
 from procclaw.model.rows import Write
+from procclaw.model.shape import quoted
 from procclaw.model.spec import HistoryPolicy, Spec
 from procclaw.model.state import Lack, State
 from procclaw.planning import journal
@@ -89,6 +90,8 @@ class Controller:
         self._log = log
         self._unwatched: dict[str, tuple[str, ...]] = {}
         """By job, what is wrong with the directories it watches, so that it is said once."""
+        self._left_alone: set[str] = set()
+        """What lies among the records and does not belong there, so that it is said once."""
 
     # --- one cycle ---
 
@@ -195,7 +198,19 @@ class Controller:
         return self._actor.lack or self._store.lack()
 
     def _take_in_strays(self, spec: Spec, now: datetime) -> None:
+        left_alone = set(self._processes.foreign_records())
+        try:
+            self._take_in(spec, now, left_alone)
+        finally:
+            for name in sorted(left_alone - self._left_alone):
+                self._log.line("warning", "not a record of ours, left alone", file=quoted(name))
+            self._left_alone = left_alone
+
+    def _take_in(self, spec: Spec, now: datetime, left_alone: set[str]) -> None:
         for record, sight, rows in self._observer.strays(spec, now):
+            if rows is None:
+                left_alone.add(record)
+                continue
             if not rows:
                 self._processes.remove_record(record)
                 continue

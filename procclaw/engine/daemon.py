@@ -322,8 +322,13 @@ class Daemon:
             # The watcher has let go of it; the next look tells whether its attempt is over.
             self._forget(pid)
         jobs |= {job_id for job_id, at in self._wakes.items() if at <= now}
-        # A few microseconds when there is none; also what makes up for a wake-up that never came.
-        jobs |= set(self._home.store.jobs_with_intents())
+        try:
+            # A few microseconds when there is none; also what makes up for a wake-up that never came.
+            jobs |= set(self._home.store.jobs_with_intents())
+        except ProcclawError as error:
+            # The loop goes on, and what this is about stops the next cycle too, or has passed by then.
+            self._complain("requests not looked for", str(error))
+            return None
         jobs |= self._home.controller().news()
         if HOME in jobs:
             return None

@@ -184,12 +184,12 @@ class Observer:
     def _members(
         self, attempts: list[Attempt], sights: dict[str, Sight], boot_id: str
     ) -> dict[str, tuple[Process, ...]]:
-        """Look at the process table only for those that are ending, and once for all of them."""
-        quiet = (RecordPhase.LOCKED, RecordPhase.BLANK)
+        """Look at the process table only for those that are ending, or seem never to have begun, and once for all."""
         ending = [
             attempt
             for attempt in attempts
-            if attempt.boot_id == boot_id and (attempt.stop is not None or sights[attempt.id].phase not in quiet)
+            if attempt.boot_id == boot_id
+            and (attempt.stop is not None or sights[attempt.id].phase is not RecordPhase.LOCKED)
         ]
         return dict(self._world.processes.members(ending)) if ending else {}
 
@@ -214,10 +214,12 @@ class Observer:
             return active
         attempt = active.live.attempt
         sight = sights[attempt.id]
+        if sight.phase is RecordPhase.BLANK and members.get(attempt.id):
+            # Somebody has put a blank record in the place of its own; started again, it would run twice.
+            sight = Sight(RecordPhase.LOCKED)
         if attempt.pid is None and sight.pid is not None:
             # Started, and the manager died before it could write down the pid.
-            ticks = self._start_ticks(attempt, sight.pid) if sight.phase is RecordPhase.LOCKED else None
-            attempt = attempt._replace(pid=sight.pid, start_ticks=ticks, started_at=attempt.created_at)
+            attempt = self._with_pid(attempt, sight, sight.pid)
         if attempt.job_pid is None and sight.phase is RecordPhase.LOCKED:
             has_waited = seconds_between(attempt.started_at or attempt.created_at, now) >= NAMELESS_SECONDS
             attempt = attempt._replace(job_pid=sight.job_pid or (attempt.pid if has_waited else None))
@@ -225,13 +227,15 @@ class Observer:
             rows.append(attempt)
         return active._replace(live=active.live._replace(attempt=attempt, sight=sight, members=members.get(attempt.id)))
 
-    def _start_ticks(self, attempt: Attempt, pid: int) -> int | None:
-        """When the attempt's shim was started; None: it has ended, and somebody else may have got its number.
-
-        Only the lock proves that the pid is the shim's, so it must be held after the look as well.
-        """
-        ticks = self._world.processes.start_ticks(pid)
-        return ticks if self._world.processes.sight(attempt.record).phase is RecordPhase.LOCKED else None
+    def _with_pid(self, attempt: Attempt, sight: Sight, pid: int) -> Attempt:
+        """The attempt with what its record names as the shim's pid, if that is what it is."""
+        ticks = None
+        if sight.phase is RecordPhase.LOCKED:
+            ticks = self._world.processes.shim_start_ticks(attempt.record, pid)
+            if ticks is None:
+                return attempt  # it has ended in this moment, or somebody has written over the record
+        # Without the lock the number may be somebody else's by now.
+        return attempt._replace(pid=pid, start_ticks=ticks, started_at=attempt.created_at)
 
     # --- what may start ---
 
@@ -257,9 +261,10 @@ class Observer:
 
     # --- what the database does not know ---
 
-    def strays(self, spec: Spec, now: datetime) -> Iterator[tuple[str, Sight, list[Row]]]:
+    def strays(self, spec: Spec, now: datetime) -> Iterator[tuple[str, Sight, list[Row] | None]]:
         """Records that no live attempt in the database knows: of an attempt that is over, or of a database restored
-        since. Each comes with the rows that make it known again; without any it is to be deleted.
+        since. Each comes with the rows that make it known again; without any it is to be deleted, and with None left
+        alone.
 
         One after the other: what is found of the next depends on what was recorded of the one before.
         """
@@ -268,7 +273,11 @@ class Observer:
         for record in processes.records():
             if record not in known:
                 sight = processes.sight(record)
-                yield record, sight, adopted(self._store, spec, record, sight, processes.boot_id(), now)
+                boot_id = processes.boot_id()
+                yield record, sight, adopted(self._store, spec, record, sight, boot_id, now, self._lives)
+
+    def _lives(self, attempt: Attempt) -> bool:
+        return self._sight(attempt, self._world.processes.boot_id()).phase is RecordPhase.LOCKED
 
     def lost_until(self, now: datetime) -> datetime | None:
         """Up to when nobody can tell what ran; None: the database is the newest there has been.

@@ -11,6 +11,7 @@ from typing import Any
 from procclaw.engine.home import Home
 from procclaw.engine.operations import Operations
 from procclaw.model.errors import NotFound
+from procclaw.model.masking import masked
 from procclaw.model.records import HOME, DeadLetter, Run, WorkflowRun
 from procclaw.model.spec import JobSpec, Spec
 from procclaw.model.state import JobState
@@ -18,7 +19,6 @@ from procclaw.planning import listings, views
 from procclaw.planning.board import Board
 from procclaw.planning.dependencies import lack_of
 from procclaw.planning.gates import standing_or_imagined
-from procclaw.planning.masking import masked
 from procclaw.planning.queue import queue_view
 from procclaw.planning.views import View, moment
 

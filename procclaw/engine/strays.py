@@ -1,9 +1,11 @@
 """Records that the database does not know: what an older, restored database has forgotten, or what a crash left over.
 
 A job's process must never run uncounted, so a record that speaks of a start gets its run and attempt rows back; the
-next decision treats them like any others. A blank one belongs to nothing and goes.
+next decision treats them like any others. A blank one belongs to nothing and goes. One that contradicts what is seen to
+live is not believed, and left alone.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -25,8 +27,19 @@ class _Name(NamedTuple):
     mark: str
 
 
-def adopted(store: Store, spec: Spec, record: str, sight: Sight, boot_id: str, now: datetime) -> list[Row]:
-    """The rows that make a stray record known again; none when it is to be deleted."""
+def adopted(
+    store: Store,
+    spec: Spec,
+    record: str,
+    sight: Sight,
+    boot_id: str,
+    now: datetime,
+    lives: Callable[[Attempt], bool],
+) -> list[Row] | None:
+    """The rows that make a stray record known again; none when it is to be deleted, None when it is to be left alone.
+
+    `lives`: whether the process of an attempt is seen to be there.
+    """
     name = _parsed(record)
     if name is None or sight.phase in (RecordPhase.BLANK, RecordPhase.MISSING):
         return []
@@ -34,6 +47,10 @@ def adopted(store: Store, spec: Spec, record: str, sight: Sight, boot_id: str, n
     earlier = store.attempts(name.run_id)
     if any(attempt.mark == name.mark and attempt.ended_at is not None for attempt in earlier):
         return []  # its end is recorded; only the deletion is outstanding
+    is_anothers = run is not None and run.job_id != name.job_id
+    if is_anothers or any(attempt.ended_at is None and lives(attempt) for attempt in earlier):
+        # To believe it would mean to lose sight of a process that is there, or of whose it is.
+        return None
     # A run has one live attempt: what the older database took for it has ended since.
     rows: list[Row] = [each._replace(ended_at=now, reason=Reason.LOST) for each in earlier if each.ended_at is None]
     job = spec.jobs.get(name.job_id)
@@ -64,6 +81,6 @@ def adopted(store: Store, spec: Spec, record: str, sight: Sight, boot_id: str, n
 
 def _parsed(record: str) -> _Name | None:
     parts = record.split(".")
-    if len(parts) != 4 or not all(parts) or not parts[2].isdigit():
+    if len(parts) != 4 or not all(parts) or not (parts[2].isascii() and parts[2].isdigit()):
         return None
     return _Name(parts[0], parts[1], int(parts[2]), parts[3])

@@ -51,6 +51,9 @@ class Processes(Protocol):
     def records(self) -> tuple[str, ...]:
         """Names of all records, sorted."""
 
+    def foreign_records(self) -> tuple[str, ...]:
+        """Names of what lies among the records and is none, sorted."""
+
     def sight(self, record: str) -> Sight:
         """One look at a record, from any process, parent or not; never blocks."""
 
@@ -59,6 +62,9 @@ class Processes(Protocol):
 
     def start_ticks(self, pid: int) -> int | None:
         """The kernel's start time of a live process; None when it is gone or a zombie."""
+
+    def shim_start_ticks(self, record: str, pid: int) -> int | None:
+        """When the shim that holds a record was started; None: nobody holds it, or not the process of that pid."""
 
     def members(self, attempts: Sequence[Attempt]) -> Mapping[str, tuple[Process, ...]]:
         """By attempt id, what is alive of each, its shim excepted: one look at the process table for all."""

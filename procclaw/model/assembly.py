@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from procclaw.model.completion import Completion, Declared, config_document, job_document
 from procclaw.model.errors import SpecError
 from procclaw.model.rules import CheckSchedule, Home, LintSchedule, findings
-from procclaw.model.shape import Path, Shape, child, complaints, dotted, filled
+from procclaw.model.shape import Path, Shape, child, complaints, dotted, filled, printable
 from procclaw.model.tree import Fault, Node, Unreadable, mark_of, value
 
 CONFIG_FILE = "procclaw.yaml"
@@ -73,7 +73,7 @@ class _Report:
     def add(self, order: int, place: Fault, name: str, *, is_error: bool = True) -> None:
         where = f"{name}:{place.line}" if place.line else name
         where = f"{where} {dotted(place.path)}" if place.path else where
-        self._told[is_error][order, place.line, f"{where}: {place.message}"] = None
+        self._told[is_error][order, place.line, printable(f"{where}: {place.message}")] = None
 
     def told(self, *, is_error: bool) -> tuple[str, ...]:
         return tuple(text for _, _, text in sorted(self._told[is_error], key=lambda entry: entry[:2]))

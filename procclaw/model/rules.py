@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from procclaw.model.clock import parse_iso
 from procclaw.model.completion import ONLY_FOR, Declared, dependencies, listed, size_in_bytes
 from procclaw.model.document import Document
+from procclaw.model.masking import masked_at
 from procclaw.model.references import references_in
 from procclaw.model.shape import Path, did_you_mean, quoted
 
@@ -163,8 +164,9 @@ def _params(job: Declared) -> Findings:
             yield Finding(("params", name, "pattern"), f"is not a regular expression: {error}")
             continue
         if param["default"] is not None and not pattern.fullmatch(param["default"]):
+            path: Path = ("params", name, "default")
             yield Finding(
-                ("params", name, "default"), f"{quoted(param['default'])} does not match {quoted(param['pattern'])}"
+                path, f"{quoted(masked_at(path, param['default']))} does not match {quoted(param['pattern'])}"
             )
 
 
@@ -282,7 +284,7 @@ def _url(path: Path, text: str) -> Findings:
     except ValueError:
         is_good = False
     if not is_good or re.search(r"\s", text):
-        yield Finding(path, f"{quoted(text)} is not a URL such as http://127.0.0.1:8000/health")
+        yield Finding(path, f"{quoted(masked_at(path, text))} is not a URL such as http://127.0.0.1:8000/health")
 
 
 def _references(path: Path, text: str, *, is_shell: bool = False) -> Findings:
@@ -364,12 +366,12 @@ def _dependencies(home: Home, hint: _JobHints) -> Findings:
             if other in home.jobs:
                 if dependency["condition"] == "after_complete" and home.jobs[other].whole["type"] == "continuous":
                     path = _written_at(job, home.config.get("defaults", {}), ("depends_on", index))
-                    yield Finding(path, f'"{other}" is continuous and never completes', is_error=False)
+                    yield Finding(path, f"{quoted(other)} is continuous and never completes", is_error=False)
                 earlier, later = (job.id, other) if dependency["condition"] == "before_complete" else (other, job.id)
                 waits_for[later].append(earlier)
             elif other not in home.refused_jobs:
                 path = _written_at(job, home.config.get("defaults", {}), ("depends_on", index))
-                message = f'there is no job "{other}", so this one waits until there is{hint(other)}'
+                message = f"there is no job {quoted(other)}, so this one waits until there is{hint(other)}"
                 yield Finding(path, message, is_error=False)
     for cycle in _cycles(waits_for):
         chain = " -> ".join((*cycle, cycle[0]))
@@ -409,9 +411,9 @@ def _workflows(home: Home, hint: _JobHints) -> Findings:
             named.append(((*at, "callback"), workflow["callback"]))
         for path, job in named:
             if job not in home.jobs and job not in home.refused_jobs:
-                yield Finding(path, f'there is no job "{job}"{hint(job)}')
+                yield Finding(path, f"there is no job {quoted(job)}{hint(job)}")
             elif job in home.jobs and home.jobs[job].whole["type"] == "continuous":
-                yield Finding(path, f'"{job}" is continuous: the step would never end')
+                yield Finding(path, f"{quoted(job)} is continuous: the step would never end")
         if (workflow["type"] == "chord") != (workflow["callback"] is not None):
             fault = "is missing; a chord needs it" if workflow["type"] == "chord" else "belongs to type chord only"
             yield Finding((*at, "callback"), fault)

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from procclaw.model.masking import masked_at
+
 Shape = Mapping[str, Any]
 Path = tuple[str | int, ...]
 
@@ -108,6 +110,7 @@ def filled(value: Any, shape: Shape) -> Any:
 def complaints(error: Any) -> Iterator[tuple[Path, str]]:
     """What a person is told of one `jsonschema` validation error, and where; the same thing may come twice."""
     path, value, shape = tuple(error.absolute_path), error.instance, error.schema
+    said = quoted(masked_at(path, value))
     match error.validator:
         case _ if "propertyNames" in error.absolute_schema_path:
             yield (*path, value), f"{quoted(value)} is not {wanted(shape)}"
@@ -117,17 +120,17 @@ def complaints(error: Any) -> Iterator[tuple[Path, str]]:
             yield from (((*path, key), "is missing") for key in error.validator_value if key not in value)
         case "type":
             hint = "; write it without quotes" if _is_quoted_number(value, shape) else ""
-            yield path, f"{wanted(shape)} is needed, got {quoted(value)}{hint}"
+            yield path, f"{wanted(shape)} is needed, got {said}{hint}"
         case "enum" if "title" not in shape:
-            yield path, f"{quoted(value)} is not one of {', '.join(error.validator_value)}"
+            yield path, f"{said} is not one of {', '.join(error.validator_value)}"
         case "minimum":
-            yield path, f"{quoted(value)} is below {error.validator_value}"
+            yield path, f"{said} is below {error.validator_value}"
         case "maximum":
-            yield path, f"{quoted(value)} is above {error.validator_value}"
+            yield path, f"{said} is above {error.validator_value}"
         case "minLength" | "minItems":
             yield path, "must not be empty"
         case _:
-            yield path, f"{quoted(value)} is not {wanted(shape)}"
+            yield path, f"{said} is not {wanted(shape)}"
 
 
 def wanted(shape: Shape) -> str:
@@ -145,8 +148,15 @@ def quoted(value: object) -> str:
         case list():
             return "a list"
         case str() if len(value) > _SHOWN_CHARACTERS:
-            return json.dumps(value[:_SHOWN_CHARACTERS] + "…", ensure_ascii=False)
-    return json.dumps(value, ensure_ascii=False)
+            value = value[:_SHOWN_CHARACTERS] + "…"
+    return printable(json.dumps(value, ensure_ascii=False))
+
+
+def printable(text: str) -> str:
+    """With an escape for each character that would end the line, that a terminal obeys, or that nobody can see."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 @lru_cache(maxsize=1024)

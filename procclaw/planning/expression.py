@@ -13,6 +13,8 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from procclaw.model.shape import quoted
+
 LONGEST_WAIT = timedelta(days=40 * 366)
 """Nothing that is ever due takes longer: 29 February on a given weekday returns within 28 years, and 40 near 2100."""
 
@@ -109,15 +111,15 @@ def read_period(expression: str) -> int:
     parts = re.fullmatch(_PERIOD, " ".join(expression.lower().split()))
     if parts is None or not any(parts.groups()):
         raise ValueError(
-            f'"{expression}" is not a period: "@every" takes whole numbers with units, largest first, '
+            f'{quoted(expression)} is not a period: "@every" takes whole numbers with units, largest first, '
             "such as 90s, 7m, 1h30m or 2d"
         )
     days, hours, minutes, seconds = (int(part or 0) for part in parts.groups())
     period = days * _DAY + hours * _HOUR + minutes * _MINUTE + seconds
     if not period:
-        raise ValueError(f'"{expression}": the period must be at least 1s')
+        raise ValueError(f"{quoted(expression)}: the period must be at least 1s")
     if period > LONGEST_WAIT.total_seconds():
-        raise ValueError(f'"{expression}": the period must not be longer than {LONGEST_WAIT.days}d')
+        raise ValueError(f"{quoted(expression)}: the period must not be longer than {LONGEST_WAIT.days}d")
     return period
 
 
@@ -129,7 +131,7 @@ def read_cron(expression: str) -> Cron:
     if not any(cron.falls_on(date.fromordinal(day)) for day in _EVERY_KIND_OF_DAY):
         _, _, month_day, month, weekday = fields
         on_weekday = "" if weekday == "*" else f" and day of week {weekday}"
-        raise ValueError(f'"{expression}" is never due: no date is day {month_day} of month {month}{on_weekday}')
+        raise ValueError(f"{quoted(expression)} is never due: no date is day {month_day} of month {month}{on_weekday}")
     return cron
 
 
@@ -138,7 +140,9 @@ def lint(expression: str) -> tuple[str, ...]:
     if is_period(expression):
         read_period(expression)
         return ()
-    return tuple(f'"{expression}": {warning}' for warning in _surprises(_fields(expression), read_cron(expression)))
+    return tuple(
+        f"{quoted(expression)}: {warning}" for warning in _surprises(_fields(expression), read_cron(expression))
+    )
 
 
 def _surprises(fields: Sequence[str], cron: Cron) -> Iterator[str]:
@@ -162,7 +166,7 @@ def _restarting_step(text: str, size: int | None, whole: str, unit: str) -> Iter
     match = re.fullmatch(_STARRED_STEP, text)
     step = int(match[1]) if match else 1
     if step > 1 and (size is None or size % step):
-        yield f'"{text}" starts over with each {whole}; what is due every {step}{unit} is "@every {step}{unit}"'
+        yield f'{quoted(text)} starts over with each {whole}; what is due every {step}{unit} is "@every {step}{unit}"'
 
 
 def _fields(expression: str) -> tuple[str, ...]:
@@ -172,25 +176,25 @@ def _fields(expression: str) -> tuple[str, ...]:
     if len(fields) != len(_FIELDS):
         names = ", ".join(field.name for field in _FIELDS)
         hint = "; a field for seconds or years is not supported" if len(fields) > len(_FIELDS) else ""
-        raise ValueError(f'"{expression}" has {len(fields)} fields where five are wanted ({names}){hint}')
+        raise ValueError(f"{quoted(expression)} has {len(fields)} fields where five are wanted ({names}){hint}")
     try:
         return tuple(map(_judged, _FIELDS, fields))
     except ValueError as problem:
-        raise ValueError(f'"{expression}": {problem}') from None
+        raise ValueError(f"{quoted(expression)}: {problem}") from None
 
 
 def _expansion(expression: str, text: str) -> str:
     if text == "@reboot":
-        raise ValueError(f'"{expression}" is not a schedule: use a job of type continuous or oneshot')
+        raise ValueError(f"{quoted(expression)} is not a schedule: use a job of type continuous or oneshot")
     if text not in _ALIASES:
-        raise ValueError(f'"{expression}" is not one of {", ".join(_ALIASES)} or @every with a period')
+        raise ValueError(f"{quoted(expression)} is not one of {', '.join(_ALIASES)} or @every with a period")
     return _ALIASES[text]
 
 
 def _judged(field: _Field, text: str) -> str:
     items = text.split(",")
     if field is _DAY_OF_WEEK and 0 < sum(1 for item in items if re.fullmatch(_COUNTED_WEEKDAY, item)) < len(items):
-        raise ValueError(f'{field.name} "{text}" mixes counted weekdays with plain ones: use two expressions')
+        raise ValueError(f"{field.name} {quoted(text)} mixes counted weekdays with plain ones: use two expressions")
     return ",".join(_judged_item(field, item) for item in items)
 
 
@@ -199,17 +203,17 @@ def _judged_item(field: _Field, item: str) -> str:
         return "*"
     if re.fullmatch(_HASHED, item):
         raise ValueError(
-            f'{field.name} "{item}": hashed and random times are not supported: write a value, or set jitter'
+            f"{field.name} {quoted(item)}: hashed and random times are not supported: write a value, or set jitter"
         )
     if field is _DAY_OF_MONTH and item == "l":
         return item
     if field is _DAY_OF_MONTH and re.fullmatch(_NEAREST_WEEKDAY, item):
-        raise ValueError(f'{field.name} "{item}": the nearest weekday (W) is not supported')
+        raise ValueError(f"{field.name} {quoted(item)}: the nearest weekday (W) is not supported")
     if field is _DAY_OF_WEEK and (counted := re.fullmatch(_COUNTED_WEEKDAY, item)):
         return _judged_count(field, item, counted)
     parts = re.fullmatch(_ITEM, item)
     if parts is None or (parts["low"] == "*" and parts["high"]):
-        raise ValueError(f'{field.name} "{item}" is not a value, a range (1-5), a step (*/5) or a list of these')
+        raise ValueError(f"{field.name} {quoted(item)} is not a value, a range (1-5), a step (*/5) or a list of these")
     return _judged_range(field, item, parts["low"], parts["high"], parts["step"])
 
 
@@ -219,14 +223,14 @@ def _judged_count(field: _Field, item: str, counted: re.Match[str]) -> str:
         return f"l{day}"
     if counted["nth"] not in ("1", "2", "3", "4", "5"):
         raise ValueError(
-            f'{field.name} "{item}": a month has no weekday number "{counted["nth"]}"; 1 to 5 may follow the #'
+            f'{field.name} {quoted(item)}: a month has no weekday number "{counted["nth"]}"; 1 to 5 may follow the #'
         )
     return f"{day}#{counted['nth']}"
 
 
 def _judged_range(field: _Field, item: str, low_text: str, high_text: str | None, step: str | None) -> str:
     if step is not None and int(step) == 0:
-        raise ValueError(f'{field.name} "{item}": the step must be at least 1')
+        raise ValueError(f"{field.name} {quoted(item)}: the step must be at least 1")
     if low_text == "*":
         return item
     top = _SATURDAY if field is _DAY_OF_WEEK else field.high
@@ -240,7 +244,7 @@ def _judged_range(field: _Field, item: str, low_text: str, high_text: str | None
     if low > high:
         rest = f"{low_text}-{top}," if low <= top else ""
         hint = "" if step else f': write "{rest}{field.low}-{high_text}"'
-        raise ValueError(f'{field.name} "{item}" runs backwards{hint}')
+        raise ValueError(f"{field.name} {quoted(item)} runs backwards{hint}")
     if low == high:
         return str(low)
     return f"{low}-{high}/{step}" if step else f"{low}-{high}"
@@ -251,9 +255,9 @@ def _value(field: _Field, text: str) -> int:
         return field.low + field.names.index(text)
     if not (text.isascii() and text.isdecimal()):
         names = f" or one of {', '.join(field.names)}" if field.names else ""
-        raise ValueError(f'{field.name} "{text}" is not a number from {field.low} to {field.high}{names}')
+        raise ValueError(f"{field.name} {quoted(text)} is not a number from {field.low} to {field.high}{names}")
     if len(text) > 2 or not field.low <= int(text) <= field.high:
-        raise ValueError(f'{field.name} "{text}" is not within {field.low} to {field.high}')
+        raise ValueError(f"{field.name} {quoted(text)} is not within {field.low} to {field.high}")
     return int(text)
 
 

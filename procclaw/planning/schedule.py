@@ -23,6 +23,7 @@ from math import lcm
 from typing import TYPE_CHECKING, NamedTuple
 
 from procclaw.model.clock import EPOCH, to_microseconds
+from procclaw.model.shape import quoted
 from procclaw.planning.expression import LONGEST_WAIT, Cron, is_period, read_cron, read_period
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _zone(name: str) -> "ZoneInfo":
     known = {zone.lower(): zone for zone in available_timezones()}
     close = get_close_matches(name.lower(), known, n=1)
     hint = f'; did you mean "{known[close[0]]}"?' if close else '; names look like "Europe/Berlin" or "UTC"'
-    raise ValueError(f'"{name}" is not a time zone known here{hint}')
+    raise ValueError(f"{quoted(name)} is not a time zone known here{hint}")
 
 
 def _days(crons: tuple[Cron, ...], begin: int, end: int, step: int = 1) -> Iterator[tuple[int, tuple[int, ...]]]:

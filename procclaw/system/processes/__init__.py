@@ -43,7 +43,7 @@ from procclaw.system.processes.spawning import (
     refusal,
     spawn_shim,
 )
-from procclaw.system.processes.table import MARK, boot_id, command_line, process_table
+from procclaw.system.processes.table import MARK, boot_id, command_line, has_proc, process_table
 
 __all__ = [
     "MARK",
@@ -90,6 +90,19 @@ class Processes:
 
     def records(self) -> tuple[str, ...]:
         return self._records.names()
+
+    def foreign_records(self) -> tuple[str, ...]:
+        return self._records.foreign()
+
+    def shim_start_ticks(self, record: str, pid: int) -> int | None:
+        """When the shim that holds a record was started; None: it does not have the pid which the record names.
+
+        Bytes may have been written over; who has the record open is what counts. The lock alone does not tell who.
+        """
+        if has_proc() and not self._records.is_held_open(record, f"/proc/{pid}/fd/{RECORD_FD}"):
+            return None
+        ticks = self.start_ticks(pid)
+        return ticks if self.sight(record).phase is RecordPhase.LOCKED else None
 
     def note_commit(self, at: datetime) -> None:
         self._records.note_commit(at)
@@ -241,7 +254,10 @@ class Processes:
             # The manager died between the spawn and its commit: the record has the pid, and its lock vouches for it.
             sight = self.sight(attempt.record)
             pid = sight.pid
-            start_ticks = self.start_ticks(pid) if pid is not None and sight.phase is RecordPhase.LOCKED else None
+            is_locked = sight.phase is RecordPhase.LOCKED
+            start_ticks = self.shim_start_ticks(attempt.record, pid) if pid is not None and is_locked else None
+            if is_locked and start_ticks is None:
+                pid = None
         return Sought(attempt.id, attempt.mark, pid, start_ticks, self._found.get(attempt.record, frozenset()))
 
     def _remember(self, record: str, shim: int | None) -> None:

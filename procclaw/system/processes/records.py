@@ -5,9 +5,10 @@ shim holds a flock on it for as long as it lives and overwrites it in place: a l
 pid where the system tells it, one with three digits of exit code (or `cwd`, when it could not change to the job's
 directory), and what the shell's `times` prints.
 
-Contents are believed only as far as they prove something. The shim writes its pid before anything else, so whatever
-is not blank was started; an unreadable pid is no pid, an unreadable code is no code, and such a record reads as lost
-(or as locked, while it is). Nothing that a record may hold raises.
+The directory may hold anything else as well: what has not a record's name, or is no plain file, is nobody's business
+here. Contents are believed only as far as they prove something. The shim writes its pid before anything else, so
+whatever is not blank was started; an unreadable pid is no pid, an unreadable code is no code, and such a record reads
+as lost (or as locked, while it is). Nothing that a record may hold raises.
 """
 
 import contextlib
@@ -15,18 +16,23 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import time
 from datetime import datetime
 from typing import NamedTuple
 
 from procclaw.model.clock import from_microseconds, to_microseconds
-from procclaw.model.errors import DiskFull
+from procclaw.model.errors import DiskFull, ProcclawError, in_words
 from procclaw.model.outside import RecordPhase, Sight
 
 SIZE = 128
 NEWEST = "newest"
 """Beside the records: when the reconciler last committed. A database older than that was restored from a backup."""
 _BLANK = b" " * SIZE
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.[a-z0-9]+\.[1-9][0-9]{0,8}\.[0-9a-f]{32}")
+"""Job, run, number and mark."""
+_NO_RECORD = frozenset({errno.ENOENT, errno.ELOOP, errno.EACCES, errno.ENXIO, errno.ENOTDIR})
+"""Nothing is there, or something that is no record of ours: a link, a socket, what we may not read."""
 _LOCK_TRIES = 50
 _LOCK_PAUSE_SECONDS = 0.001
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -67,21 +73,31 @@ class Records:
             os.close(fd)
 
     def remove(self, record: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        """What is no file of ours is left where it is."""
+        try:
             os.unlink(self._path(record))
+        except OSError as error:
+            if error.errno not in _NO_RECORD | {errno.EISDIR, errno.EPERM}:
+                raise
 
     def names(self) -> tuple[str, ...]:
+        return tuple(sorted(entry.name for entry in self._entries() if _is_record(entry)))
+
+    def foreign(self) -> tuple[str, ...]:
+        return tuple(sorted(each.name for each in self._entries() if each.name != NEWEST and not _is_record(each)))
+
+    def _entries(self) -> list[os.DirEntry[str]]:
         try:
-            found = os.listdir(self._directory)
+            with os.scandir(self._directory) as entries:
+                return list(entries)
         except FileNotFoundError:
-            return ()
-        # Job, run, number and mark; the directory also keeps a file or two that are no records.
-        return tuple(sorted(name for name in found if name.count(".") >= 3))
+            return []
+        except OSError as error:
+            raise ProcclawError(f"{self._directory}: {in_words(error)}; move away what is there") from error
 
     def sight(self, record: str) -> Sight:
-        try:
-            fd = os.open(self._path(record), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
+        fd = self._opened(record, os.O_RDONLY)
+        if fd is None:
             return Sight(RecordPhase.MISSING)
         try:
             # Shared, so that two who look at once do not take each other for life; and the lock first, because what is
@@ -92,11 +108,19 @@ class Records:
         finally:
             os.close(fd)
 
+    def is_held_open(self, record: str, descriptor: str) -> bool:
+        """Whether a descriptor of some process, as /proc names it, is this record."""
+        try:
+            return os.path.samestat(os.stat(descriptor), os.stat(self._path(record), follow_symlinks=False))
+        except PermissionError:
+            return True  # of another account, and the system keeps it from us: then there is but the record's word
+        except OSError:
+            return False
+
     def claim(self, record: str) -> int | None:
         """A descriptor that holds a blank record exclusively; None when it is not blank, or held, or gone."""
-        try:
-            fd = os.open(self._path(record), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
+        fd = self._opened(record, os.O_RDWR)
+        if fd is None:
             return None
         try:
             # A record without a name is one that was removed since; whoever started it now could never be found.
@@ -108,11 +132,28 @@ class Records:
             if fd >= 0:
                 os.close(fd)
 
+    def _opened(self, record: str, flags: int) -> int | None:
+        """None: there is no such record."""
+        try:
+            # Non-blocking: a FIFO under this name would keep us waiting for its other end.
+            fd = os.open(self._path(record), flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except IsADirectoryError:
+            return None
+        except OSError as error:
+            if error.errno in _NO_RECORD:
+                return None
+            raise
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        return None
+
     def note_commit(self, at: datetime) -> None:
         """In place and without a sync: a note that is lost or torn only fails to warn."""
         text = f"{to_microseconds(at):020}\n".encode()
         with contextlib.suppress(OSError):
-            fd = os.open(self._path(NEWEST), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            fd = os.open(self._path(NEWEST), flags, 0o600)
             try:
                 os.pwrite(fd, text, 0)
             finally:
@@ -120,20 +161,30 @@ class Records:
 
     def noted_commit(self) -> datetime | None:
         try:
-            fd = os.open(self._path(NEWEST), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = self._opened(NEWEST, os.O_RDONLY)
         except OSError:
+            return None
+        if fd is None:
             return None
         try:
             text = os.pread(fd, 32, 0)
         finally:
             os.close(fd)
-        return from_microseconds(int(text)) if re.fullmatch(rb"\d{20}\n", text) else None
+        try:
+            return from_microseconds(int(text)) if re.fullmatch(rb"\d{20}\n", text) else None
+        except OverflowError:
+            return None
 
     def _path(self, record: str) -> str:
         return os.path.join(self._directory, record)
 
 
+def _is_record(entry: "os.DirEntry[str]") -> bool:
+    return _NAME.fullmatch(entry.name) is not None and entry.is_file(follow_symlinks=False)
+
+
 _WRITTEN = re.compile(rb"([1-9]\d{0,9}) *\n(?:job ([1-9]\d{0,9}) *\n)?(?:(\d{3}|cwd)\n(.*))?", re.DOTALL)
+_LAST_SIGNAL = 64
 _SPENT = re.compile(rb"(\d+)m(\d+)(?:[.,](\d+))?s")
 
 
@@ -150,21 +201,25 @@ def parse(contents: bytes) -> Contents:
         return Contents(is_blank=False, pid=pid, job_pid=job_pid)
     if ending == b"cwd":
         return Contents(is_blank=False, pid=pid, is_cwd_failure=True, is_complete=True)
+    exit_code = _as_posix_shells_count(int(ending))
+    if exit_code is None:
+        return Contents(is_blank=False, pid=pid, job_pid=job_pid)
     lines = rest.split(b"\n")
     return Contents(
         is_blank=False,
         pid=pid,
-        exit_code=_as_posix_shells_count(int(ending)),
+        exit_code=exit_code,
         cpu_seconds=_cpu_seconds(lines[1]) if len(lines) > 2 else None,
         is_complete=len(lines) > 2,
     )
 
 
-def _as_posix_shells_count(code: int) -> int:
-    """Death by signal n as 128+n: ksh93 reports 256+n and yash 384+n."""
+def _as_posix_shells_count(code: int) -> int | None:
+    """Death by signal n as 128+n: ksh93 reports 256+n and yash 384+n. None: no shell reports that."""
     if code < 256:
         return code
-    return 128 + (code - 384 if code >= 384 else code - 256)
+    signum = code - 384 if code >= 384 else code - 256
+    return 128 + signum if 0 < signum <= _LAST_SIGNAL else None
 
 
 def _cpu_seconds(line: bytes) -> float | None:
@@ -231,4 +286,4 @@ def _write_fully(fd: int, contents: bytes) -> None:
 def _told(error: OSError, record: str) -> Exception:
     if error.errno in NO_SPACE:
         return DiskFull(f'the record "{record}" cannot be made: {error.strerror}')
-    return error
+    return ProcclawError(f'the record "{record}" cannot be made: {in_words(error)}')

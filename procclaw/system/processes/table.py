@@ -73,8 +73,12 @@ class Table(Protocol):
         """
 
 
+def has_proc() -> bool:
+    return os.path.exists("/proc/self/stat")
+
+
 def process_table() -> Table:
-    return ProcTable() if os.path.exists("/proc/self/stat") else PsTable()
+    return ProcTable() if has_proc() else PsTable()
 
 
 class ProcTable:

@@ -7,9 +7,10 @@ for a decision in `states`, how they are written in `writing`.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from zlib import crc32
 
 from procclaw.model.alerts import Alert, AlertKind, AlertState
 from procclaw.model.clock import after, from_microseconds, to_microseconds
@@ -32,11 +33,16 @@ from procclaw.system.store.tables import (
     RUNS,
     SLOTS,
     WORKFLOW_RUNS,
+    damaged,
+    decoded,
 )
 from procclaw.system.store.writing import record_row
 
 if TYPE_CHECKING:
     from procclaw.system.store.census import Counted
+
+
+Found = TypeVar("Found")
 
 
 class Problems(NamedTuple):
@@ -135,13 +141,16 @@ class Store:
     def save_spec(self, content_hash: str, document: Mapping[str, Any], now: datetime) -> None:
         """Put a good configuration in force; the one before it goes."""
 
+        text = json.dumps(document, separators=(",", ":"))
+
         def body() -> None:
             self._db.execute("DELETE FROM specs WHERE hash <> ?", (content_hash,))
             self._db.execute(
                 "INSERT OR REPLACE INTO specs (hash, document, loaded_at) VALUES (?, ?, ?)",
-                (content_hash, json.dumps(document, separators=(",", ":")), to_microseconds(now)),
+                (content_hash, text, to_microseconds(now)),
             )
             self._set_meta("spec", content_hash)
+            self._set_meta("spec_checksum", _checksum(text))
 
         self._db.write(body)
 
@@ -149,15 +158,32 @@ class Store:
         return self.meta("spec")
 
     def load_spec(self) -> tuple[str, dict[str, Any]] | None:
-        """Content hash and document of the configuration in force; None before the first."""
+        """Content hash and document of the configuration in force; None before the first.
+
+        Raises StoreError where it is not what was saved: a command with a letter changed would be another command.
+        """
         rows = self._db.read(
-            "SELECT hash, document FROM specs WHERE hash = (SELECT value FROM meta WHERE key = 'spec')"
+            "SELECT m.value, s.document, c.value FROM meta m LEFT JOIN specs s ON s.hash = m.value "
+            "LEFT JOIN meta c ON c.key = 'spec_checksum' WHERE m.key = 'spec'"
         )
-        return (rows[0][0], json.loads(rows[0][1])) if rows else None
+        if not rows:
+            return None
+        content_hash, text, checksum = rows[0]
+        # A database of an earlier version has no checksum yet.
+        if not isinstance(text, str) or checksum not in (None, _checksum(text)):
+            raise damaged("the configuration in force is not the one that was saved")
+        return content_hash, decoded("the configuration in force", lambda: dict(json.loads(text)))
 
     def meta(self, key: str) -> str | None:
         rows = self._db.read("SELECT value FROM meta WHERE key = ?", (key,))
+        if rows and not isinstance(rows[0][0], str):
+            raise damaged(f"what is kept as {key} is no text")
         return rows[0][0] if rows else None
+
+    def _kept(self, key: str, read: Callable[[str], Found]) -> Found | None:
+        """A fact about the home as a whole, read from its text; None when there is none."""
+        text = self.meta(key)
+        return None if text is None else decoded(f"what is kept as {key}", lambda: read(text))
 
     def set_meta(self, key: str, value: str | None) -> None:
         """Keep a fact about the home as a whole; None removes it. Writes only what differs."""
@@ -171,11 +197,11 @@ class Store:
             self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
 
     def problems(self) -> Problems | None:
-        text = self.meta("problems")
-        if text is None:
-            return None
-        since, problems = json.loads(text)
-        return Problems(from_microseconds(since), tuple(problems))
+        def read(text: str) -> Problems:
+            since, problems = json.loads(text)
+            return Problems(from_microseconds(since), tuple(map(str, problems)))
+
+        return self._kept("problems", read)
 
     def set_problems(self, problems: Problems | None) -> None:
         text = None if problems is None else json.dumps([to_microseconds(problems.since), problems.problems])
@@ -183,17 +209,17 @@ class Store:
 
     def warnings(self) -> tuple[str, ...]:
         """What the configuration in force was warned of when it was loaded."""
-        return tuple(json.loads(self.meta("warnings") or "[]"))
+        return self._kept("warnings", lambda text: tuple(map(str, json.loads(text)))) or ()
 
     def set_warnings(self, warnings: tuple[str, ...]) -> None:
         self.set_meta("warnings", json.dumps(warnings) if warnings else None)
 
     def lack(self) -> Lack | None:
-        text = self.meta("lack")
-        if text is None:
-            return None
-        reason, detail, retry_at = json.loads(text)
-        return Lack(Reason(reason), detail, from_microseconds(retry_at))
+        def read(text: str) -> Lack:
+            reason, detail, retry_at = json.loads(text)
+            return Lack(Reason(reason), detail, from_microseconds(retry_at))
+
+        return self._kept("lack", read)
 
     def set_lack(self, lack: Lack | None) -> None:
         text = None if lack is None else json.dumps([lack.reason, lack.detail, to_microseconds(lack.retry_at)])
@@ -201,21 +227,19 @@ class Store:
 
     def restored_until(self) -> datetime | None:
         """The database was put back, and up to then it does not know what has run; None: it knows all."""
-        text = self.meta("restored_until")
-        return None if text is None else from_microseconds(int(text))
+        return self._kept("restored_until", _moment)
 
     def set_restored_until(self, at: datetime) -> None:
         self.set_meta("restored_until", str(to_microseconds(at)))
 
     def last_commit_at(self) -> datetime | None:
-        text = self.meta("last_commit_at")
-        return None if text is None else from_microseconds(int(text))
+        return self._kept("last_commit_at", _moment)
 
     # --- what a decision is based upon ---
 
     def data_version(self) -> int:
         """Changes when another process has committed. A few microseconds."""
-        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+        return int(self._db.read("PRAGMA data_version")[0][0])
 
     def job_states(
         self,
@@ -242,7 +266,13 @@ class Store:
         return bool(self._db.read("SELECT 1 FROM intents WHERE job_id = ? AND resolved_at IS NULL LIMIT 1", (job_id,)))
 
     def jobs_with_intents(self) -> tuple[str, ...]:
-        return tuple(row[0] for row in self._db.read("SELECT DISTINCT job_id FROM intents WHERE resolved_at IS NULL"))
+        return self._names("SELECT DISTINCT job_id FROM intents WHERE resolved_at IS NULL")
+
+    def _names(self, sql: str) -> tuple[str, ...]:
+        found = tuple(row[0] for row in self._db.read(sql))
+        if not all(isinstance(name, str) for name in found):
+            raise damaged("a job's id is no text")
+        return found
 
     # --- what people ask ---
 
@@ -297,7 +327,7 @@ class Store:
 
     def jobs_with_life(self) -> tuple[str, ...]:
         """The jobs with an attempt that is not over."""
-        return tuple(row[0] for row in self._db.read("SELECT DISTINCT job_id FROM attempts WHERE ended_at IS NULL"))
+        return self._names("SELECT DISTINCT job_id FROM attempts WHERE ended_at IS NULL")
 
     def live_attempts(self) -> tuple[Attempt, ...]:
         rows = self._db.read(f"SELECT {ATTEMPTS.columns} FROM attempts WHERE ended_at IS NULL")
@@ -370,7 +400,9 @@ class Store:
             "SELECT job_id, kind, max(raised_at) FROM alerts WHERE raised_at > ? AND state <> ? GROUP BY job_id, kind",
             (to_microseconds(since), AlertState.SUPPRESSED),
         )
-        return {(job_id, AlertKind(kind)): from_microseconds(at) for job_id, kind, at in rows}
+        return decoded(
+            "a row of alerts", lambda: {(job_id, AlertKind(kind)): from_microseconds(at) for job_id, kind, at in rows}
+        )
 
     def workflow_run(self, workflow_run_id: str) -> WorkflowRun | None:
         rows = self._db.read(f"SELECT {WORKFLOW_RUNS.columns} FROM workflow_runs WHERE id = ?", (workflow_run_id,))
@@ -418,7 +450,7 @@ class Store:
         """What can be said in numbers of these jobs and of the home, as one moment saw it; in outline only."""
         from procclaw.system.store.census import count
 
-        return self._db.reading(lambda: count(self._db.connection, jobs, now))
+        return self._db.reading(lambda: decoded("the history", lambda: count(self._db.connection, jobs, now)))
 
     # --- retention ---
 
@@ -436,6 +468,15 @@ class Store:
     def thin_attempts(self, run_id: str, keep: int) -> None:
         """Keep the newest `keep` attempts of a run that goes on and on."""
         self._db.write(lambda: thin_attempts(self._db, run_id, keep))
+
+
+def _checksum(text: str) -> str:
+    # No digest: that loads OpenSSL, for which a listing has no use, and nobody is to be kept from forging it.
+    return str(crc32(text.encode()))
+
+
+def _moment(text: str) -> datetime:
+    return from_microseconds(int(text))
 
 
 def _where(conditions: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:

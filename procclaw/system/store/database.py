@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from procclaw.model.errors import DiskFull, StoreError
 from procclaw.system.store.migrations import LATEST, migrate
-from procclaw.system.store.tables import SCHEMA
+from procclaw.system.store.tables import SCHEMA, damaged
 
 SCHEMA_VERSION = LATEST
 APPLICATION_ID = 0x50434C57
@@ -22,6 +22,11 @@ BUSY_SECONDS = 5.0
 RESERVE_BYTES = 8 * 1024 * 1024
 SPARE_PAGES = 128
 """Half a megabyte: some hundred commits, each of which makes less than a page on average."""
+
+_FAILURES = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""The latter where SQLite's own complaint quotes what is no text."""
+_NOT_TEXT = "Could not decode to UTF-8"
+"""Python's own complaint, without a code of SQLite's."""
 
 Found = TypeVar("Found")
 
@@ -51,7 +56,7 @@ class Database:
                 self._is_empty()
             else:
                 self._prepare_with_room()
-        except sqlite3.DatabaseError as error:
+        except _FAILURES as error:
             self._connection.close()
             raise self._translated(error) from error
         except StoreError:
@@ -61,7 +66,7 @@ class Database:
     def _prepare_with_room(self) -> None:
         try:
             self._prepare()
-        except sqlite3.DatabaseError as error:
+        except _FAILURES as error:
             # Even to read, the first to open the database makes a file beside it.
             if not isinstance(self._translated(error), DiskFull) or not self._release_reserve():
                 raise
@@ -90,7 +95,12 @@ class Database:
             return
         with self.writing():
             # Another process may have been quicker.
-            migrate(self._connection, self.pragma("user_version"))
+            version = self.pragma("user_version")
+            try:
+                migrate(self._connection, version)
+            except (sqlite3.OperationalError, LookupError) as error:
+                # The number says one thing and the tables another.
+                raise damaged(f"it is not of schema {version}, as it says", self.path) from error
             self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _is_empty(self) -> bool:
@@ -139,24 +149,28 @@ class Database:
         """Raise StoreError if the file is damaged. Reads all of it, so only when a daemon starts."""
         verdict = self.read("PRAGMA quick_check")[0][0]
         if verdict != "ok":
-            raise StoreError(self._damaged(str(verdict)))
+            raise damaged(_first_line(verdict), self.path)
 
-    def _damaged(self, what: str) -> str:
-        return (
-            f"{self.path}: the database is damaged ({what}); restore it from a backup, or move it away "
-            "to start without its history: running jobs are found again by their records"
-        )
+    def _is_damaged(self) -> bool:
+        """Whether a statement that failed in an odd way did so because of the file: then it is no bug of ours."""
+        try:
+            verdict = self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            return bool(verdict != "ok") or not _columns_of_new() <= _columns(self._connection)
+        except _FAILURES:
+            return True
 
-    def _translated(self, error: sqlite3.DatabaseError) -> Exception:
+    def _translated(self, error: Exception) -> Exception:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and self._is_disk_full()):
             return DiskFull(f"{self.path}: no space left on the device")
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return StoreError(self._damaged(str(error)))
+            return damaged(str(error), self.path)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return StoreError(f"{self.path}: locked by another process for more than {BUSY_SECONDS:.0f} s")
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
             return StoreError(f"{self.path}: {error}; check the owner, the permissions and the disk")
+        if isinstance(error, UnicodeDecodeError) or str(error).startswith(_NOT_TEXT) or self._is_damaged():
+            return damaged(_first_line(str(error)), self.path)
         return error
 
     def _is_disk_full(self) -> bool:
@@ -183,7 +197,7 @@ class Database:
             try:
                 with self.writing():
                     return body()
-            except sqlite3.DatabaseError as error:
+            except _FAILURES as error:
                 translated = self._translated(error)
                 if isinstance(translated, DiskFull) and any(make_room() for make_room in rooms):
                     continue
@@ -192,20 +206,19 @@ class Database:
                 raise translated from error
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        try:
+        with self._translating():
             return self._connection.execute(sql, parameters).fetchall()
-        except sqlite3.DatabaseError as error:
-            translated = self._translated(error)
-            if translated is error:
-                raise
-            raise translated from error
 
     def reading(self, body: Callable[[], Found]) -> Found:
         """What `body` gives, in one read transaction."""
+        with self._translating(), self._looking():
+            return body()
+
+    @contextlib.contextmanager
+    def _translating(self) -> Iterator[None]:
         try:
-            with self._looking():
-                return body()
-        except sqlite3.DatabaseError as error:
+            yield
+        except _FAILURES as error:
             translated = self._translated(error)
             if translated is error:
                 raise
@@ -277,3 +290,19 @@ def _to_look(path: str) -> str:
 
     is_at_rest = not os.path.exists(f"{path}-wal")
     return f"file:{quote(os.fsencode(path))}?mode=ro" + ("&immutable=1" if is_at_rest else "")
+
+
+def _first_line(text: object) -> str:
+    return str(text).partition("\n")[0]
+
+
+def _columns(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Of every table; the schema is kept as text, in which a letter may be another after damage."""
+    tables = "SELECT s.name, c.name FROM sqlite_schema s JOIN pragma_table_info(s.name) c WHERE s.type = 'table'"
+    return set(connection.execute(tables))
+
+
+def _columns_of_new() -> set[tuple[str, str]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(SCHEMA)
+        return _columns(fresh)

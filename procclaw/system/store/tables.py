@@ -1,16 +1,21 @@
 """The tables of the database, and how a value becomes a row of one: the only place where the two meet.
 
 A change of the schema needs a new number in the store and a migration; databases of every earlier number open for ever.
+
+SQLite has no checksums: a bit that has tipped over in a cell comes back as a word nobody knows, as text that is no JSON
+or no UTF-8, or as a value of another type. Whatever no column can hold is damage of the file, not a bug of ours.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from types import NoneType, UnionType
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from procclaw.model.alerts import Alert, AlertKind, AlertState, Trouble, Watch
 from procclaw.model.clock import from_microseconds, to_microseconds
+from procclaw.model.errors import StoreError
 from procclaw.model.intents import NO_DETAILS, Details, Intent, IntentKind, IntentState
 from procclaw.model.reasons import Reason
 from procclaw.model.records import (
@@ -135,6 +140,28 @@ CREATE INDEX workflow_runs_by_age ON workflow_runs (finished_at) WHERE finished_
 """
 
 
+DATABASE = "procclaw.db"
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, AssertionError, RecursionError)
+"""What reading a value raises that nobody can have written."""
+
+Read = TypeVar("Read")
+
+
+def damaged(what: str, path: str = DATABASE) -> StoreError:
+    return StoreError(
+        f"{path}: the database is damaged ({what}); restore it from a backup, or move it away "
+        "to start without its history: running jobs are found again by their records"
+    )
+
+
+def decoded(what: str, read: Callable[[], Read]) -> Read:
+    """What `read` makes of stored values. Raises StoreError where they are none that we can have written."""
+    try:
+        return read()
+    except _UNREADABLE as error:
+        raise damaged(f"{what} cannot be read") from error
+
+
 class _Codec(NamedTuple):
     """How one kind of value is written to a column and read back; neither sees None."""
 
@@ -231,6 +258,11 @@ class Table:
         self.row = row
         self.fields: tuple[str, ...] = row._fields
         self._codecs = tuple(codecs.get(field) for field in self.fields)
+        self._readers = tuple(codec or _NOTHING_ELSE for codec in self._codecs)
+        self._plain = tuple(
+            _plain_types(row.__annotations__[field], codec)
+            for field, codec in zip(self.fields, self._codecs, strict=True)
+        )
         self.columns = ", ".join(self.fields)
         marks = ", ".join("?" * len(self.fields))
         update = ", ".join(f"{field} = excluded.{field}" for field in self.fields if field not in key)
@@ -244,12 +276,29 @@ class Table:
         ]
 
     def read(self, columns: Sequence[Any]) -> Any:
-        return self.row(
-            *(
-                item if codec is None or item is None else codec.read(item)
-                for item, codec in zip(columns, self._codecs, strict=True)
+        """Raises StoreError for what nobody can have written."""
+        try:
+            return self.row(
+                *(
+                    item if type(item) in plain else codec.read(item)
+                    for item, plain, codec in zip(columns, self._plain, self._readers, strict=True)
+                )
             )
-        )
+        except _UNREADABLE as error:
+            raise damaged(f"a row of {self.name} cannot be read") from error
+
+
+def _plain_types(annotation: Any, codec: _Codec | None) -> frozenset[type]:
+    """The types in which a column's value comes back as it is."""
+    members = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return frozenset(members if codec is None else {NoneType} & set(members))
+
+
+def _refuse(item: object) -> object:
+    raise TypeError(type(item).__name__)
+
+
+_NOTHING_ELSE = _Codec(_refuse, _refuse)
 
 
 RUNS = Table(

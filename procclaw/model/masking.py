@@ -1,11 +1,11 @@
-"""What of a configuration people are shown: all of it, less what is or may be a secret.
+"""What of a configuration people are shown, and told when it is wrong: all of it, less what is or may be a secret.
 
 A reference such as `${secret:NAME}` stays, for it is only a name. Where a secret may be written out (a token, the
 address of a webhook, a variable whose name says so, a password in a URL) stars stand in its place.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from procclaw.model.references import references_in
@@ -18,8 +18,10 @@ _SECRET_NAME = re.compile(
     r"secret|token|passw|pwd|passphrase|credential|private|api_?key|access_?key|_key$|^key$|auth|dsn|cookie|salt",
     re.IGNORECASE,
 )
+_ENTRY_IN_TEXT = re.compile(r"(?P<name>[\w-]+)(?P<between>\s*[:=]\s*)(?P<rest>\S.*)", re.DOTALL)
+"""What a lost blank makes of a mapping (`token:s3cret`), and other tools of an environment (`TOKEN=s3cret`)."""
 _PASSWORD_IN_URL = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/:@]*:)(?P<password>[^\s/@]+)(?=@)", re.IGNORECASE)
-_WEBHOOK = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/?#]+/?)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_WEBHOOK = re.compile(r"(?P<before>(?:[a-z][a-z0-9+.-]*://)?[^\s/?#]+/?)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 
 
 def masked(document: Any) -> Any:
@@ -33,6 +35,32 @@ def masked(document: Any) -> Any:
             return _PASSWORD_IN_URL.sub(rf"\g<before>{MASK}", document)
         case _:
             return document
+
+
+def masked_at(path: Sequence[str | int], value: Any) -> Any:
+    """A value as it may be told beside the path at which it stands, which need not be one where it belongs: a line that
+    is not indented far enough, or lacks the blank behind its colon, is still a secret's.
+    """
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        return value
+    if path and isinstance(path[-1], str) and _SECRET_NAME.search(path[-1]):
+        return _starred(value)
+    document: Any = value
+    for part in reversed(path):
+        document = [document] if isinstance(part, int) else {part: document}
+    shown = masked(document)
+    for part in path:
+        if shown == MASK:
+            break
+        shown = shown[0 if isinstance(part, int) else part]
+    return _without_entry(shown) if isinstance(shown, str) else shown
+
+
+def _without_entry(text: str) -> str:
+    for found in _ENTRY_IN_TEXT.finditer(text):
+        if found["name"] == "webhook" or _SECRET_NAME.search(found["name"]):
+            return text[: found.start("rest")] + MASK
+    return text
 
 
 def _masked_field(key: str, value: Any) -> Any:
