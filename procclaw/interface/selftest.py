@@ -5,7 +5,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from procclaw import __version__
-from procclaw.interface.console import duration, shown
+from procclaw.interface.console import Console, duration, shown
 from procclaw.model.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -13,39 +13,39 @@ if TYPE_CHECKING:
     from procclaw.interface.cli import Context
 
 REFUSED = 1
-_BROKEN = "broken"
-_COLOURS = {"holds": "green", _BROKEN: "red", "not checkable": "yellow"}
+_COLOURS = {"holds": "green", "broken": "red", "not_checkable": "yellow"}
+_DETAIL_COLUMNS = 50
+"""With less room than this behind the promises, details get lines of their own."""
 
 
 def selftest(context: "Context", options: Namespace) -> int:
-    from procclaw.engine.selftest import SelfTest, interruptible
+    from procclaw.engine.selftest import scratch
 
     console, clock = context.console, SystemClock()
     began = clock.monotonic()
     findings: list[Finding] = []
-    with interruptible(), SelfTest(context.home_path, is_chaos=options.chaos) as test:
-        width = max(map(len, test.promises()))
+    with scratch(context.home_path, is_chaos=options.chaos) as test:
+        place, system, width = test.place, test.system(), max(map(len, test.promises()))
         if console.is_terminal and not console.is_json:
-            console.say(f"in {shown(test.place)}, with Python {_python()}, on {test.kernel()}")
+            console.say(f"ProcClaw v{__version__}, Python {_python()}, {system}, in {shown(place)}")
         for finding in test.findings(console.progress):
             console.end_progress()
             findings.append(finding)
             if not console.is_json:
-                _tell(context, finding, width)
-        kernel, place = test.kernel(), test.place
-    console.end_progress()
+                _tell(console, finding, width)
     seconds = clock.monotonic() - began
-    broken = [finding for finding in findings if finding.verdict == _BROKEN]
+    broken = sum(finding.verdict == "broken" for finding in findings)
     if console.is_json:
+        promises = [{**each._asdict(), "seconds": round(each.seconds, 3)} for each in findings]
         console.json(
             {
                 "version": __version__,
                 "python": _python(),
-                "system": kernel,
+                "system": system,
                 "place": place,
                 "seconds": round(seconds, 3),
-                "broken": len(broken),
-                "promises": [{**each._asdict(), "seconds": round(each.seconds, 3)} for each in findings],
+                "broken": broken,
+                "promises": promises,
             }
         )
     elif console.is_terminal:
@@ -57,19 +57,21 @@ def _python() -> str:
     return sys.version.split()[0]
 
 
-def _tell(context: "Context", finding: "Finding", width: int) -> None:
-    """A line at once: on a terminal in columns, in a pipe with tabs between."""
-    console = context.console
-    verdict, promise, detail = str(finding.verdict), finding.promise, shown(finding.detail)
-    if console.is_terminal:
-        longest = max(map(len, _COLOURS))
-        console.say(f"{console.paint(verdict.ljust(longest), _COLOURS[verdict])}  {promise.ljust(width)}  {detail}")
+def _tell(console: Console, finding: "Finding", width: int) -> None:
+    """Promise by promise, as each is known: in columns on a terminal that is wide enough; in a pipe with tabs."""
+    verdict, detail = finding.verdict.replace("_", " "), shown(finding.detail)
+    if not console.is_terminal:
+        console.say(f"{verdict}\t{finding.promise}\t{detail}")
     else:
-        console.say(f"{verdict}\t{promise}\t{detail}")
+        longest = max(map(len, _COLOURS))
+        word = console.paint(verdict.ljust(longest), _COLOURS[finding.verdict])
+        is_wide = console.size()[0] >= longest + width + _DETAIL_COLUMNS
+        between = f"{finding.promise.ljust(width)}  " if is_wide else f"{finding.promise}\n{' ' * longest}  "
+        console.say(f"{word}  {between}{console.paint(detail, 'grey')}")
     console.flush()
 
 
 def _summary(findings: "list[Finding]", seconds: float) -> str:
     counts = {word: sum(finding.verdict == word for finding in findings) for word in _COLOURS}
-    told = [f"{count} {'hold' if word == 'holds' and count != 1 else word}" for word, count in counts.items() if count]
+    told = [f"{count} {word.replace('_', ' ')}" for word, count in counts.items() if count]
     return f"{', '.join(told)}, in {duration(seconds)}"

@@ -8,19 +8,18 @@ Words: a *promise* holds, is broken, or cannot be checked here; a *copy* is a pr
 must be done by another; a *life* is a scratch home from its first manager, which is killed, to the end of its jobs.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from procclaw.engine.selftest import diskfull, files, kernel, managers, roles
 from procclaw.engine.selftest.bench import Bench, Broken, Finding, NotCheckable, Verdict
 from procclaw.engine.selftest.chaos import PROMISES, Chaos, OnProgress
-from procclaw.model.clock import SystemClock
 from procclaw.model.errors import ProcclawError
-from procclaw.system.processes.signals import interruptible
+from procclaw.system.processes.signals import interruptible, uninterrupted
 
-__all__ = ["Finding", "SelfTest", "Verdict", "interruptible"]
+__all__ = ["Finding", "SelfTest", "Verdict", "scratch"]
 
 
 class _Check(NamedTuple):
@@ -49,36 +48,22 @@ _CHECKS = (
 
 
 class SelfTest:
-    """Entered, it has a scratch home; left, it has none."""
+    """On a scratch home; `scratch` makes and removes it."""
 
-    def __init__(self, home: str, *, is_chaos: bool) -> None:
-        self._home = home
+    def __init__(self, bench: Bench, *, is_chaos: bool) -> None:
+        self._bench = bench
         self._is_chaos = is_chaos
-        self._clock = SystemClock()
-        self._bench: Bench | None = None
-
-    def __enter__(self) -> Self:
-        self._bench = Bench(self._home, roles.carry_out)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bench is not None:
-            self._bench.close()
-            self._bench = None
 
     @property
     def place(self) -> str:
         """Where the scratch home is."""
-        assert self._bench is not None
         return self._bench.place
 
     @staticmethod
-    def kernel() -> str:
+    def system() -> str:
         """What it is all proved of."""
-        system = os.uname()
-        return f"{system.sysname} {system.release}"
+        named = os.uname()
+        return f"{named.sysname} {named.release}"
 
     def promises(self) -> tuple[str, ...]:
         """What will be told of, in that order."""
@@ -86,22 +71,39 @@ class SelfTest:
 
     def findings(self, on_progress: OnProgress) -> Iterator[Finding]:
         """One for each promise, as it is checked. `on_progress` is told what is being done."""
-        assert self._bench is not None
         for each in _CHECKS:
             on_progress(each.promise)
-            yield self._judged(each, self._bench)
+            yield _judged(each, self._bench)
         if self._is_chaos:
             yield from Chaos(self._bench).findings(on_progress)
 
-    def _judged(self, each: _Check, bench: Bench) -> Finding:
-        began = self._clock.monotonic()
+
+@contextlib.contextmanager
+def scratch(home: str, *, is_chaos: bool) -> Iterator[SelfTest]:
+    """A selftest for that home. Raises ProcclawError where it cannot be made.
+
+    Inside, being told to end in whatever way raises KeyboardInterrupt; nothing is left when this is left.
+    """
+    bench: Bench | None = None
+    with interruptible():
         try:
-            verdict, detail = Verdict.HOLDS, each.check(bench)
-        except NotCheckable as reason:
-            verdict, detail = Verdict.NOT_CHECKABLE, str(reason)
-        except (Broken, ProcclawError) as fault:
-            verdict, detail = Verdict.BROKEN, str(fault)
-        except OSError as error:
-            where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-            verdict, detail = Verdict.BROKEN, f"{where}{error.strerror or error}"
-        return Finding(each.promise, verdict, detail, self._clock.monotonic() - began)
+            with uninterrupted():
+                bench = Bench(home, roles.carry_out)
+            yield SelfTest(bench, is_chaos=is_chaos)
+        finally:
+            if bench is not None:
+                bench.close()
+
+
+def _judged(each: _Check, bench: Bench) -> Finding:
+    began = bench.clock.monotonic()
+    try:
+        verdict, detail = Verdict.HOLDS, each.check(bench)
+    except NotCheckable as reason:
+        verdict, detail = Verdict.NOT_CHECKABLE, str(reason)
+    except (Broken, ProcclawError) as fault:
+        verdict, detail = Verdict.BROKEN, str(fault)
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        verdict, detail = Verdict.BROKEN, f"{where}{error.strerror or error}"
+    return Finding(each.promise, verdict, detail, bench.clock.monotonic() - began)

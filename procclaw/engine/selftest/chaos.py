@@ -11,6 +11,7 @@ from typing import NamedTuple
 from procclaw.engine.selftest.bench import Bench, Broken, Finding, Verdict
 from procclaw.engine.selftest.doom import DAEMON, PASSES
 from procclaw.engine.selftest.life import PROMISES, Life, Promise
+from procclaw.model.errors import ProcclawError
 from procclaw.model.outside import Process
 from procclaw.system.processes import Processes
 
@@ -21,14 +22,14 @@ OnProgress = Callable[[str], None]
 _SIDE_BY_SIDE = 6
 _LONGEST_SECONDS = 90.0
 """No life is begun after that, so that all is over within two minutes."""
-_STRIDES = ((DAEMON, 1), (PASSES, 5))
-"""How many effects later each life's manager dies. Both kinds run the same cycle, so of one a sample is enough."""
+EVERY_EFFECT = ((DAEMON, 1), (PASSES, 5))
+"""By kind, how many effects later each life's manager dies. Both run the same cycle: of one a sample is enough."""
 _LOOK_SECONDS = 0.005
 _FAULTS_TOLD = 3
 
 
 class _Series(NamedTuple):
-    """What the lives of one kind have come to."""
+    """What the lives with managers of one kind have come to."""
 
     deaths: int
     is_complete: bool
@@ -36,16 +37,17 @@ class _Series(NamedTuple):
 
 
 class Chaos:
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, strides: tuple[tuple[str, int], ...] = EVERY_EFFECT) -> None:
         self._bench = bench
+        self._strides = strides
         self._faults: dict[Promise, list[str]] = {promise: [] for promise in Promise}
-        self._starts = self._endings = self._stopped = 0
+        self._lived = self._starts = self._endings = self._stopped = 0
 
     def findings(self, on_progress: OnProgress) -> Iterator[Finding]:
         bench, began = self._bench, self._bench.clock.monotonic()
         deadline = began + _LONGEST_SECONDS
         stranger = self._stranger()
-        series = {kind: self._lives(kind, stride, deadline, on_progress) for kind, stride in _STRIDES}
+        series = {kind: self._lives(kind, stride, deadline, on_progress) for kind, stride in self._strides}
         if not self._is_alive(stranger):
             self._faults[Promise.STRANGERS].append("a process that is no job's was ended")
         seconds = bench.clock.monotonic() - began
@@ -62,9 +64,9 @@ class Chaos:
         unfinished = [kind for kind, each in series.items() if not each.is_complete]
         cut = f"; the time was up before every effect of the {unfinished[0]} had its turn" if unfinished else ""
         return {
-            Promise.STARTS: f"{self._starts} starts in {deaths} lives, none twice and none left out",
+            Promise.STARTS: f"{self._starts} starts in {self._lived} homes, none twice and none left out",
             Promise.CODES: f"{self._endings} endings, each with the code that the process gave",
-            Promise.KEEPS: f"{deaths} times under the same pid",
+            Promise.KEEPS: f"{self._lived} services, {deaths} of which lost a manager",
             Promise.STOPS: f"{self._stopped} processes stopped, none left",
             Promise.STRANGERS: "a process of nobody's lived through it all",
             Promise.CONVERGES: f"{deaths} deaths, {kinds}{cut}",
@@ -95,12 +97,13 @@ class Chaos:
             next(course)
         except StopIteration:
             return False
-        except Broken as fault:
+        except (Broken, ProcclawError) as fault:
             life.fault(Promise.CONVERGES, str(fault))
             return False
         return True
 
     def _take_down(self, life: Life) -> None:
+        self._lived += 1
         self._starts += life.starts
         self._endings += life.endings
         self._stopped += life.stopped

@@ -3,7 +3,6 @@
 A life is stepped from outside and never waits itself, so that many can be led side by side.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -76,7 +75,6 @@ class Life:
         self.starts = self.endings = self.stopped = 0
 
     def close(self) -> None:
-        """Safe to repeat."""
         self._bench.nursery.kill(self._manager)
         self._bench.nursery.wait(self._manager, _STEP_SECONDS)
         self._home.close()
@@ -198,5 +196,4 @@ class Life:
         self.stopped = len(pids)
         if left := [pid for pid in pids if self._is_alive(pid)]:
             self.fault(Promise.STOPS, f"everything was stopped, and {len(left)} processes are left")
-        if not os.path.exists(self._home.paths.database):
-            self.fault(Promise.CONVERGES, "the database is gone")
+        self._home.store.check()
