@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 REFUSED = 1
 _COLOURS = {"holds": "green", "broken": "red", "not_checkable": "yellow"}
+_IN_SUMMARY = {"holds": "hold", "broken": "broken", "not_checkable": "not checkable here"}
 _DETAIL_COLUMNS = 50
 """With less room than this behind the promises, details get lines of their own."""
 
@@ -73,5 +74,5 @@ def _tell(console: Console, finding: "Finding", width: int) -> None:
 
 def _summary(findings: "list[Finding]", seconds: float) -> str:
     counts = {word: sum(finding.verdict == word for finding in findings) for word in _COLOURS}
-    told = [f"{count} {word.replace('_', ' ')}" for word, count in counts.items() if count]
+    told = [f"{count} {_IN_SUMMARY[word]}" for word, count in counts.items() if count]
     return f"{', '.join(told)}, in {duration(seconds)}"

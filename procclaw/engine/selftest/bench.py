@@ -32,6 +32,7 @@ WITHIN_SECONDS = 10.0
 STAYS_SECONDS = 300
 """How long a job of ours stays at most, should everything else that ends it be killed."""
 _END_SECONDS = 5.0
+_MOST_RUNS = 1000
 _POLL_SECONDS = 0.002
 _TERMS = Terms(15, 1.0, Leftovers.STOP, (0,), None, "")
 _KILL = 9
@@ -64,8 +65,9 @@ class NotCheckable(Exception):
 
 
 class Bench:
-    def __init__(self, home: str, do: Do) -> None:
+    def __init__(self, home: str, do: Do, patience_seconds: float = WITHIN_SECONDS) -> None:
         """Raises ProcclawError where no scratch folder can be made."""
+        self.patience_seconds = patience_seconds
         self.clock = SystemClock()
         # Before anything is opened.
         self.nursery = Nursery(do)
@@ -101,7 +103,8 @@ class Bench:
         """A new home that declares these jobs and tells nobody of them."""
         path = self.folder(name)
         self._homes.append(path)
-        config = {"daemon": {"port": 0}, "env": {"PATH": _PATH}, "openclaw": {"enabled": False}}
+        # The account's own folder, where jobs run as a rule, need not exist.
+        config = {"daemon": {"port": 0}, "env": {"PATH": _PATH}, "defaults": {"cwd": path}}
         for file, document in (("procclaw.yaml", config), ("jobs.yaml", {"jobs": jobs})):
             with open(os.path.join(path, file), "w") as opened:
                 json.dump(document, opened)
@@ -110,7 +113,9 @@ class Bench:
     def leave(self, path: str) -> None:
         """End what still lives of a home whose managers are gone, and delete it."""
         with contextlib.suppress(ProcclawError), Home(path) as home:
-            self._end(home.processes, home.store.live_attempts())
+            # All, not only those that are told to live: that is what may have turned out to be wrong.
+            runs = home.store.runs(None, _MOST_RUNS)
+            self._end(home.processes, [attempt for run in runs for attempt in home.store.attempts(run.id)])
         shutil.rmtree(path, ignore_errors=True)
         self._homes.remove(path)
 
@@ -138,7 +143,7 @@ class Bench:
         launched = launch(home, processes, attempt.record, text)
         return attempt._replace(pid=launched.pid, start_ticks=launched.start_ticks)
 
-    def _end(self, processes: Processes, attempts: "list[Attempt] | tuple[Attempt, ...]") -> None:
+    def _end(self, processes: Processes, attempts: list[Attempt]) -> None:
         """SIGKILL until nothing is left of them, shims included."""
 
         def are_gone() -> bool:
@@ -154,12 +159,22 @@ class Bench:
 
     # --- patience ---
 
-    def wait(self, condition: Callable[[], T | None], what: str, seconds: float = WITHIN_SECONDS) -> T:
-        """What the condition gives once that is true. Raises Broken, with `what` was waited for, if it never is."""
+    def wait(
+        self,
+        condition: Callable[[], T | None],
+        what: str,
+        seconds: float | None = None,
+        show: Callable[[], str] = str,
+    ) -> T:
+        """What the condition gives once that is true.
+
+        Raises Broken, with `what` was waited for and with what `show` gives, if it never is.
+        """
+        seconds = self.patience_seconds if seconds is None else seconds
         deadline = self.clock.monotonic() + seconds
         while not (found := condition()):
             if self.clock.monotonic() >= deadline:
-                raise Broken(f"not within {seconds:.0f} s: {what}")
+                raise Broken(not_within(seconds, what, show()))
             self.clock.sleep(_POLL_SECONDS)
         return found
 
@@ -171,9 +186,9 @@ class Bench:
 
     def outcome(self, copy: int, what: str) -> int:
         """The exit code of a copy, once it has ended by itself. Raises Broken when it does not end."""
-        code = self.nursery.wait(copy, WITHIN_SECONDS)
+        code = self.nursery.wait(copy, self.patience_seconds)
         if code is None:
-            raise Broken(f"not within {WITHIN_SECONDS:.0f} s: {what}")
+            raise Broken(not_within(self.patience_seconds, what))
         return code
 
 
@@ -187,6 +202,10 @@ def launch(home: str, processes: Processes, record: str, text: str) -> Launched:
     if not isinstance(launched, Launched):
         raise Broken(f"a job cannot be started: {getattr(launched, 'detail', '') or 'its record is taken'}")
     return launched
+
+
+def not_within(seconds: float, what: str, seen: str = "") -> str:
+    return f"not within {seconds:.0f} s: {what}{seen and f' ({seen})'}"
 
 
 def milliseconds(seconds: float) -> str:

@@ -20,7 +20,7 @@ __all__ = ["PROMISES", "Chaos", "OnProgress"]
 OnProgress = Callable[[str], None]
 
 _SIDE_BY_SIDE = 6
-_LONGEST_SECONDS = 90.0
+_LONGEST_SECONDS = 80.0
 """No life is begun after that, so that all is over within two minutes."""
 EVERY_EFFECT = ((DAEMON, 1), (PASSES, 5))
 """By kind, how many effects later each life's manager dies. Both run the same cycle: of one a sample is enough."""

@@ -26,6 +26,7 @@ _KEPT_ARCHIVES = 1000
 _LOG = "selftest.log"
 """Of the attempts that a bench starts."""
 _ROTATE_SECONDS = 8.0
+_NOTICED_SECONDS = 3.0
 _AT_ONCE_SECONDS = 0.5
 """Looking every second finds most changes later than this."""
 
@@ -206,12 +207,12 @@ def _told_after(bench: Bench, home: str, do: Callable[[], None], is_told: Callab
     try:
         do()
         began = bench.clock.monotonic()
-        while bench.clock.monotonic() - began < 3.0:
+        while bench.clock.monotonic() - began < _NOTICED_SECONDS:
             if is_told(watcher.wait(1.0)):
                 return bench.clock.monotonic() - began
     finally:
         watcher.close()
-    raise Broken(f"not noticed within 3 s: {what}")
+    raise Broken(f"not noticed within {_NOTICED_SECONDS:.0f} s: {what}")
 
 
 def _how_soon(seconds: float, otherwise: str) -> str:

@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from procclaw.engine.home import Home
-from procclaw.engine.selftest.bench import Bench, Broken
+from procclaw.engine.selftest.bench import Bench, Broken, not_within
 from procclaw.engine.selftest.doom import DAEMON, EFFECTS, NEVER, PASSES
-from procclaw.engine.selftest.managers import NOTE, STAYS, TREE, leaves, noted, once_due, read
+from procclaw.engine.selftest.managers import NOTE, STAYS, TREE, leaves, noted, once_due, read, shown_runs
 from procclaw.model.clock import SystemClock
 from procclaw.model.intents import Intent, IntentKind
 from procclaw.model.reasons import Reason
@@ -114,7 +114,7 @@ class Life:
         deadline = clock.monotonic() + _STEP_SECONDS
         while not condition():
             if clock.monotonic() >= deadline:
-                raise Broken(f"not within {_STEP_SECONDS:.0f} s: {what}")
+                raise Broken(not_within(_STEP_SECONDS, what, shown_runs(self._home)))
             self._replace_the_dead()
             yield
 

@@ -59,6 +59,24 @@ def read(home: str, name: str) -> str:
         return ""
 
 
+def shown_runs(home: Home) -> str:
+    """What has become of the newest runs, for whoever has to understand why something never came."""
+    told = []
+    for run in home.store.runs(None, 10):
+        attempts = home.store.attempts(run.id)
+        last = f" {attempts[-1].reason or 'alive'} {attempts[-1].detail}".rstrip() if attempts else ""
+        told.append(f"{run.job_id} {run.state}{last}")
+    return ", ".join(told) or "no run"
+
+
+def _wait_for_jobs(bench: Bench, path: str, jobs: frozenset[str], what: str) -> None:
+    def show() -> str:
+        with Home(path) as home:
+            return shown_runs(home)
+
+    bench.wait(lambda: {note[0] for note in noted(path)} == jobs, what, show=show)
+
+
 def start_is_exactly_once(bench: Bench) -> str:
     jobs = {f"once{number}": {**once_due(bench.clock), "cmd": f"{NOTE}exit 0"} for number in range(4)}
     jobs["stays"] = {"type": "continuous", "cmd": STAYS}
@@ -70,7 +88,7 @@ def start_is_exactly_once(bench: Bench) -> str:
         for copy in copies:
             if (code := bench.outcome(copy, "several have reconciled at once")) != 0:
                 raise Broken(f"one of several who reconcile at once ended with {code}")
-        bench.wait(lambda home=home: len({note[0] for note in noted(home)}) == len(jobs), "each job has started")  # type: ignore[misc]
+        _wait_for_jobs(bench, home, frozenset(jobs), "each job has started")
         twice = [job_id for job_id, times in Counter(note[0] for note in noted(home)).items() if times != 1]
         if twice:
             raise Broken(f"started more than once: {', '.join(twice)}")
@@ -84,7 +102,7 @@ def stop_leaves_nothing(bench: Bench) -> str:
     with Home(path) as home:
         operations = Operations(home, "selftest")
         operations.reconcile()
-        bench.wait(lambda: noted(path), "a job with several processes is up")
+        _wait_for_jobs(bench, path, frozenset({"tree"}), "a job with several processes is up")
         pids = [*leaves(path), noted(path)[0][3]]
         alive = {pid: processes.start_ticks(pid) for pid in pids}
         began = bench.clock.monotonic()
