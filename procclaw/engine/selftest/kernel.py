@@ -18,7 +18,7 @@ command -v setsid >/dev/null && setsid=setsid || setsid=
 ( $setsid sh -c "$leaf" & )
 echo $$ >"$PROCCLAW_HOME/up"; {_STAYS}
 """
-"""By the time that both have said so, what was between the two is gone: nothing but the mark tells whose orphan it is."""
+"""When both have said so, what was between the two is gone: nothing but the mark tells whose orphan it is."""
 _TICKS_APART_SECONDS = 0.05
 """Start times count in hundredths of a second, as a rule."""
 _AT_ONCE_SECONDS = 0.5

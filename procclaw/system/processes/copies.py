@@ -26,6 +26,8 @@ Do = Callable[[Sequence[str]], int]
 _REAP_SECONDS = 0.005
 """How often the nursery looks whether a copy has ended."""
 _BUG = 3
+_END = b"\n"
+"""The last order; so is the end of the pipe, which comes when whoever orders has been killed."""
 
 
 class Nursery:
@@ -78,6 +80,9 @@ class Nursery:
     def close(self) -> None:
         """End all copies that live, and come back when they are gone."""
         if self._pid:
+            # A nursery made after this one has its end of the pipe too, so closing ours might not be heard.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._orders, _END)
             os.close(self._orders)
             os.waitpid(self._pid, 0)
             os.close(self._answers)
@@ -106,7 +111,7 @@ def _serve(orders: int, answers: int, do: Do) -> int:
         while True:
             if select.select([lines], [], [], _REAP_SECONDS if living else None)[0]:
                 line = lines.readline()
-                if not line:
+                if line in (b"", _END):
                     break
                 words = json.loads(line)
                 pid = _fork()
