@@ -19,9 +19,9 @@ from procclaw.engine import selftest
 from procclaw.engine.selftest import Finding, Verdict, diskfull, files, kernel, life, managers, roles, scratch
 from procclaw.engine.selftest.bench import Bench, Broken, NotCheckable
 from procclaw.engine.selftest.chaos import Chaos
-from procclaw.engine.selftest.doom import DAEMON, PASSES
+from procclaw.engine.selftest.doom import DAEMON, NEVER, PASSES
 from procclaw.engine.selftest.life import Promise
-from procclaw.model.outside import Launch, Launched
+from procclaw.model.outside import Launch, Launched, RecordPhase, Sight
 from procclaw.model.spec import LogPolicy
 from procclaw.planning import schedule
 from procclaw.system import watch
@@ -216,7 +216,11 @@ def everybody_reconciles(changed: pytest.MonkeyPatch) -> None:
         (files.saving_is_noticed, files_nobody_looks_at, "not noticed within 0 s: a saved jobs.yaml"),
         (files.requests_wake, requests_that_are_lost, "not noticed within 0 s: a request"),
         (kernel.time_is_known, zones_without_clock_changes, "in New York after"),
-        (managers.start_is_exactly_once, everybody_reconciles, "started more than once|at once ended with"),
+        (
+            managers.start_is_exactly_once,
+            everybody_reconciles,
+            "started more than once|at once ended with|each job has started",
+        ),
         (managers.stop_leaves_nothing, no_marks, r"reported success and left \d of 5 processes"),
     ],
 )
@@ -309,29 +313,59 @@ def test_a_sample_of_deaths_breaks_no_promise(opened: Callable[[Sabotage | None]
     assert int(deaths[2]) >= 2
 
 
-def endings_that_read_as_blank(changed: pytest.MonkeyPatch) -> None:
-    parse = records.parse
-    changed.setattr(records, "parse", lambda text: parse(text)._replace(is_blank=True))
-    changed.setattr(life, "_STEP_SECONDS", 3.0)
+def records_that_tell_nothing(changed: pytest.MonkeyPatch) -> None:
+    """A manager that cannot tell by its record that an attempt was started starts it again."""
+    changed.setattr(records.Records, "sight", lambda self, record: Sight(RecordPhase.BLANK))
+    changed.setattr(records.Records, "claim", lambda self, record: os.open(self._path(record), os.O_RDWR))
 
 
-def codes_are_forgotten_in_time(changed: pytest.MonkeyPatch) -> None:
-    codes_are_forgotten(changed)
-    changed.setattr(life, "_STEP_SECONDS", 3.0)
+def managers_that_begin_afresh(changed: pytest.MonkeyPatch) -> None:
+    manage = roles._ROLES["manage"]
+
+    def managed(path: str, kind: str, die_after: str) -> int:
+        for job_id, _, _, pid in managers.noted(path):
+            if job_id == "keeps":
+                os.kill(pid, signal.SIGKILL)
+        return manage(path, kind, die_after)
+
+    changed.setitem(roles._ROLES, "manage", managed)
+
+
+def strangers_that_end(changed: pytest.MonkeyPatch) -> None:
+    changed.setitem(roles._ROLES, "wait", lambda: time.sleep(1) or 0)
+
+
+def managers_that_never_come_back(changed: pytest.MonkeyPatch) -> None:
+    manage = roles._ROLES["manage"]
+
+    def managed(path: str, kind: str, die_after: str) -> int:
+        if die_after == str(NEVER):
+            time.sleep(600)
+        return manage(path, kind, die_after)
+
+    changed.setitem(roles._ROLES, "manage", managed)
 
 
 @pytest.mark.parametrize(
     ("sabotage", "promise", "told"),
     [
-        (endings_that_read_as_blank, Promise.CONVERGES, "killed after effect|not within 3 s"),
-        (codes_are_forgotten_in_time, Promise.CODES, r"ends: exit codes \[0\], not \[7\]"),
-        (no_marks, Promise.STOPS, r"left \d processes|processes are left"),
+        (records_that_tell_nothing, Promise.STARTS, r"was started \d times"),
+        (codes_are_forgotten, Promise.CODES, r"ends: exit codes \[0\], not \[7\]"),
+        (no_marks, Promise.STOPS, r"left \d+ processes|processes are left"),
+        (managers_that_begin_afresh, Promise.KEEPS, r"a service with pid \[\d+\] has pid \[\d+, \d+\]"),
+        (strangers_that_end, Promise.STRANGERS, "a process that is no job's was ended"),
+        (managers_that_never_come_back, Promise.CONVERGES, r"daemon killed after effect 0 \(nothing\): not within 3 s"),
     ],
 )
 def test_chaos_sees_what_breaks_a_promise(
-    opened: Callable[[Sabotage | None], Bench], sabotage: Sabotage, promise: Promise, told: str
+    opened: Callable[[Sabotage | None], Bench],
+    monkeypatch: pytest.MonkeyPatch,
+    sabotage: Sabotage,
+    promise: Promise,
+    told: str,
 ) -> None:
-    found = chaos(opened(sabotage), (DAEMON, 60))
+    monkeypatch.setattr(life, "_STEP_SECONDS", 3.0)
+    found = chaos(opened(sabotage), (DAEMON, 25))
     assert found[promise].verdict is Verdict.BROKEN
     assert re.search(told, found[promise].detail), found
 

@@ -88,6 +88,7 @@ class Bench:
                     self._end(Processes(home), [attempt])
                 for home in tuple(self._homes):
                     self.leave(home)
+                self._end_started_within(self.place)
             finally:
                 shutil.rmtree(self.place, ignore_errors=True)
 
@@ -116,6 +117,7 @@ class Bench:
             # All, not only those that are told to live: that is what may have turned out to be wrong.
             runs = home.store.runs(None, _MOST_RUNS)
             self._end(home.processes, [attempt for run in runs for attempt in home.store.attempts(run.id)])
+        self._end_started_within(path)
         shutil.rmtree(path, ignore_errors=True)
         self._homes.remove(path)
 
@@ -157,6 +159,19 @@ class Bench:
             with contextlib.suppress(Broken):
                 self.wait(are_gone, "its processes are gone", _END_SECONDS)
 
+    def _end_started_within(self, folder: str) -> None:
+        """What is left where a promise is broken, so that no attempt or mark leads to it any more."""
+        processes = Processes(folder)
+
+        def are_gone() -> bool:
+            left = processes.started_within(folder)
+            for process in left:
+                processes.signal_process(process, _KILL)
+            return not left
+
+        with contextlib.suppress(Broken):
+            self.wait(are_gone, "its processes are gone", _END_SECONDS)
+
     # --- patience ---
 
     def wait(
@@ -190,6 +205,11 @@ class Bench:
         if code is None:
             raise Broken(not_within(self.patience_seconds, what))
         return code
+
+
+def until(name: str) -> str:
+    """Shell text that waits for that file in the home, a minute at most."""
+    return f'n=0; while [ ! -e "$PROCCLAW_HOME/{name}" ] && [ $n -lt 3000 ]; do sleep 0.02; n=$((n + 1)); done; '
 
 
 def launch(home: str, processes: Processes, record: str, text: str) -> Launched:

@@ -24,6 +24,7 @@ _LONGEST_SECONDS = 80.0
 """No life is begun after that, so that all is over within two minutes."""
 EVERY_EFFECT = ((DAEMON, 1), (PASSES, 5))
 """By kind, how many effects later each life's manager dies. Both run the same cycle: of one a sample is enough."""
+_NAMES = {DAEMON: "the daemon", PASSES: "one-shot passes"}
 _LOOK_SECONDS = 0.005
 _FAULTS_TOLD = 3
 
@@ -60,9 +61,9 @@ class Chaos:
 
     def _details(self, series: dict[str, _Series]) -> dict[Promise, str]:
         deaths = sum(each.deaths for each in series.values())
-        kinds = f"{series[DAEMON].deaths} of the daemon, {series[PASSES].deaths} of one-shot passes"
+        kinds = ", ".join(f"{each.deaths} of {_NAMES[kind]}" for kind, each in series.items())
         unfinished = [kind for kind, each in series.items() if not each.is_complete]
-        cut = f"; the time was up before every effect of the {unfinished[0]} had its turn" if unfinished else ""
+        cut = f"; the time was up before every effect of {_NAMES[unfinished[0]]} had its turn" if unfinished else ""
         return {
             Promise.STARTS: f"{self._starts} starts in {self._lived} homes, none twice and none left out",
             Promise.CODES: f"{self._endings} endings, each with the code that the process gave",

@@ -6,7 +6,7 @@ file beside the disk.
 
 import os
 
-from procclaw.engine.selftest.bench import Bench, Broken, NotCheckable, launch
+from procclaw.engine.selftest.bench import Bench, Broken, NotCheckable, launch, until
 from procclaw.model.clock import SystemClock
 from procclaw.model.errors import DiskFull
 from procclaw.model.outside import RecordPhase
@@ -42,7 +42,7 @@ def fill_a_disk(beside: str) -> int:
         return _NO_DISK
     prepare(place)
     processes = Processes(place)
-    text = f'while [ ! -e "{beside}/go" ]; do sleep 0.02; done; exit {_CODE}'
+    text = f"{until('../go')}exit {_CODE}"
     record = "selftest.full.1.00000000000000000000000000000000"
     launch(place, processes, record, text)
     smalldisk.fill(place)

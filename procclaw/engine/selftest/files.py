@@ -123,10 +123,11 @@ def _committed(home: str, name: str) -> list[int]:
 
 _WRITER = """\
 n=0
-while [ ! -e "$PROCCLAW_HOME/done" ]; do
+while [ ! -e "$PROCCLAW_HOME/done" ] && [ $n -lt 2000000 ]; do
 echo "line $n of one that never rests"; n=$((n + 1))
 done
 """
+"""Less than 100 MB, should nobody be left to tell it that it is done."""
 
 
 def rotation_loses_nothing(bench: Bench) -> str:

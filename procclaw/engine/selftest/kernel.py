@@ -2,7 +2,7 @@
 
 import os
 
-from procclaw.engine.selftest.bench import STAYS_SECONDS, Bench, Broken, milliseconds
+from procclaw.engine.selftest.bench import STAYS_SECONDS, Bench, Broken, milliseconds, until
 from procclaw.model.clock import iso, parse_iso, seconds_between
 from procclaw.model.outside import Process, RecordPhase, Sight
 from procclaw.model.records import Attempt
@@ -119,7 +119,7 @@ def job_outlives_manager(bench: Bench) -> str:
     home = bench.folder("outlives")
     processes = Processes(home)
     attempt = bench.attempt(home, processes)
-    text = f'while [ ! -e "$PROCCLAW_HOME/go" ]; do sleep 0.02; done; exit {_CODE}'
+    text = f"{until('go')}exit {_CODE}"
     manager = bench.nursery.start("launch and die", home, attempt.record, text)
     if (ended := bench.outcome(manager, "a copy of this process has started a job and killed itself")) != -_KILL:
         raise Broken(f"a copy of this process that was to kill itself ended with {ended}")

@@ -36,10 +36,10 @@ _SHORT = {"shutdown": {"grace_period": 0.1}}
 _CODES: dict[str, list[int]] = {"ends": [7], "again": [2, 0], "asked": [0], "stopped": [137]}
 """Of the jobs that are over before the end, the codes of their attempts."""
 _OUTCOMES = {
-    "ends": (RunState.FAILED, Reason.RETRY_DISABLED),
-    "again": (RunState.SUCCEEDED, Reason.FINISHED),
-    "asked": (RunState.SUCCEEDED, Reason.FINISHED),
-    "stopped": (RunState.STOPPED, Reason.STOP_REQUESTED),
+    "ends": f"{RunState.FAILED} {Reason.RETRY_DISABLED}",
+    "again": f"{RunState.SUCCEEDED} {Reason.FINISHED}",
+    "asked": f"{RunState.SUCCEEDED} {Reason.FINISHED}",
+    "stopped": f"{RunState.STOPPED} {Reason.STOP_REQUESTED}",
 }
 _RUNNING = {"keeps": 1, "restarted": 2}
 """And of those that are not, how often they were started."""
@@ -181,9 +181,9 @@ class Life:
             self.endings += len(found)
             if found != codes:
                 self.fault(Promise.CODES, f"{job_id}: exit codes {found}, not {codes}")
-            outcomes = [(run.state, run.reason) for run in self._runs(job_id)]
+            outcomes = [f"{run.state} {run.reason}" for run in self._runs(job_id)]
             if outcomes != [_OUTCOMES[job_id]]:
-                self.fault(Promise.CONVERGES, f"{job_id}: {outcomes}, not {_OUTCOMES[job_id]}")
+                self.fault(Promise.CONVERGES, f"{job_id}: {', '.join(outcomes)}; not {_OUTCOMES[job_id]}")
         found = [attempt.exit_code for attempt in self._attempts("restarted")]
         self.endings += 1
         if found != [_TERMINATED, None]:
