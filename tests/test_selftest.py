@@ -332,7 +332,11 @@ def managers_that_begin_afresh(changed: pytest.MonkeyPatch) -> None:
 
 
 def strangers_that_end(changed: pytest.MonkeyPatch) -> None:
-    changed.setitem(roles._ROLES, "wait", lambda: time.sleep(1) or 0)
+    def wait() -> int:
+        time.sleep(1)
+        return 0
+
+    changed.setitem(roles._ROLES, "wait", wait)
 
 
 def managers_that_never_come_back(changed: pytest.MonkeyPatch) -> None:
