@@ -97,8 +97,9 @@ def ends_are_told(bench: Bench) -> str:
     watcher = Watcher(home)
     try:
         watcher.add_exit(attempt.pid, processes.exit_handle(attempt.pid, attempt.start_ticks))
+        members = processes.members([attempt])[attempt.id]
         began = bench.clock.monotonic()
-        processes.signal_attempt(attempt, processes.members([attempt])[attempt.id], _KILL)
+        processes.signal_attempt(attempt, members, _KILL)
         deadline = began + bench.patience_seconds
         while (told := watcher.wait(deadline - bench.clock.monotonic())).exits != {attempt.pid}:
             if attempt.pid in told.unwatched and processes.start_ticks(attempt.pid) is None:
