@@ -31,11 +31,13 @@ WITHIN_SECONDS = 10.0
 """For what takes milliseconds: the machine may be busy."""
 STAYS_SECONDS = 300
 """How long a job of ours stays at most, should everything else that ends it be killed."""
+AT_ONCE_SECONDS = 0.5
+"""Looking every second finds most things later than this."""
 _END_SECONDS = 5.0
 _MOST_RUNS = 1000
 _POLL_SECONDS = 0.002
 _TERMS = Terms(15, 1.0, Leftovers.STOP, (0,), None, "")
-_KILL = 9
+KILL = 9
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
@@ -151,7 +153,7 @@ class Bench:
         def are_gone() -> bool:
             members = processes.members(attempts)
             for attempt in attempts:
-                processes.signal_attempt(attempt, members[attempt.id], _KILL)
+                processes.signal_attempt(attempt, members[attempt.id], KILL)
             locked = [each for each in attempts if processes.sight(each.record).phase is RecordPhase.LOCKED]
             return not locked and not any(members.values())
 
@@ -166,7 +168,7 @@ class Bench:
         def are_gone() -> bool:
             left = processes.started_within(folder)
             for process in left:
-                processes.signal_process(process, _KILL)
+                processes.signal_process(process, KILL)
             return not left
 
         with contextlib.suppress(Broken):

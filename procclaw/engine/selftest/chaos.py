@@ -62,8 +62,8 @@ class Chaos:
     def _details(self, series: dict[str, _Series]) -> dict[Promise, str]:
         deaths = sum(each.deaths for each in series.values())
         kinds = ", ".join(f"{each.deaths} of {_NAMES[kind]}" for kind, each in series.items())
-        unfinished = [kind for kind, each in series.items() if not each.is_complete]
-        cut = f"; the time was up before every effect of {_NAMES[unfinished[0]]} had its turn" if unfinished else ""
+        unfinished = " and ".join(_NAMES[kind] for kind, each in series.items() if not each.is_complete)
+        cut = f"; the time was up before every effect of {unfinished} had its turn" if unfinished else ""
         return {
             Promise.STARTS: f"{self._starts} starts in {self._lived} homes, none twice and none left out",
             Promise.CODES: f"{self._endings} endings, each with the code that the process gave",

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 
-from procclaw.engine.selftest.bench import Bench, Broken, NotCheckable, milliseconds
+from procclaw.engine.selftest.bench import AT_ONCE_SECONDS, Bench, Broken, NotCheckable, milliseconds
 from procclaw.model.clock import SystemClock
 from procclaw.model.errors import ProcclawError
 from procclaw.model.intents import Intent, IntentKind
@@ -27,8 +27,6 @@ _LOG = "selftest.log"
 """Of the attempts that a bench starts."""
 _ROTATE_SECONDS = 8.0
 _NOTICED_SECONDS = 3.0
-_AT_ONCE_SECONDS = 0.5
-"""Looking every second finds most changes later than this."""
 
 
 def is_local(bench: Bench) -> str:
@@ -217,7 +215,7 @@ def _told_after(bench: Bench, home: str, do: Callable[[], None], is_told: Callab
 
 
 def _how_soon(seconds: float, otherwise: str) -> str:
-    if seconds < _AT_ONCE_SECONDS:
+    if seconds < AT_ONCE_SECONDS:
         return f"after {milliseconds(seconds)}"
     return f"after {milliseconds(seconds)}: {otherwise}, and the daemon looks every second"
 
