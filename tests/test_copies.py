@@ -72,6 +72,16 @@ def test_a_copy_lives_until_it_is_killed_and_that_may_be_repeated(nursery: Nurse
     nursery.kill(pid)
 
 
+def test_what_is_no_copy_is_not_killed(nursery: Nursery, reaper: Reaper) -> None:
+    stays = nursery.start("stay")
+    stranger = reaper.spawn(["sleep", "600"])
+    for pid in (0, -stays, stranger.pid):
+        nursery.kill(pid)
+    # One after the other: by now it has judged them all.
+    assert ended(nursery, "end", "0") == 0
+    assert (nursery.code(stays), stranger.poll()) == (None, None)
+
+
 def test_a_copy_is_in_a_session_of_its_own_so_that_no_terminal_interrupts_it(nursery: Nursery) -> None:
     pid = nursery.start("stay")
     wait_until(lambda: os.getsid(pid) == pid, WITHIN, lambda: os.getsid(pid))

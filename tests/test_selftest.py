@@ -358,7 +358,7 @@ def managers_that_never_come_back(changed: pytest.MonkeyPatch) -> None:
         (no_marks, Promise.STOPS, r"left \d+ processes|processes are left"),
         (managers_that_begin_afresh, Promise.KEEPS, r"a service with pid \[\d+\] has pid \[\d+, \d+\]"),
         (strangers_that_end, Promise.STRANGERS, "a process that is no job's was ended"),
-        (managers_that_never_come_back, Promise.CONVERGES, r"daemon killed after effect 0 \(nothing\): not within 3 s"),
+        (managers_that_never_come_back, Promise.CONVERGES, r"daemon killed after effect 0 \(nothing\): not within 6 s"),
     ],
 )
 def test_chaos_sees_what_breaks_a_promise(
@@ -368,7 +368,7 @@ def test_chaos_sees_what_breaks_a_promise(
     promise: Promise,
     told: str,
 ) -> None:
-    monkeypatch.setattr(life, "_STEP_SECONDS", 3.0)
+    monkeypatch.setattr(life, "_STEP_SECONDS", 6.0)
     found = chaos(opened(sabotage), (DAEMON, 25))
     assert found[promise].verdict is Verdict.BROKEN
     assert re.search(told, found[promise].detail), found

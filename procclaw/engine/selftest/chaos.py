@@ -104,13 +104,13 @@ class Chaos:
         return True
 
     def _take_down(self, life: Life) -> None:
+        life.close()
         self._lived += 1
         self._starts += life.starts
         self._endings += life.endings
         self._stopped += life.stopped
         for promise, told in life.faults:
             self._faults[promise].append(told)
-        life.close()
 
     def _stranger(self) -> Process:
         processes = Processes(self._bench.place)

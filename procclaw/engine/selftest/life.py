@@ -75,6 +75,7 @@ class Life:
         self.starts = self.endings = self.stopped = 0
 
     def close(self) -> None:
+        self._check_none_twice()
         self._bench.nursery.kill(self._manager)
         self._bench.nursery.wait(self._manager, _STEP_SECONDS)
         self._home.close()
@@ -162,12 +163,16 @@ class Life:
 
     # --- what must be so ---
 
-    def _check_starts(self) -> None:
+    def _check_none_twice(self) -> None:
+        """Also where the rest never came."""
         notes = noted(self._path)
         self.starts = len(notes)
         for (job_id, run_id, number), times in Counter(note[:3] for note in notes).items():
             if times != 1:
                 self.fault(Promise.STARTS, f"{job_id} {run_id}.{number} was started {times} times")
+
+    def _check_starts(self) -> None:
+        notes = noted(self._path)
         for job_id in (*_CODES, *_RUNNING):
             started = sorted(note[1:3] for note in notes if note[0] == job_id)
             decided = sorted((attempt.run_id, attempt.number) for attempt in self._attempts(job_id))

@@ -72,10 +72,9 @@ class Nursery:
         return code
 
     def kill(self, pid: int) -> None:
-        """SIGKILL; one that has ended is fine. Its pid stays its own until the nursery has told us of its end."""
-        if self.code(pid) is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """SIGKILL; one that has ended is fine, and so is what is no copy: the nursery knows, who has to wait for it."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._orders, json.dumps(pid).encode() + b"\n")
 
     def close(self) -> None:
         """End all copies that live, and come back when they are gone."""
@@ -113,24 +112,31 @@ def _serve(orders: int, answers: int, do: Do) -> int:
                 line = lines.readline()
                 if line in (b"", _END):
                     break
-                words = json.loads(line)
-                pid = _fork()
-                if pid == 0:
-                    os.close(orders)
-                    os.close(answers)
-                    _end_with(lambda words=words: do(words))  # type: ignore[misc]
-                living.add(pid)
-                _tell(answers, "started", pid)
+                order = json.loads(line)
+                if isinstance(order, list):
+                    living.add(_started(order, orders, answers, do))
+                elif order in living:
+                    # Not waited for yet, so its pid is still its own.
+                    os.kill(order, signal.SIGKILL)
             for pid in tuple(living):
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if ended:
                     living.discard(pid)
                     _tell(answers, "ended", pid, os.waitstatus_to_exitcode(status))
     for pid in living:
-        # Not waited for yet, so its pid is still its own.
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     return 0
+
+
+def _started(words: Sequence[str], orders: int, answers: int, do: Do) -> int:
+    pid = _fork()
+    if pid == 0:
+        os.close(orders)
+        os.close(answers)
+        _end_with(lambda: do(words))
+    _tell(answers, "started", pid)
+    return pid
 
 
 def _tell(answers: int, kind: str, pid: int, code: int = 0) -> None:
