@@ -4,12 +4,14 @@ Between two effects a manager only looks and thinks. So a death after each effec
 deaths there are.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from procclaw.engine.home import Home
+from procclaw.model.errors import ProcclawError
 from procclaw.model.outside import Launch, Launched, Process
 from procclaw.model.records import Attempt
 from procclaw.model.rows import Row
@@ -42,7 +44,9 @@ def manage(path: str, kind: str, die_after: str) -> int:
     from procclaw.engine.operations import Operations
 
     while True:
-        Operations(home, "selftest").reconcile()
+        # Refused by a busy machine, it is called again, as cron does it.
+        with contextlib.suppress(ProcclawError):
+            Operations(home, "selftest").reconcile()
         home.clock.sleep(_PAUSE_SECONDS)
 
 

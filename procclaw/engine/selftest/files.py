@@ -124,6 +124,7 @@ n=0
 while [ ! -e "$PROCCLAW_HOME/done" ] && [ $n -lt 2000000 ]; do
 echo "line $n of one that never rests"; n=$((n + 1))
 done
+echo $n >"$PROCCLAW_HOME/written"
 """
 """Less than 100 MB, should nobody be left to tell it that it is done."""
 
@@ -147,10 +148,14 @@ def rotation_loses_nothing(bench: Bench) -> str:
     bench.wait(lambda: processes.sight(attempt.record).phase is not RecordPhase.LOCKED, "the writer has ended")
     if not rotations:
         raise Broken(f"not rotated within {_ROTATE_SECONDS:.0f} s")
+    with open(os.path.join(home, "written")) as file:
+        written = int(file.read())
     lines = _lines(output)
     wrong = next((number for number, line in enumerate(lines) if line != _line(number)), None)
     if wrong is not None:
-        raise Broken(f"line {wrong} of {len(lines)} is {lines[wrong][:60]!r}")
+        raise Broken(f"line {wrong} of {written} is {lines[wrong][:60]!r}")
+    if len(lines) != written:
+        raise Broken(f"of {written} lines {len(lines)} are left")
     how = "blocks taken off its front" if is_collapsible else "copied, its writer held still for the end of it"
     return f"{len(lines)} lines, {rotations} rotations: {how}"
 

@@ -6,7 +6,7 @@ A copy tells by its exit code, and by files in the home that it was given.
 import os
 from collections.abc import Callable, Sequence
 
-from procclaw.engine.selftest import diskfull, doom, files
+from procclaw.engine.selftest import diskfull, doom, files, managers
 from procclaw.engine.selftest.bench import launch
 from procclaw.model.clock import SystemClock
 from procclaw.model.errors import ProcclawError
@@ -63,7 +63,7 @@ def _commit(home: str, name: str, count: str) -> int:
 
 
 def _reconcile(home: str) -> int:
-    """One pass, begun together with others."""
+    """One pass, begun together with others. Refused where the others are too busy, as anybody is."""
     from procclaw.engine.home import Home
     from procclaw.engine.operations import Operations
 
@@ -71,7 +71,10 @@ def _reconcile(home: str) -> int:
     with Home(home) as opened:
         while not os.path.exists(os.path.join(home, "go")):
             clock.sleep(_POLL_SECONDS)
-        Operations(opened, "selftest").reconcile()
+        try:
+            Operations(opened, "selftest").reconcile()
+        except ProcclawError:
+            return managers.REFUSED
     return 0
 
 
