@@ -309,6 +309,28 @@ def test_the_job_itself_has_a_pid_too(machine: Machine, any_shell: str) -> None:
     assert machine.pids(attempt) == {machine.processes.sight(attempt.record).job_pid}
 
 
+def test_what_was_started_for_homes_within_a_folder_is_found_whatever_became_of_its_attempt(machine: Machine) -> None:
+    home, below, beside = machine.home, machine.home / "below", machine.home.with_name(f"{machine.home.name}2")
+    attempts = {
+        place: machine.start_argv("env", f"PROCCLAW_HOME={place}", "sleep", "600", number=number)
+        for number, place in enumerate((home, below, beside), 1)
+    }
+    shims = {attempts[home].pid, attempts[below].pid}
+    # The shim's own home is that of the machine; the job's is what it was given.
+    jobs = {place: eventually_job(machine, attempt) for place, attempt in attempts.items()}
+    found = {process.pid for process in machine.processes.started_within(str(home))}
+    assert {jobs[home], jobs[below], *shims} <= found
+    assert jobs[beside] not in found
+    assert {process.pid for process in machine.processes.started_within(str(below))} == {jobs[below]}
+
+
+def eventually_job(machine: Machine, attempt: Attempt) -> int:
+    """The pid of the attempt's job, once it has become what it was told to be."""
+    eventually(lambda: {process.command for process in machine.members(attempt)} == {"sleep"})
+    [process] = machine.members(attempt)
+    return process.pid
+
+
 def test_a_manager_killed_between_lock_and_spawn_leaves_a_blank_record(machine: Machine) -> None:
     attempt = an_attempt(machine.processes)
     machine.processes.create_record(attempt.record)

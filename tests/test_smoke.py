@@ -60,3 +60,10 @@ def test_a_daemon_of_the_pyz_is_killed_and_its_jobs_keep_their_pids(
     assert pids() == before
     procclaw("daemon", "stop", "--jobs")
     assert all((now := look_at(pid)) is None or now.is_dead for pid in before)
+
+
+def test_the_pyz_proves_what_it_promises(built_pyz: Path, python: str, home: Path, tmp_path: Path) -> None:
+    told = json.loads(run(python, built_pyz, "--home", home, "selftest", "--json", cwd=tmp_path))
+    assert [each for each in told["promises"] if each["verdict"] == "broken"] == []
+    assert sum(each["verdict"] == "holds" for each in told["promises"]) >= 12
+    assert list(home.iterdir()) == []

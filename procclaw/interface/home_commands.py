@@ -107,6 +107,14 @@ SET_UP: Group = (
             (),
             "procclaw doctor",
         ),
+        Command(
+            "selftest",
+            "prove on this machine, kernel and file system what procclaw promises",
+            "selftest",
+            "selftest",
+            (argument("--chaos", action="store_true", help="and kill managers at every effect; under two minutes"),),
+            "procclaw selftest",
+        ),
         Command("version", "print the version", "setup", "version", (), "procclaw version"),
         Command(
             "completion",

@@ -65,7 +65,18 @@ PAGES = {
         "what was found, what to do now. It changes nothing, and tells no secret.",
         ("procclaw doctor --json", "procclaw doctor --home /srv/jobs"),
         ("0 no problem; there may be warnings", "1 at least one problem"),
-        ("config", "service status", "daemon status", "why"),
+        ("config", "service status", "daemon status", "why", "selftest"),
+    ),
+    "selftest": Page(
+        "Carries each promise out in a scratch home, with real processes, and says of each: holds, broken, or not\n"
+        "checkable here and why. The scratch home is made inside the home, or in the folder where the home would be,\n"
+        "as what holds depends on the file system; --home tries another place before a home is put there. Your jobs\n"
+        "are not touched, and everything that was made for it is gone afterwards, after Ctrl-C too.\n\n"
+        "It takes a few seconds. --chaos goes on to kill a manager with SIGKILL after each of its effects in turn,\n"
+        "and looks each time whether the next one starts nothing twice, knows every exit code and leaves nothing.",
+        ("procclaw selftest --chaos", "procclaw selftest --home /mnt/data/procclaw", "procclaw selftest --json"),
+        ("0 all that can be checked here holds", "1 a promise is broken", "130 interrupted"),
+        ("doctor", "version"),
     ),
     "version": Page("The same as procclaw --version.", ("procclaw version --json",)),
     "completion": Page(

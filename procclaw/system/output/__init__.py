@@ -18,7 +18,7 @@ from procclaw.model.log import Extent, Gone, Piece
 from procclaw.model.records import Slice
 from procclaw.model.spec import LogPolicy
 from procclaw.system.output.files import CHUNK_BYTES, TAIL_BYTES, LogFiles, logs_with_archives
-from procclaw.system.output.rotation import FrozenWriters, recover, rotate
+from procclaw.system.output.rotation import FrozenWriters, can_collapse, recover, rotate
 
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -69,6 +69,10 @@ class Output:
             if isinstance(error, OSError):
                 raise _trouble(file, error) from error
             raise
+
+    def is_collapsible(self, file: str) -> bool:
+        """Whether a log that is in use is rotated without its writers being held still."""
+        return can_collapse(self._files(file))
 
     def extent(self, file: str) -> Extent:
         """Where the current file of a log begins and ends now."""

@@ -54,7 +54,7 @@ def rotate(files: LogFiles, policy: LogPolicy, frozen_writers: FrozenWriters | N
         if frozen_writers is not None:
             if live < look.layout.retry_bytes:
                 return False
-            if look.layout.is_collapsible and not rotation.has_uncut_head and _can_collapse(files):
+            if look.layout.is_collapsible and not rotation.has_uncut_head and can_collapse(files):
                 return rotation.by_collapsing()
             return rotation.by_truncating(frozen_writers(files.path))
         # What outgrew its limit while nobody looked is not kept whole: it is divided, and the oldest part dropped.
@@ -255,8 +255,11 @@ def _copy(source: int, start: int, end: int, path: str, how: int) -> None:
         os.close(target)
 
 
-def _can_collapse(files: LogFiles) -> bool:
-    """Asks for one byte, which no filesystem can do: one that knows the operation complains of the number."""
+def can_collapse(files: LogFiles) -> bool:
+    """Whether the filesystem can take blocks off the front of the log.
+
+    Asks for one byte, which none can do: one that knows the operation complains of the number.
+    """
     with files.opened_for_writing() as fd:
         return _fallocate(fd, 1) == errno.EINVAL
 

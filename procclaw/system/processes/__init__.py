@@ -43,7 +43,14 @@ from procclaw.system.processes.spawning import (
     refusal,
     spawn_shim,
 )
-from procclaw.system.processes.table import MARK, boot_id, command_line, has_proc, process_table
+from procclaw.system.processes.table import (
+    MARK,
+    boot_id,
+    command_line,
+    has_proc,
+    process_table,
+    started_within,
+)
 
 __all__ = [
     "MARK",
@@ -143,6 +150,13 @@ class Processes:
     def names(self) -> frozenset[str]:
         """What the processes of the machine are called, as far as this one may see them."""
         return frozenset(row.command for row in self._table.rows(0, (), ()).values())
+
+    def started_within(self, folder: str) -> tuple[Process, ...]:
+        """What lives of jobs whose home is that folder or lies in it, shims too, whatever their attempts have come to.
+
+        Nothing where the system does not tell (no /proc).
+        """
+        return tuple(Process(row.pid, row.start_ticks, row.command) for row in started_within(folder))
 
     def signal_process(self, process: Process, signum: int) -> bool:
         """True when it was sent: the process lives, is still the same one, and is neither init nor this process."""

@@ -5,13 +5,14 @@ its start time is compared; and the signal goes through the pidfd. Without pidfd
 other as closely as they can.
 """
 
+import contextlib
 import errno
 import os
 import resource
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from procclaw.model.outside import Process
 from procclaw.system.processes.shim import NAME
@@ -171,3 +172,30 @@ class SignalBytes:
 
 def _leave_it_to_the_bytes(_signum: int, _frame: object) -> None:
     """A handler of Python's, so that the default (death, for most) is not what happens."""
+
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Being told to end, in whatever way, raises KeyboardInterrupt inside, so that what was begun is put away first.
+
+    Only in the main thread.
+    """
+    before = {signum: signal.signal(signum, signal.default_int_handler) for signum in _ENDING}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Whoever tells us to end inside is heard afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

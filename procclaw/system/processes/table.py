@@ -16,6 +16,9 @@ from typing import NamedTuple, Protocol
 MARK = "PROCCLAW_ATTEMPT_MARK"
 """The environment variable that tells to which attempt a process belongs."""
 
+HOME = "PROCCLAW_HOME"
+"""And the one that tells it the home."""
+
 _ROUNDS = 5
 """Listings per scan. The second finds what was forked during the first; past the fifth only strangers keep forking."""
 
@@ -75,6 +78,22 @@ class Table(Protocol):
 
 def has_proc() -> bool:
     return os.path.exists("/proc/self/stat")
+
+
+def started_within(folder: str) -> list[Row]:
+    """Whatever lives and was started with that folder, or one in it, as its home; nothing where there is no /proc."""
+    exactly, below = (f"\0{HOME}={folder}{end}".encode() for end in ("\0", "/"))
+    found = []
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc") if has_proc() else ())):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as listing:
+                environment = b"\0" + listing.read()
+        except OSError:
+            continue
+        row = ProcTable().row(pid)
+        if (exactly in environment or below in environment) and row is not None and not row.is_dead:
+            found.append(row)
+    return found
 
 
 def process_table() -> Table:
