@@ -288,6 +288,9 @@ class Oracle:
             del self.accounts.until[hold]
 
     def _check_run(self, run: Run) -> None:
+        found_again = self._machine.lives.get(run.occasion.removeprefix("record:"))
+        if found_again is not None:
+            found_again.facts["is_found_again"] = True
         before = self.accounts.runs.get(run.id)
         self.accounts.runs[run.id] = run.state
         if before is None or before is run.state or run.occasion.startswith("record:"):
