@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from procclaw.planning.gates import Gate, shared_gates
 from procclaw.planning.outcome import ended
 from procclaw.system.store import Store
 from tests.faults import FAULTS, seeds_that_want
+from tests.finds import FINDS, Find
 from tests.lives import DAY
 from tests.scene import STEPS, Scene
 from tests.simulate import Failure, main, never_reached, play, played, workplace
@@ -81,6 +83,14 @@ def test_some_histories_live_for_weeks(directory: str) -> None:
 
 def test_a_seed_names_one_history(directory: str) -> None:
     assert play(7, directory).trace.lines == play(7, directory).trace.lines
+
+
+@pytest.mark.parametrize("find", FINDS, ids=[find.what for find in FINDS])
+def test_what_was_found_once_is_looked_for_ever_after(find: Find, directory: str) -> None:
+    module, _, function = find.test.partition(".")
+    assert callable(getattr(import_module(f"tests.{module}"), function))
+    for seed in find.seeds:
+        play(seed, directory)
 
 
 # --- each invariant broken once on purpose ---
