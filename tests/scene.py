@@ -21,7 +21,7 @@ from procclaw.model.records import HOME, WORKFLOWS, Run
 from procclaw.model.secret import revealed_all
 from procclaw.planning.actions import Check, Start
 from procclaw.system.store import Store
-from tests import faults
+from tests import faults, mishaps
 from tests.declared import TEMPLATES, Files, draw_job, draw_more, edited, unhurried
 from tests.fates import calm_script, drawn_script
 from tests.lives import DAY, HOUR, SECOND, Clock, Crash, Script, Trace, Violation
@@ -121,7 +121,7 @@ class Scene:
                 self.tries += 1
                 faults.FAULTS[self.wanted](self)
             elif self.rng.random() < 0.5:
-                self.rng.choice(faults.MISHAPS)(self)
+                self.rng.choice(mishaps.MISHAPS)(self)
             self._pass_time()
 
     def _pass_time(self) -> None:
@@ -313,17 +313,17 @@ class Scene:
     def _interfere(self) -> None:
         match self.rng.randrange(30 if not self._is_calm else 20):
             case 29:
-                faults.ask_under_way(self)
+                mishaps.ask_under_way(self)
             case 28:
-                faults.edit_under_way(self)
+                mishaps.edit_under_way(self)
             case 27:
-                faults.preview(self)
+                mishaps.preview(self)
             case 26:
                 self.machine.spawn_stranger()
             case 25:
-                faults.drop_file(self)
+                mishaps.drop_file(self)
             case 24:
-                faults.take_lock_elsewhere(self)
+                mishaps.take_lock_elsewhere(self)
             case 23:
                 self.outside.clear_away()
             case few if few < 15:

@@ -60,7 +60,7 @@ def test_a_fault_that_no_history_reaches_fails_the_command(
 
     fault = "database moved away"
     monkeypatch.setitem(FAULTS, fault, nothing)
-    monkeypatch.setattr("tests.faults.MISHAPS", (nothing,))
+    monkeypatch.setattr("tests.mishaps.MISHAPS", (nothing,))
     seeds = seeds_that_want(fault, 1)
     monkeypatch.setattr("sys.argv", ["simulate", "--first", str(seeds[0]), "--seeds", "1"])
     assert main() == 1
