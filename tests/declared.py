@@ -295,6 +295,9 @@ def favouring(job: Document, name: str, what: str) -> Document:
         case "slots":
             catch_up = {"policy": "none", "within": 60, "limit": 1}
             given = {"schedule": ["@every 90s"], "alerts": alerts, "catch_up": catch_up}
+        case "catch up":
+            catch_up = {"policy": "all", "within": 100_000, "limit": 100}
+            given = {"schedule": ["@every 90s"], "depends_on": [], "timeout": 3, "catch_up": catch_up}
         case "fixed" | "following":
             given = {"schedule": ["30 1,2 * * *" if what == "fixed" else "*/30 1,2 * * *"], "timezone": "Europe/Berlin"}
         case "after_start" | "after_healthy":

@@ -187,8 +187,11 @@ def miss(scene: "Scene") -> None:
 
 
 def swap_database(scene: "Scene") -> None:
-    scene.live(SECOND)
-    scene.back_up()
+    """Somebody copies the database, and puts the copy back after slots have run of which it knows nothing."""
+    prepare(scene, "tick", "catch up")
+    for _ in range(2):
+        scene.live(200 * SECOND)
+        scene.back_up()
 
 
 def lose_a_record(scene: "Scene", *, of_living: bool) -> None:
