@@ -141,6 +141,15 @@ def crash(scene: "Scene", point: str) -> None:
     _lead(scene, point.partition(" ")[2])
 
 
+def edit_words(scene: "Scene") -> None:
+    """Somebody edits what concerns no process, while one runs."""
+    run(scene, fate="lasts", name="db", seconds=2)
+    scene.trace.meet("jobs.yaml edited")
+    words = f"edited after {scene.clock.elapsed}"
+    scene.declare({name: {**job, "description": words} for name, job in scene.files.jobs.items()})
+    scene.live(3 * SECOND)
+
+
 def ask_for(scene: "Scene", kind: IntentKind) -> None:
     if kind in (IntentKind.HOLD_HOME, IntentKind.RELEASE_HOME, IntentKind.LOOK):
         scene.people.ask(kind, HOME)
@@ -367,7 +376,7 @@ FAULTS: dict[str, Act] = {
     "file replaced": replace_file,
     "job removed": remove_job,
     "jobs.yaml broken": break_file,
-    "jobs.yaml edited": edit,
+    "jobs.yaml edited": edit_words,
     "jobs.yaml edited while a cycle is under way": partial(interrupt, act=edit_under_way),
     "jobs.yaml truncated": truncate,
     "key used again": lambda scene: scene.people.ask_again(),
