@@ -118,14 +118,12 @@ def played(seeds: range, steps: int, processes: int, directory: str) -> Iterator
 
 
 def _play_one(seed: int, directory: str, steps: int) -> Played:
-    scene = Scene(seed, directory, steps)
-    failed = ""
     try:
         scene = play(seed, directory, steps)
     except Failure as failure:
         cause = failure.__cause__
-        failed = f"{type(cause).__name__}: {str(cause).splitlines()[0][:200]}"
-    return Played(seed, scene.trace.met, scene.cycles, scene.clock.elapsed / DAY, failed)
+        return Played(seed, Counter(), 0, 0.0, f"{type(cause).__name__}: {str(cause).splitlines()[0][:200]}")
+    return Played(seed, scene.trace.met, scene.cycles, scene.clock.elapsed / DAY, "")
 
 
 def _play_many(seeds: range, histories: Iterable[Played]) -> int:
