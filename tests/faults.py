@@ -59,7 +59,7 @@ def prepare(scene: "Scene", name: str = "hand", what: str = "") -> None:
         jobs = {other: {**each, "depends_on": []} for other, each in jobs.items()}
     else:
         job = jobs.get(name) or draw_job(name, scene.rng, scene.clock.now())
-    scene.declare({**jobs, name: favouring({**job, "enabled": True}, name, what)}, more)
+    scene.files.write({**jobs, name: favouring({**job, "enabled": True}, name, what)}, more=more)
     scene.people.ask_plainly(IntentKind.RELEASE_HOME, HOME)
     for kind in (IntentKind.RESUME, IntentKind.UNREVOKE):
         scene.people.ask_plainly(kind, name)
@@ -86,8 +86,10 @@ def loop(scene: "Scene") -> None:
     prepare(scene, "db", "crash loop")
     scene.fates = [FATES["fails at once"]] * 250
     scene.people.ask_plainly(IntentKind.RESTART, "db")
-    for _ in range(40):
+    for turn in range(40):
         scene.live(20 * SECOND)
+        if turn % 5 == 4:
+            look_anew(scene)
         if scene.trace.met[scene.wanted]:
             break
     scene.fates.clear()
@@ -417,6 +419,9 @@ FAULTS: dict[str, Act] = {
     "waited for: after_start": partial(depend, condition="after_start"),
 }
 """By its name in the trace, how it is brought about: everything that must have happened somewhere."""
+
+RESTLESS = frozenset(fault for fault in FAULTS if fault.endswith("thin"))
+"""What takes a hundred failures in a row; a history of weeks has no time for them."""
 
 _NAMES = tuple(FAULTS)
 

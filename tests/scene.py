@@ -8,7 +8,7 @@ histories live for weeks: unhurried jobs, days between one mishap and the next, 
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 
@@ -62,7 +62,8 @@ class Scene:
         self.seed = seed
         self.wanted = faults.wanted_by(seed)
         self.rng = Random(seed)
-        self.lives_weeks = self.wanted in faults.LASTS_WEEKS or self.rng.randrange(_WEEKS_EVERY) == 0
+        is_one_of_many = self.rng.randrange(_WEEKS_EVERY) == 0 and self.wanted not in faults.RESTLESS
+        self.lives_weeks = self.wanted in faults.LASTS_WEEKS or is_one_of_many
         self.clock = Clock()
         if self.lives_weeks:
             self.clock.jump(faults.before_a_change(self))
@@ -120,6 +121,9 @@ class Scene:
             if step >= begin and self.trace.met[self.wanted] == before:
                 self.tries += 1
                 faults.FAULTS[self.wanted](self)
+                if self.lives_weeks and not self.files.is_broken:
+                    # What it needed may be restless.
+                    self.declare(self.files.jobs)
             elif self.rng.random() < 0.5:
                 self.rng.choice(mishaps.MISHAPS)(self)
             self._pass_time()
@@ -409,9 +413,11 @@ class Scene:
         more = draw_more(self.rng, self.files.jobs) if self.rng.random() < 0.15 else None
         self.declare(edited(self.files.jobs, self.rng, self.clock.now()), more=more)
 
-    def declare(self, jobs: dict[str, Document], more: dict[str, Any] | None = None) -> None:
+    def declare(self, jobs: Mapping[str, Document], more: dict[str, Any] | None = None) -> None:
         """Write jobs.yaml; in a history of weeks nothing in it happens by the second."""
-        self.files.write({name: unhurried(job) for name, job in jobs.items()} if self.lives_weeks else jobs, more=more)
+        if self.lives_weeks:
+            jobs = {name: unhurried(job) for name, job in jobs.items()}
+        self.files.write(jobs, more=more)
 
     def _script(self, launch: Launch) -> Script:
         is_continuous = self.oracle.in_force[revealed_all(launch.env)["PROCCLAW_JOB_ID"]]["type"] == "continuous"
