@@ -36,7 +36,19 @@ SCHEDULES = (
     ["30 9 * * *"],
     ["*/5 * * * *", "@every 120s"],
 )
-"""None changes its clocks with the season: what they make due is plain arithmetic for the oracle."""
+UNHURRIED = (
+    ["30 2 * * *"],
+    ["15,45 1 * * *", "0 9 * * *"],
+    ["30 1,2 * * *"],
+    ["*/30 2 * * *"],
+    ["30 */6 * * *"],
+    ["0 2 * * 0"],
+)
+"""In place of the above for weeks on end; at night, when clocks are changed."""
+ZONES = ("UTC", "Asia/Kolkata", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
+"""Without a change of the clocks, with one of an hour, and with one of half an hour. What these schedules make due
+there the oracle computes by itself (see `timetables`).
+"""
 
 
 class Files:
@@ -183,7 +195,7 @@ def draw_job(template: str, rng: Random, now: datetime, name: str | None = None)
         given["restart"] = rng.choice(("always", "always", "on_failure", "never"))
     if given["type"] == "scheduled":
         given["schedule"] = rng.choice(SCHEDULES)
-        given["timezone"] = rng.choice(("UTC", "Asia/Kolkata"))
+        given["timezone"] = rng.choice(ZONES)
     if given["type"] == "oneshot":
         given["run_at"] = to_microseconds(now) // SECOND * SECOND + rng.randrange(-100, 900) * SECOND
     given |= _drawn_alerts(rng, ends_by_itself=given["type"] != "continuous")
@@ -254,19 +266,59 @@ def _drawn_gates(name: str, rng: Random, *, ends_by_itself: bool) -> dict[str, A
 
 
 def favouring(job: Document, name: str, what: str) -> Document:
-    """The job, declaring in any case what a history is about."""
+    """The job, declaring in any case what something needs to come about; `what` is one of these words."""
+    alerts = dict.fromkeys(_TOLD, True) | {"channels": None, "webhook": "http://simulated/", "command": None}
+    given: dict[str, Any]
     match what:
-        case "files" if job["type"] != "continuous":
-            return {**job, "trigger": [_trigger("file", f"{SPOOL}/{name}") | {"delete_after": True}], "depends_on": []}
-        case "lock":
-            return {**job, "lock": {**job["lock"], "enabled": True, "path": "/shared/locks"}}
-        case "alerts":
-            alerts = dict.fromkeys(_TOLD, True) | {"channels": None, "webhook": "http://simulated/", "command": None}
-            return {**job, "alerts": alerts}
-        case "health":
-            return {**job, "health_check": _check(interval=5)}
-        case _:
+        case "":
             return job
+        case "files":
+            trigger = _trigger("file", f"{SPOOL}/{name}") | {"delete_after": True}
+            given = {"trigger": [trigger], "depends_on": [], "timeout": None}
+        case "lock":
+            given = {"lock": {**job["lock"], "enabled": True, "path": "/shared/locks"}}
+        case "health":
+            given = {"health_check": _check(interval=5), "alerts": alerts}
+        case "failures":
+            retry = {"enabled": True, "delays": [1], "max_attempts": 1, "reset_after": 60}
+            given = {"alerts": alerts, "retry": retry, "restart": "always"}
+        case "limit":
+            limits = {"max_memory_mb": 1, "max_cpu_percent": None, "action": "restart", "check_interval": 5}
+            given = {"alerts": alerts, "resources": limits}
+        case "expect":
+            given = {"alerts": alerts, "expect": {"every": 20, "by": None}}
+        case "time limit":
+            given = {"timeout": 3, "on_overlap": "skip"}
+        case "crash loop":
+            retry = {"enabled": True, "delays": [0], "max_attempts": None, "reset_after": 60}
+            given = {"retry": retry, "restart": "always", "depends_on": [], "lock": {**job["lock"], "enabled": False}}
+        case "slots":
+            catch_up = {"policy": "none", "within": 60, "limit": 1}
+            given = {"schedule": ["@every 90s"], "alerts": alerts, "catch_up": catch_up}
+        case "catch up":
+            catch_up = {"policy": "all", "within": 100_000, "limit": 100}
+            given = {"schedule": ["@every 90s"], "depends_on": [], "timeout": 3, "catch_up": catch_up}
+        case "fixed" | "following":
+            given = {"schedule": ["30 1,2 * * *" if what == "fixed" else "*/30 1,2 * * *"], "timezone": "Europe/Berlin"}
+        case "after_start" | "after_healthy":
+            given = {"depends_on": [{"job": "db", "condition": what, "timeout": None}]}
+        case "after_complete":
+            given = {"depends_on": [{"job": "chore", "condition": what, "timeout": None}]}
+        case _:
+            raise KeyError(what)
+    changed = {**job, **given}
+    return {**changed, "process_hash": process_hash(changed)}
+
+
+def unhurried(job: Document) -> Document:
+    """The job as it is in a history of weeks: nothing of it happens by the second or minute, again and again."""
+    given: dict[str, Any] = {"expect": None, "resources": _completed()["jobs"]["one"]["resources"]}
+    given["health_check"] = _completed()["jobs"]["one"]["health_check"]
+    given["retry"] = {**job["retry"], "delays": [5, 3600]}
+    if job["type"] == "scheduled" and job["schedule"] in SCHEDULES:
+        given["schedule"] = UNHURRIED[SCHEDULES.index(job["schedule"])]
+    changed = {**job, **given}
+    return {**changed, "process_hash": process_hash(changed)}
 
 
 def _check(**given: Any) -> dict[str, Any]:

@@ -19,6 +19,8 @@ CANARY = "canary-5d1f"
 BEGIN = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SECOND = 1_000_000
 """All spans in here are whole microseconds, so nothing depends on how floats round."""
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
 
 
 class Crash(BaseException):

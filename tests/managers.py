@@ -18,6 +18,8 @@ from tests.world import Logs
 if TYPE_CHECKING:
     from tests.scene import Scene
 
+_NEVER = timedelta(days=9000)
+
 
 class WatchedStore(Store):
     """The real store, with faults at its commits and the oracle looking at each."""
@@ -118,18 +120,20 @@ class Manager:
 class Daemon(Manager):
     """The daemon's loop, as far as it decides when to look at what."""
 
-    def __init__(self, scene: "Scene") -> None:
+    def __init__(self, scene: "Scene", resync: int | None) -> None:
         super().__init__(scene, "daemon")
+        self.resync = resync
+        """How long after a look at everything the next one comes of itself; None: never."""
         self._wakes: dict[str, datetime] = {}
         self._watched: set[LiveShim] = set()
         self._next_full_at = scene.clock.now()
         self._fingerprint = ""
-        self.resyncs = True
         self.is_woken = False
         """Somebody has made a request and told us."""
 
-    def wake_at(self) -> datetime:
-        return min((self._next_full_at, *self._wakes.values()))
+    def wake_in(self) -> int:
+        """How long it has nothing to do unless something happens."""
+        return (min((self._next_full_at, *self._wakes.values())) - self._scene.clock.now()) // timedelta(microseconds=1)
 
     def cycle(self) -> bool:
         """Look at what has to be looked at; False when there was nothing."""
@@ -138,8 +142,7 @@ class Daemon(Manager):
             return False
         now = self._scene.clock.now()
         if scope is None:
-            rest = timedelta(seconds=60) if self.resyncs else timedelta(days=9000)
-            self._next_full_at = now + rest
+            self._next_full_at = now + (_NEVER if self.resync is None else timedelta(microseconds=self.resync))
         done = self._scene.cycle(self, scope)
         if done is None:
             # What is overdue stays overdue; without this the loop would try again at once.
@@ -147,7 +150,7 @@ class Daemon(Manager):
             self._wakes = {job_id: max(at, again_at) for job_id, at in self._wakes.items()} | {HOME: again_at}
         else:
             self._take_note(done)
-            if scope is None and self.resyncs:
+            if scope is None and self.resync is not None:
                 self._scene.maintain(self, done)
         return True
 

@@ -8,7 +8,7 @@ which process was started for what. An older database that is put back puts thos
 import copy
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from procclaw.engine.courier import MOST_UNDER_WAY
 from procclaw.model.alerts import Alert, Trouble
@@ -35,15 +35,12 @@ from procclaw.model.rows import Row
 from tests.lives import CANARY, Life, Proc, Violation
 from tests.occasions import Known, Occasions
 from tests.outside import Outside
+from tests.timetables import MOST_COUNTED, NEVER, Timetable, timetable
 from tests.truth import Truth
-
-_OFFSETS = {"UTC": 0, "Asia/Kolkata": 19_800}
-"""Zones that never change their clocks, so that a schedule is plain arithmetic; DST has tables of its own."""
 
 _CHECK_GRACE = 15
 """Seconds after which a check that brought nothing is begun anew, and then some."""
 
-_MOST_COUNTED = 5_000
 _NEXT_STATES = {
     RunState.QUEUED: {
         RunState.RUNNING,
@@ -72,50 +69,6 @@ _NEXT_STATES = {
         RunState.SKIPPED,
     },
 }
-
-
-class Timetable(NamedTuple):
-    """A job's slots, by arithmetic."""
-
-    series: tuple[tuple[int, int], ...]
-    """Period and phase, in seconds since the epoch."""
-    once: datetime | None = None
-
-    def between(self, after: datetime, until: datetime) -> list[datetime]:
-        """The slots later than `after` and not later than `until`, the last few thousand of them."""
-        if self.once is not None:
-            return [self.once] if after < self.once <= until else []
-        found: set[int] = set()
-        begin, end = to_microseconds(after) // 1_000_000, to_microseconds(until) // 1_000_000
-        for period, phase in self.series:
-            first = begin + period - (begin - phase) % period
-            first = max(first, end - (end - phase) % period - _MOST_COUNTED * period)
-            found.update(range(first, end + 1, period))
-        return [from_microseconds(at * 1_000_000) for at in sorted(found)]
-
-
-NEVER = Timetable(())
-
-
-def timetable(job: Document | None) -> Timetable:
-    if job is None or not job["enabled"]:
-        return NEVER
-    if job["type"] == "oneshot" and job["run_at"] is not None:
-        return Timetable((), from_microseconds(job["run_at"]))
-    if job["type"] != "scheduled":
-        return NEVER
-    return Timetable(tuple(_series(each, _OFFSETS[job["timezone"]]) for each in job["schedule"]))
-
-
-def _series(expression: str, offset: int) -> tuple[int, int]:
-    if expression.startswith("@every "):
-        return int(expression.removeprefix("@every ").removesuffix("s")), 0
-    minute, hour, *_ = expression.split()
-    if minute.startswith("*/"):
-        return int(minute[2:]) * 60, -offset
-    if hour == "*":
-        return 3600, int(minute) * 60 - offset
-    return 86_400, int(hour) * 3600 + int(minute) * 60 - offset
 
 
 class Accounts:
@@ -335,6 +288,9 @@ class Oracle:
             del self.accounts.until[hold]
 
     def _check_run(self, run: Run) -> None:
+        found_again = self._machine.lives.get(run.occasion.removeprefix("record:"))
+        if found_again is not None:
+            found_again.facts["is_found_again"] = True
         before = self.accounts.runs.get(run.id)
         self.accounts.runs[run.id] = run.state
         if before is None or before is run.state or run.occasion.startswith("record:"):
@@ -383,6 +339,7 @@ class Oracle:
 
     def _check_stop_reason(self, attempt: Attempt, life: Life, reason: Reason) -> None:
         """A process may only be told to end for something that is so."""
+        self._machine.trace.met[f"told to end: {reason}"] += 1
         job, then = self.in_force.get(life.job_id), life.facts["job"]
         # With a full disk a stop acts before its request can be recorded as accepted.
         asked = {intent.kind for intent in self.accounts.intents.values() if intent.job_id == life.job_id}
@@ -444,7 +401,7 @@ class Oracle:
         for due in (*found, sorted({at for each in found for at in each})):
             if due and due[0] == row.first_due_at and due[-1] == last and len(due) == row.total:
                 return
-            if len(due) >= _MOST_COUNTED:
+            if len(due) >= MOST_COUNTED:
                 return
         raise Violation(3, f"the ledger counts slots that are none, or leaves some out: {row}")
 
@@ -519,6 +476,9 @@ class Oracle:
             )
             if len(found) != 1:
                 raise Violation(3, f"slot {iso(due_at)} of {job_id} stands in the ledger {len(found)} times: {found}")
+            season = table.season_of(due_at)
+            if season:
+                self._machine.trace.meet(season, job_id)
 
     def _check_overlaps(self) -> None:
         rows = self._looked(

@@ -265,7 +265,7 @@ class SimulatedLocks:
         self._machine.reach("before hand_over")
         assert self._mine[lock] is None
         if self._outside.is_lock_disk_full:
-            self._machine.trace.meet("disk full: lock")
+            self._machine.trace.meet("disk full: hand_over")
             raise DiskFull("the simulated lock file cannot be written")
         fd = self._mine[lock] = _FIRST_FD + len(self._outside.fds)
         self._outside.fds[fd] = lock
@@ -288,7 +288,7 @@ class SimulatedWork:
     def make(self, attempt_id: str, user: str | None, files: Mapping[str, bytes]) -> str:
         self._machine.reach("before make_work")
         if self._machine.is_disk_full or self._outside.is_work_disk_full:
-            self._machine.trace.meet("disk full: work")
+            self._machine.trace.meet("disk full: make_work")
             raise DiskFull("the simulated work directory cannot be made")
         self._work.setdefault(attempt_id, {}).update(files)
         return f"/simulated/files/{attempt_id}"

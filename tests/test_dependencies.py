@@ -481,6 +481,7 @@ def replace_job(state: Any, job: JobState) -> Any:
         (ago(90), None, False),
         (later(9000), ago(61), False),
         (later(9000), ago(1), True),
+        (ago(10), ago(61), False),
     ],
     ids=[
         "before",
@@ -490,6 +491,7 @@ def replace_job(state: Any, job: JobState) -> Any:
         "retrying since before",
         "under a clock set back since",
         "ended since that",
+        "under a clock set back, and forward again since",
     ],
 )
 def test_after_start_holds_once_it_has_run_since_the_waiting_run_was_made(

@@ -52,8 +52,9 @@ from tests.builders import (
     over,
     slots_row,
 )
+from tests.faults import seeds_that_want
 from tests.managers import Manager, WatchedStore
-from tests.scene import THEMES, Scene
+from tests.scene import Scene
 from tests.simulate import play
 
 PROMTOOL = shutil.which("promtool")
@@ -379,8 +380,16 @@ def test_what_is_told_is_what_was_committed_whatever_goes_wrong(
 
     monkeypatch.setattr(WatchedStore, "record", record)
     monkeypatch.setattr(Scene, "cycle", cycle)
-    for nth, theme in enumerate(("disk full", "disk full", "disk full", "clock back", "leap", "clock forward")):
-        play(THEMES.index(theme) + nth * len(THEMES), str(tmp_path))
+    for fault in (
+        "disk full: commit",
+        "disk full: purge",
+        "disk full: set_meta",
+        "clock back",
+        "leap",
+        "clock forward",
+    ):
+        for seed in seeds_that_want(fault, 1):
+            play(seed, str(tmp_path))
     assert sum(each.withheld for each in books.values()) > 0
     assert sum(each.compared for each in books.values()) > 500
 

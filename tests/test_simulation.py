@@ -3,14 +3,11 @@
 A failure shows the end of its history and the command that replays it.
 """
 
-import fcntl
-import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -28,12 +25,14 @@ from procclaw.planning.draft import Draft
 from procclaw.planning.gates import Gate, shared_gates
 from procclaw.planning.outcome import ended
 from procclaw.system.store import Store
-from tests.scene import KINDS, THEMES
-from tests.simulate import Failure, play, workplace
+from tests.faults import FAULTS, seeds_that_want
+from tests.finds import FINDS, Find
+from tests.lives import DAY
+from tests.scene import STEPS, Scene
+from tests.simulate import Failure, main, never_reached, play, played, workplace
 
-CHUNKS = 3
-SEEDS_EACH = len(THEMES)
-"""So that every chunk has each theme once."""
+CHUNKS = 5
+"""So that several workers can share them."""
 
 
 @pytest.fixture
@@ -43,39 +42,55 @@ def directory() -> Iterator[str]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that all workers of this run have in common."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_no_invariant_breaks_whatever_goes_wrong(chunk: int, directory: str, shared: Path) -> None:
+def test_no_invariant_breaks_whatever_goes_wrong_and_every_fault_is_reached(chunk: int, directory: str) -> None:
+    """Between them the chunks want each fault once."""
+    seeds = range(chunk, len(FAULTS), CHUNKS)
     met: Counter[str] = Counter()
-    for seed in range(chunk * SEEDS_EACH, (chunk + 1) * SEEDS_EACH):
+    for seed in seeds:
         met += play(seed, directory).trace.met
-    all_met, chunks = added_up(shared / "simulated.json", chunk, met)
-    if chunks == CHUNKS:
-        assert [kind for kind in KINDS if not all_met[kind]] == [], "never happened in any history"
+    assert never_reached(seeds, met) == []
 
 
-def added_up(path: Path, chunk: int, met: Counter[str]) -> tuple[Counter[str], int]:
-    """What happened in all chunks that have been played so far, and how many that are."""
-    with open(path, "a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        counts = json.loads(file.read() or "{}") | {str(chunk): met}
-        file.truncate(0)
-        file.write(json.dumps(counts))
-    total: Counter[str] = Counter()
-    for each in counts.values():
-        total.update(each)
-    return total, len(counts)
+def test_a_fault_that_no_history_reaches_fails_the_command(
+    directory: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nothing(scene: Scene) -> None:
+        """It does not bring about anything."""
+
+    fault = "database moved away"
+    monkeypatch.setitem(FAULTS, fault, nothing)
+    monkeypatch.setattr("tests.mishaps.MISHAPS", (nothing,))
+    seeds = seeds_that_want(fault, 1)
+    monkeypatch.setattr("sys.argv", ["simulate", "--first", str(seeds[0]), "--seeds", "1"])
+    assert main() == 1
+    said = capsys.readouterr().out.splitlines()
+    assert f"       0 {fault}" in said
+    assert f"never reached: {fault}" in said
+
+
+def test_histories_played_side_by_side_are_the_same(directory: str, capsys: pytest.CaptureFixture[str]) -> None:
+    seeds = range(4)
+    one, two = (list(played(seeds, STEPS, processes, directory)) for processes in (1, 2))
+    assert one == two
+
+
+def test_some_histories_live_for_weeks(directory: str) -> None:
+    """The weekends on which the clocks change are three of the faults; there are others that last as long."""
+    seed = next(seed for seed in range(100) if Scene(seed, directory).lives_weeks)
+    assert play(seed, directory).clock.elapsed > 7 * DAY
 
 
 def test_a_seed_names_one_history(directory: str) -> None:
     assert play(7, directory).trace.lines == play(7, directory).trace.lines
+
+
+@pytest.mark.parametrize("find", FINDS, ids=[find.what for find in FINDS])
+def test_what_was_found_once_is_looked_for_ever_after(find: Find, directory: str) -> None:
+    module, _, function = find.test.partition(".")
+    assert callable(getattr(import_module(f"tests.{module}"), function))
+    for seed in find.seeds:
+        play(seed, directory)
 
 
 # --- each invariant broken once on purpose ---
@@ -231,20 +246,20 @@ def tell_the_payload(patch: pytest.MonkeyPatch) -> None:
 
 
 MUTATIONS: list[tuple[int, Mutation, str | None]] = [
-    (1, forget_that_the_database_was_put_back, "backup"),
+    (1, forget_that_the_database_was_put_back, "database restored"),
     (1, see_no_duplicate, None),
-    (1, know_no_file, "file"),
-    (1, delete_files_early, "file"),
-    (2, ignore_the_limit, None),
+    (1, know_no_file, "trigger file deleted by us"),
+    (1, delete_files_early, "trigger file deleted by us"),
+    (2, ignore_the_limit, "key used again"),
     (2, without_gate("queue"), None),
-    (2, without_gate("max_parallel"), None),
-    (2, hand_over_no_lock, "lock elsewhere"),
+    (2, without_gate("max_parallel"), "lock not free"),
+    (2, hand_over_no_lock, "lock taken by another home"),
     (3, drop_overtaken_slots, None),
-    (4, trust_a_pid, "stranger"),
+    (4, trust_a_pid, "pid reused by a stranger"),
     (5, overlook_what_is_left, None),
     (6, record_another_exit_code, None),
     (6, lose_payloads, None),
-    (7, restart_for_any_edit, "edit"),
+    (7, restart_for_any_edit, "jobs.yaml edited"),
     (8, let_next_be_now, None),
     (9, ignore_holds, None),
     (9, depend_on_nothing, None),
@@ -253,18 +268,22 @@ MUTATIONS: list[tuple[int, Mutation, str | None]] = [
     (10, start_nobodys_dependency, None),
     (10, let_no_hold_run_out, None),
     (10, bury_nobody, None),
-    (11, take_all_steps_at_once, "workflow"),
+    (11, take_all_steps_at_once, "step of a chain"),
     (12, tell_the_payload, None),
 ]
-"""The invariant, what breaks it, and the theme of the histories in which that shows soon."""
+"""The invariant, what breaks it, and the fault wanted by the histories in which that shows soon."""
 
 
-@pytest.mark.parametrize(("number", "mutation", "theme"), MUTATIONS)
+def test_every_invariant_of_the_design_is_broken_once() -> None:
+    assert {number for number, _, _ in MUTATIONS} == set(range(1, 13))
+
+
+@pytest.mark.parametrize(("number", "mutation", "fault"), MUTATIONS)
 def test_a_broken_invariant_is_noticed(
-    number: int, mutation: Mutation, theme: str | None, directory: str, monkeypatch: pytest.MonkeyPatch
+    number: int, mutation: Mutation, fault: str | None, directory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutation(monkeypatch)
-    seeds = range(60) if theme is None else range(THEMES.index(theme), 60 * len(THEMES), len(THEMES))
+    seeds = range(60) if fault is None else seeds_that_want(fault, 60)
     noticed = set()
     for seed in seeds:
         try:

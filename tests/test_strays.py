@@ -1,6 +1,7 @@
 """Records that the database does not know are taken in, or found to be of no use."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.builders import (
     a_job,
     a_run,
     a_spec,
+    ago,
     an_attempt,
     changed,
     continuous_run,
@@ -72,10 +74,22 @@ def unknown_attempt(job: JobSpec, run_id: str = "abc", number: int = 3) -> Attem
 RECORD = f"{JOB}.abc.3.{MARK}"
 
 
-@pytest.mark.parametrize("phase", [RecordPhase.LOCKED, RecordPhase.EXITED, RecordPhase.LOST, RecordPhase.FAILED_CWD])
-def test_a_start_that_a_restored_database_has_forgotten_gets_its_rows_back(store: Store, phase: RecordPhase) -> None:
-    rows = taken_in(store, RECORD, a_job(), Sight(phase, pid=1000))
-    assert rows == [unknown_run(), unknown_attempt(a_job())]
+@pytest.mark.parametrize(
+    ("sight", "started_at"),
+    [
+        (LOCKED, NOW),
+        (Sight(RecordPhase.EXITED, pid=1000, exit_code=0, exited_at=ago(60)), ago(60)),
+        (Sight(RecordPhase.FAILED_CWD, pid=1000, exited_at=ago(60)), ago(60)),
+        (Sight(RecordPhase.LOST, pid=1000), None),
+    ],
+    ids=["alive", "ended", "its directory was missing", "lost"],
+)
+def test_a_start_that_a_restored_database_has_forgotten_gets_its_rows_back(
+    store: Store, sight: Sight, started_at: datetime | None
+) -> None:
+    """What is over has not started just now, so nobody who waits for a start may take it for one."""
+    rows = taken_in(store, RECORD, a_job(), sight)
+    assert rows == [unknown_run(started_at=started_at), unknown_attempt(a_job())]
     store.record(rows)
     assert store.live_attempts() == (unknown_attempt(a_job()),)
 

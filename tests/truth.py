@@ -100,18 +100,19 @@ class Truth:
                 boot = self._machine.boot
                 return (
                     any(self._was_up(life) for life in lives)
-                    or any(life.boot == boot if is_manual else life.changed_at >= created for life in lives)
+                    or any(self._ran_in(boot, life) if is_manual else life.changed_at >= created for life in lives)
                     or self._was_refused(needed.job_id)
                 )
             case "after_healthy":
                 up = [life for life in lives if self._was_up(life)]
                 return any(not _is_probed(job) or any(is_ok for _, is_ok in life.answers) for life in up)
             case _:
-                is_up = any(
-                    life.elapsed_at < self.since and life.main is not None and not life.facts.get("is_unknown")
-                    for life in lives
-                )
+                is_up = any(life.elapsed_at < self.since and life.main is not None for life in lives)
                 return not is_up and self._newest_went_well(needed.job_id, is_manual=job["type"] == "manual")
+
+    def _ran_in(self, boot: int, life: Life) -> bool:
+        """What was found again by its record alone may have run in any boot."""
+        return life.boot == boot or "is_found_again" in life.facts
 
     def _was_refused(self, job_id: str) -> bool:
         """An attempt without a process counts as a start too."""

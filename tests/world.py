@@ -95,7 +95,7 @@ class Machine:
     def create_record(self, record: str) -> None:
         self.reach("before create_record")
         if self.is_disk_full:
-            self.trace.meet("disk full: record")
+            self.trace.meet("disk full: create_record")
             raise DiskFull(f'the record "{record}" cannot be made: the simulated disk is full')
         self.directory.setdefault(record, Record(self.clock.now()))
         self.reach("after create_record")
@@ -108,7 +108,9 @@ class Machine:
 
     def note_commit(self, at: datetime) -> None:
         self.reach("before note_commit")
-        if not self.is_disk_full:
+        if self.is_disk_full:
+            self.trace.meet("disk full: note_commit")
+        else:
             self.newest = at
         self.reach("after note_commit")
 
@@ -404,6 +406,8 @@ class Machine:
         if not proc.is_doomed:
             proc.is_doomed = True
             code = proc.script.term_code if proc.on_term == "handles" else 128 + signum
+            if proc.script.term_delay >= SECOND:
+                self.trace.met["slow to end"] += 1
             self.later(proc.script.term_delay, lambda: self._end(proc, code))
 
     def _kill_shim(self, life: Life, shim: Proc) -> None:

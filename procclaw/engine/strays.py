@@ -62,7 +62,10 @@ def adopted(
             for other in store.job_states([name.job_id])[name.job_id].active
             if is_continuous and other.live is None
         ]
-        run = Run(name.run_id, name.job_id, f"record:{name.mark}", trigger, RunState.RUNNING, now, now, started_at=now)
+        # What is over began before anybody looked, and nobody knows when.
+        began_at = now if sight.phase is RecordPhase.LOCKED else sight.exited_at
+        occasion = f"record:{name.mark}"
+        run = Run(name.run_id, name.job_id, occasion, trigger, RunState.RUNNING, now, now, started_at=began_at)
     hash_now = "" if job is None else job.process_hash
     attempts = max(run.attempts, name.number)
     run = run._replace(state=RunState.RUNNING, finished_at=None, reason=None, attempts=attempts, process_hash=hash_now)

@@ -73,7 +73,10 @@ def _ran(run: Run, *, since: datetime | None, board: Board) -> bool:
     # What was noted for later than now was noted before the clock was set back. An end that was noted at the moment at
     # which the waiting run was made lay before it: that was when somebody looked.
     has_started = run.started_at is not None and since <= run.started_at <= board.now
-    return has_started or (run.finished_at is not None and since < run.finished_at <= board.now)
+    if run.finished_at is None:
+        return has_started
+    # One that ended before it started was noted on both sides of a step of the clock; its end came later.
+    return since < run.finished_at <= board.now or (has_started and since <= run.finished_at)
 
 
 def _why_not_healthy(spec: JobSpec, board: Board) -> str | None:
