@@ -59,6 +59,11 @@ FINDS = (
         "test_strays.test_a_start_that_a_restored_database_has_forgotten_gets_its_rows_back",
     ),
     Find(
+        "a run taken back while it waited for its next attempt counted as one that had run until then",
+        "test_dependencies.test_a_run_that_was_taken_back_ran_no_later_than_its_attempts",
+        (2261,),
+    ),
+    Find(
         "a run that ended before it began, the clock having been set back and forward since, counted as a new start",
         "test_dependencies.test_after_start_holds_once_it_has_run_since_the_waiting_run_was_made",
     ),

@@ -106,7 +106,8 @@ LACKS: list[tuple[str, Condition, JobSpec, JobState, str | None]] = [
     ),
     ("has run since", AFTER_START, DB, lately(DB, "stopped"), None),
     ("failed since", AFTER_START, DB, lately(DB, "failed"), None),
-    ("ended since", AFTER_START, DB, lately(DB, "stopped", started_at=ago(900)), None),
+    ("ended since", AFTER_START, DB, lately(DB, "stopped", started_at=ago(900), ending=Reason.STOPPED), None),
+    ("taken back since", AFTER_START, DB, lately(DB, "stopped", started_at=ago(900)), "has not started"),
     ("ran before", AFTER_START, DB, lately(DB, "stopped", **LONG_AGO), "has not started"),
     ("waits itself", AFTER_START, DB, db_state(active(DB, "queued")), "has not started: it is queued"),
     ("is being stopped", AFTER_START, DB, db_state(ending(DB)), None),
@@ -503,6 +504,16 @@ def test_after_start_holds_once_it_has_run_since_the_waiting_run_was_made(
     else:
         state = a_job_state(id="db", newest_finished=continuous_run("failed", **times))
     lack = lack_of(Dependency("db", AFTER_START, None), a_run("queued", queued_at=ago(60)), a_board(DB, states=[state]))
+    assert (lack is None) is is_met
+
+
+@pytest.mark.parametrize(("started_at", "is_met"), [(ago(90), False), (ago(30), True)], ids=["before", "since"])
+@pytest.mark.parametrize("state", ["stopped", "revoked"])
+def test_a_run_that_was_taken_back_ran_no_later_than_its_attempts(state: str, started_at: object, is_met: bool) -> None:
+    # It may have been stopped while it waited, long after its last attempt was over.
+    over = continuous_run(state, job_id="db", started_at=started_at, finished_at=ago(1))
+    board = a_board(DB, states=[a_job_state(id="db", newest_finished=over)])
+    lack = lack_of(Dependency("db", AFTER_START, None), a_run("queued", queued_at=ago(60)), board)
     assert (lack is None) is is_met
 
 

@@ -73,10 +73,17 @@ def _ran(run: Run, *, since: datetime | None, board: Board) -> bool:
     # What was noted for later than now was noted before the clock was set back. An end that was noted at the moment at
     # which the waiting run was made lay before it: that was when somebody looked.
     has_started = run.started_at is not None and since <= run.started_at <= board.now
-    if run.finished_at is None:
+    if run.finished_at is None or not _ended_with_an_attempt(run):
         return has_started
     # One that ended before it started was noted on both sides of a step of the clock; its end came later.
     return since < run.finished_at <= board.now or (has_started and since <= run.finished_at)
+
+
+def _ended_with_an_attempt(run: Run) -> bool:
+    """Not so one that was taken back while it waited for its next attempt, long after its last one was over: nothing
+    had to be ended for that.
+    """
+    return run.state in (RunState.SUCCEEDED, RunState.FAILED) or run.ending is not None
 
 
 def _why_not_healthy(spec: JobSpec, board: Board) -> str | None:
