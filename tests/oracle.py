@@ -315,6 +315,9 @@ class Oracle:
             return
         if keeps and life.main is None:
             life.is_kept = True
+        if attempt.pid is None and life.main is None and all(proc.mark is None for proc in life.others):
+            # A torn record and a database that is gone: nothing knows their session, and they bear no mark.
+            life.is_kept = True
         if life.is_alive:
             left = [proc.pid for proc in (life.shim, life.main, *life.others) if proc is not None]
             raise Violation(5, f"{life} was recorded as over ({attempt.reason}), and {left} are alive")
