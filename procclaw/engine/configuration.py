@@ -12,8 +12,9 @@ parsed only when their bytes have.
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from procclaw.engine.stored import spec_of
 from procclaw.model.clock import after
-from procclaw.model.document import document_hash, spec_from_document
+from procclaw.model.document import document_hash
 from procclaw.model.errors import DiskFull, SpecError
 from procclaw.model.spec import Spec
 from procclaw.system.specfile import Fingerprint, Loaded
@@ -76,7 +77,7 @@ class Configuration:
             document = self._with_departing(self._files.load().document, self._files.fingerprint(), now)
         except SpecError:
             return in_force
-        return spec_from_document(document, document_hash(document))
+        return spec_of(document, document_hash(document))
 
     def _look_closer(self, fingerprint: Fingerprint, in_force: Spec | None, now: datetime) -> InForce | None:
         content = self._files.content_hash()
@@ -149,7 +150,7 @@ class Configuration:
         return self._spec
 
     def _adopt(self, content_hash: str, document: dict[str, Any]) -> None:
-        self._spec = spec_from_document(document, content_hash)
+        self._spec = spec_of(document, content_hash)
         self._departing = tuple(document.get("departing", ()))
 
 
