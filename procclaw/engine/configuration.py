@@ -16,6 +16,7 @@ from procclaw.engine.stored import spec_of
 from procclaw.model.clock import after
 from procclaw.model.document import document_hash
 from procclaw.model.errors import DiskFull, SpecError
+from procclaw.model.masking import without_secrets
 from procclaw.model.spec import Spec
 from procclaw.system.specfile import Fingerprint, Loaded
 from procclaw.system.store import Problems, Store
@@ -101,7 +102,9 @@ class Configuration:
         document_is = document_hash(document)
         is_new = in_force is None or in_force.hash != document_is
         if is_new:
-            self._store.save_spec(document_is, document, now)
+            before = self._store.load_spec()
+            past = None if before is None else without_secrets(before[1])
+            self._store.save_spec(document_is, document, now, past)
             self._adopt(document_is, document)
         self._refused = None
         self._store.set_problems(None)
