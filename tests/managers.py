@@ -38,9 +38,11 @@ class WatchedStore(Store):
 
             self._scene.commit("commit", write, lambda: self._scene.oracle.on_commit(wanted))
 
-    def save_spec(self, content_hash: str, document: Mapping[str, Any], now: datetime) -> None:
+    def save_spec(
+        self, content_hash: str, document: Mapping[str, Any], now: datetime, past: Mapping[str, Any] | None = None
+    ) -> None:
         def write() -> None:
-            Store.save_spec(self, content_hash, document, now)
+            Store.save_spec(self, content_hash, document, now, past)
 
         self._scene.commit("save_spec", write, lambda: self._scene.oracle.on_spec(document, now))
 

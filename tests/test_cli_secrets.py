@@ -1,11 +1,14 @@
 """`procclaw secret`, and that no value gets to where it does not belong."""
 
+import contextlib
 import io
 import json
 import os
 import pty
+import sqlite3
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -194,7 +197,7 @@ CANARY = "canary-9f8e7d6c5b4a3210-of-the-mine"
 LOOKS = (
     "list", "search x", "status stays", "status bad", "why stays", "why bad", "queue", "runs", "events", "alerts",
     "dlq", "ledger", "plan", "config", "config --validate", "env stays", "env stays --explain", "secret list",
-    "secret get CANARY", "logs stays", "logs bad", "daemon logs", "daemon status", "schedule", "workflow",
+    "secret get CANARY", "logs stays", "logs bad", "daemon logs", "daemon status", "schedule", "workflow", "replay",
 )  # fmt: skip
 ROUTES = ("jobs", "jobs/stays", "jobs/stays/why", "jobs/bad", "jobs/bad/logs", "runs", "queue", "dlq", "plan", "ledger",
           "alerts", "events", "config", "workflows")  # fmt: skip
@@ -255,6 +258,16 @@ def test_no_value_of_a_secret_gets_anywhere_but_into_the_environment_of_who_need
     for place in argv + [answer.body for answer in answers] + [(each.out + each.err).encode() for each in told]:
         assert CANARY.encode() not in place, place
     assert _files_with(driver.home) == [".secrets"]
+    recorded = list(_recorded_cycles(driver.home))
+    assert len(recorded) >= 5
+    assert [cycle for cycle in recorded if CANARY.encode() in cycle] == []
+
+
+def _recorded_cycles(home: Path) -> Iterator[bytes]:
+    """They are compressed in the database, where a look at its bytes would find nothing."""
+    with contextlib.closing(sqlite3.connect(home / "procclaw.db")) as connection:
+        for (body,) in connection.execute("SELECT body FROM cycles"):
+            yield zlib.decompress(body)
 
 
 def test_a_report_of_a_bug_has_no_value_in_it(cli: CommandLine, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,9 @@ import pytest
 
 from procclaw.engine.configuration import Configuration, InForce
 from procclaw.engine.files import ConfigurationFiles
+from procclaw.model.document import spec_from_document
 from procclaw.model.errors import DiskFull
+from procclaw.model.records import CycleRecord
 from procclaw.system.specfile import Fingerprint, Loaded
 from procclaw.system.store import Store
 from tests.builders import NOW, ago, later
@@ -139,6 +141,21 @@ def test_touching_a_file_changes_nothing(world: World) -> None:
     after = world.look(later(6))
     assert (after.is_new, after.spec.hash) == (False, before.spec.hash)
     assert world.files.loads == 1
+
+
+def test_what_was_in_force_is_kept_without_its_secrets_for_the_cycles_decided_by_it(world: World) -> None:
+    world.files.write('jobs: {a: {cmd: "true", env: {PASSWORD: told}}}', LONG_AGO)
+    before = world.look(NOW).spec
+    cycle = CycleRecord(NOW, before.hash, (), b"body")
+    world.store.record([cycle])
+    world.files.write(jobs("a", "b"), NOW)
+    assert sorted(world.look(NOW).spec.jobs) == ["a", "b"]
+    kept = world.store.spec_of(cycle)
+    assert kept is not None
+    assert kept["jobs"]["a"]["env"] == {"PASSWORD": "****"}
+    again = spec_from_document(kept, before.hash)
+    assert again.jobs["a"]._replace(env=before.jobs["a"].env) == before.jobs["a"]
+    assert again._replace(jobs=before.jobs) == before
 
 
 def test_additions_and_changes_apply_at_once(world: World) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.masking import masked, masked_at
+from procclaw.model.masking import masked, masked_at, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,15 @@ def test_a_secret_is_shown_as_stars_and_all_else_as_it_is(document: Any, shown: 
 )
 def test_a_wrong_value_is_told_unless_it_may_be_a_secret(path: tuple[str | int, ...], value: Any, told: Any) -> None:
     assert masked_at(path, value) == told
+
+
+def test_of_a_configuration_that_was_all_is_kept_but_secrets_save_what_runs_are_compared_by() -> None:
+    params = {"api_key": {"default": "x"}}
+    document = {
+        "config": {"env": {"TOKEN": "t", "LANG": "C"}},
+        "jobs": {"a": {"cmd": "curl http://me:pass@host", "env": {"PASSWORD": "p"}, "params": params}},
+    }
+    assert without_secrets(document) == {
+        "config": {"env": {"TOKEN": "****", "LANG": "C"}},
+        "jobs": {"a": {"cmd": "curl http://me:****@host", "env": {"PASSWORD": "****"}, "params": params}},
+    }

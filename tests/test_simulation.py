@@ -139,7 +139,7 @@ def restart_for_any_edit(patch: pytest.MonkeyPatch) -> None:
         hashes = {name: document_hash(job) for name, job in document["jobs"].items()}
         return spec._replace(jobs={name: job._replace(process_hash=hashes[name]) for name, job in spec.jobs.items()})
 
-    patch.setattr("procclaw.engine.configuration.spec_from_document", all_of_it)
+    patch.setattr("procclaw.engine.configuration.spec_of", all_of_it)
 
 
 def let_next_be_now(patch: pytest.MonkeyPatch) -> None:

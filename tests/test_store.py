@@ -28,6 +28,7 @@ from procclaw.model.reasons import Reason
 from procclaw.model.records import (
     Attempt,
     Cursor,
+    CycleRecord,
     DeadLetter,
     DeadLettersPurged,
     Event,
@@ -52,6 +53,7 @@ from procclaw.model.spec import Dedup, OnFailure, Priority, WorkflowSpec, Workfl
 from procclaw.model.state import ActiveRun, JobState, Lack, Observed, WorkflowState
 from procclaw.system.store import Problems, Store
 from procclaw.system.store.database import APPLICATION_ID, RESERVE_BYTES, SCHEMA_VERSION
+from procclaw.system.store.retention import KEPT_CYCLES
 from tests.builders import (
     JOB,
     NOW,
@@ -1054,6 +1056,87 @@ def test_the_reserve_is_made_once(tmp_path: Path) -> None:
         assert made.st_blocks * 512 >= RESERVE_BYTES
 
 
+# --- recorded cycles ---
+
+
+def a_cycle(seconds_ago: float, *runs: str, spec: str = "a", body: bytes = b"body") -> CycleRecord:
+    return CycleRecord(ago(seconds_ago), spec, runs, body)
+
+
+def cycles_in(store: Store) -> int:
+    return int(store._db.read("SELECT count(*) FROM cycles")[0][0])
+
+
+def test_a_recorded_cycle_is_found_by_its_time_and_by_its_runs(store: Store) -> None:
+    assert store.cycle_at(None) is None
+    assert store.cycle_at(NOW) is None
+    assert store.cycles_since() is None
+    cycles = [a_cycle(30, "one"), a_cycle(20, "one", "two"), a_cycle(10)]
+    store.record(cycles)
+    first, second, third = (cycle._replace(id=number) for number, cycle in enumerate(cycles, 1))
+    assert store.cycle_at(None) == third
+    assert [store.cycle_at(ago(seconds)) for seconds in (30.5, 30, 20.5, 20, 0)] == [None, first, first, second, third]
+    assert store.cycles_about("one", 5) == (first, second)
+    assert store.cycles_about("one", 1) == (second,)
+    assert store.cycles_about("two", 5) == (second,)
+    assert store.cycles_about("tw", 5) == ()
+    assert (store.cycle_count("one"), store.cycle_count("three")) == (2, 0)
+    assert store.cycles_since() == ago(30)
+
+
+def test_the_last_cycle_is_the_last_that_was_recorded_also_when_the_clock_was_set_back(store: Store) -> None:
+    store.record([a_cycle(0), a_cycle(3600)])
+    assert [found and found.id for found in (store.cycle_at(None), store.cycle_at(NOW))] == [2, 1]
+
+
+def test_a_thousand_cycles_are_kept(store: Store) -> None:
+    store.record([a_cycle(2000 - number) for number in range(KEPT_CYCLES + 3)])
+    assert cycles_in(store) == KEPT_CYCLES == 1000
+    assert store.cycles_since() == ago(1997)
+    store.record([a_cycle(0)])
+    assert (cycles_in(store), store.cycles_since()) == (KEPT_CYCLES, ago(1996))
+
+
+def purge_all(store: Store) -> None:
+    store.purge(keep_runs=100, before=ago(1e6), now=NOW, limit=100)
+
+
+def test_of_large_cycles_fewer_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("procclaw.system.store.retention.KEPT_CYCLE_BYTES", 1000)
+    store.save_spec("a", DOCUMENT, NOW)
+    store.record([a_cycle(50 - number, body=b"x" * 300) for number in range(5)])
+    purge_all(store)
+    assert (cycles_in(store), store.cycles_since()) == (3, ago(48))
+    store.record([a_cycle(0, body=b"x" * 1001)])
+    purge_all(store)
+    assert cycles_in(store) == 0
+
+
+def test_a_configuration_is_kept_as_long_as_a_cycle_that_was_decided_by_it(store: Store) -> None:
+    by_a, by_b, by_none = a_cycle(30, spec="a"), a_cycle(20, spec="b"), a_cycle(10, spec="none")
+    store.save_spec("a", {"is": "a"}, NOW)
+    store.record([by_a])
+    store.save_spec("b", {"is": "b"}, NOW, past={"was": "a"})
+    store.save_spec("c", {"is": "c"}, NOW, past={"was": "b"})
+    assert [store.spec_of(cycle) for cycle in (by_a, by_b)] == [{"was": "a"}, None]
+    store.record([by_b, by_none])
+    purge_all(store)
+    assert store.cycle_at(None) == by_a._replace(id=1), "the others can never be replayed"
+    store._db.execute("DELETE FROM cycles")
+    purge_all(store)
+    assert store.spec_of(by_a) is None
+
+
+def test_a_configuration_that_comes_back_is_the_one_in_force(store: Store) -> None:
+    cycle = a_cycle(30)
+    for _ in range(2):
+        store.save_spec("a", {"is": "a"}, NOW)
+        store.record([cycle])
+        assert store.spec_of(cycle) == {"is": "a"}
+        store.save_spec("b", {"is": "b"}, NOW, past={"was": "a"})
+        assert store.spec_of(cycle) == {"was": "a"}
+
+
 # --- databases of before ---
 
 SAMPLE: tuple[Row, ...] = (
@@ -1074,6 +1157,7 @@ SAMPLE: tuple[Row, ...] = (
     Event(NOW, "hold set", JOB, (("hold", "pause"), ("by", "alice"))),
 )
 DOCUMENT = {"jobs": {JOB: {"cmd": "true"}}}
+PAST_DOCUMENT = {"jobs": {JOB: {"cmd": "false"}}}
 
 
 ASKED = an_intent(
@@ -1102,13 +1186,15 @@ SAMPLES: dict[int, tuple[Row, ...]] = {
     ),
 }
 SAMPLES[3] = SAMPLES[4] = SAMPLES[2]
+SAMPLES[5] = (*SAMPLES[4], CycleRecord(ago(3), "past", (FULL_RUN.id, "cccccccccccc"), b"\x00body"))
 """By schema version, what stands in its database."""
 
 
 def write_sample() -> None:
     store = Store(str(DATABASES / f"v{SCHEMA_VERSION}.db"))
     store.record(SAMPLES[SCHEMA_VERSION], committed_at=NOW)
-    store.save_spec("hash", DOCUMENT, NOW)
+    store.save_spec("past", PAST_DOCUMENT, ago(60))
+    store.save_spec("hash", DOCUMENT, NOW, past=PAST_DOCUMENT)
     store.set_problems(Problems(NOW, ("jobs.yaml:1: …",)))
     store.set_lack(Lack(Reason.NO_DISK, "no space left", later(5)))
     store.close()
@@ -1168,6 +1254,9 @@ def test_a_database_of_an_old_schema_version_opens_and_means_the_same(version: i
                     assert row in state_of(store, row.job_id).triggered
                 case WorkflowRun():
                     assert store.workflow_run(row.id) == row
+                case CycleRecord():
+                    assert store.cycle_at(None) == row._replace(id=1)
+                    assert store.spec_of(row) == PAST_DOCUMENT
                 case _:
                     pytest.fail(f"nothing looks at {row}")
         assert store.last_commit_at() == NOW

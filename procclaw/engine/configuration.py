@@ -12,9 +12,11 @@ parsed only when their bytes have.
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from procclaw.engine.stored import spec_of
 from procclaw.model.clock import after
-from procclaw.model.document import document_hash, spec_from_document
+from procclaw.model.document import document_hash
 from procclaw.model.errors import DiskFull, SpecError
+from procclaw.model.masking import without_secrets
 from procclaw.model.spec import Spec
 from procclaw.system.specfile import Fingerprint, Loaded
 from procclaw.system.store import Problems, Store
@@ -76,7 +78,7 @@ class Configuration:
             document = self._with_departing(self._files.load().document, self._files.fingerprint(), now)
         except SpecError:
             return in_force
-        return spec_from_document(document, document_hash(document))
+        return spec_of(document, document_hash(document))
 
     def _look_closer(self, fingerprint: Fingerprint, in_force: Spec | None, now: datetime) -> InForce | None:
         content = self._files.content_hash()
@@ -100,7 +102,9 @@ class Configuration:
         document_is = document_hash(document)
         is_new = in_force is None or in_force.hash != document_is
         if is_new:
-            self._store.save_spec(document_is, document, now)
+            before = self._store.load_spec()
+            past = None if before is None else without_secrets(before[1])
+            self._store.save_spec(document_is, document, now, past)
             self._adopt(document_is, document)
         self._refused = None
         self._store.set_problems(None)
@@ -149,7 +153,7 @@ class Configuration:
         return self._spec
 
     def _adopt(self, content_hash: str, document: dict[str, Any]) -> None:
-        self._spec = spec_from_document(document, content_hash)
+        self._spec = spec_of(document, content_hash)
         self._departing = tuple(document.get("departing", ()))
 
 

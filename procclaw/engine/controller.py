@@ -23,13 +23,14 @@ from procclaw.model.errors import DiskFull
 from procclaw.model.outside import RecordPhase
 from procclaw.model.reasons import Reason
 from procclaw.model.records import HOME, OUTBOX, Attempt, Event
-from procclaw.model.rows import Write
+from procclaw.model.rows import Row, Write
 from procclaw.model.shape import quoted
 from procclaw.model.spec import HistoryPolicy, Spec
 from procclaw.model.state import Lack, State
 from procclaw.planning import journal
 from procclaw.planning.actions import Plan
 from procclaw.planning.plan import merged, plan, plan_home, plans
+from procclaw.planning.recording import Because, Cause, Recorded, is_worth_it, record_of, slimmed
 from procclaw.system.store import Store
 
 PURGE_AT_ONCE = 1000
@@ -114,11 +115,18 @@ class Controller:
         self._courier.close(self._clock.now() if holds_lock else None)
         self._diary.close(self._clock.now())
 
-    def cycle(self, jobs: frozenset[str] | None = None, *, judges_slots: bool = True) -> Cycle:
+    def cycle(
+        self,
+        jobs: frozenset[str] | None = None,
+        *,
+        judges_slots: bool = True,
+        because: tuple[Because, ...] = (Because(Cause.PASS),),
+    ) -> Cycle:
         """Observe, plan and act once, for these jobs (None: all) and those that a change of theirs concerns.
 
         `judges_slots` False: on behalf of a request, which acts on these jobs and what they need, and on nothing else.
-        For OUTBOX alone nothing is planned: alerts are delivered, as they are at the end of every cycle.
+        For OUTBOX alone nothing is planned: alerts are delivered, as they are at the end of every cycle. `because` is
+        for the record, and decides nothing.
         """
         now = self._clock.now()
         in_force = self._configuration.current(now)
@@ -151,6 +159,8 @@ class Controller:
             by_job = plans(spec, state, now, judges_slots=judges_slots, acts_on=scope.acts, asked=scope.asked)
             decided = merged(by_job.values())
             self._tell_of_directories(state, by_job)
+            recorded = Recorded(now, spec.hash, because, scope.acts, scope.asked, judges_slots, state, decided)
+            seen += self._kept(recorded, spec, by_job)
             acted = self._actor.carry_out(spec, state, decided, seen, now)
         finally:
             # If we die before this, the kernel does it.
@@ -166,6 +176,16 @@ class Controller:
         wake_at = min(wakes.values(), default=None)
         acts = None if acts is None else acts | {OUTBOX}
         return Cycle(now, acts, decided, wake_at, spec, wakes, live, has_acted=not decided.is_idle)
+
+    def _kept(self, recorded: Recorded, spec: Spec, by_job: Mapping[str, Plan]) -> list[Row]:
+        """What is kept of this cycle, to be written together with what it decided."""
+        lack = recorded.state.lack
+        if lack is not None and lack.reason is Reason.NO_DISK:
+            return []  # what room there is belongs to what has to be written
+        if not is_worth_it(recorded.decided):
+            return []
+        record = record_of(slimmed(recorded, spec, by_job))
+        return [] if record is None else [record]
 
     def _tell_of_directories(self, state: State, jobs: Iterable[str]) -> None:
         for job in (state.jobs[name] for name in jobs if name in state.jobs):

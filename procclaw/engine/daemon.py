@@ -17,6 +17,7 @@ from procclaw.model.clock import after, seconds_between
 from procclaw.model.errors import ProcclawError
 from procclaw.model.intents import Intent, IntentKind
 from procclaw.model.records import HOME
+from procclaw.planning.recording import Because, Cause
 from procclaw.system.homelock import HomeLock
 from procclaw.system.notifysocket import from_environment
 from procclaw.system.processes import Processes, SignalBytes, run_command
@@ -48,6 +49,18 @@ class _File(NamedTuple):
     inode: int
     size: int
     modified_ns: int
+
+
+class _Look(NamedTuple):
+    """A cycle to be made."""
+
+    scope: frozenset[str] | None
+    """The jobs it is about; None: all. No job at all: there is none to be made."""
+    because: tuple[Because, ...]
+
+    @property
+    def is_full(self) -> bool:
+        return self.scope is None
 
 
 class Front(Protocol):
@@ -175,7 +188,7 @@ class Daemon:
     # --- the loop ---
 
     def _loop(self, controller: Controller, processes: Processes, watcher: Watcher) -> int:
-        scope: frozenset[str] | None = None
+        look = _Look(None, (Because(Cause.BEGAN),))
         has_served = False
         next_full_at = self._clock.now()
         upkeep_at = self._clock.monotonic()
@@ -184,7 +197,7 @@ class Daemon:
             if not self._lock.is_current():
                 self._log.line("error", "the home's lock was replaced, leaving", path=self._home.paths.lock)
                 return 1
-            cycle = self._cycle(controller, scope)
+            cycle = self._cycle(controller, look)
             if not has_served:
                 # Whoever started us waits for this: from now on everything that is declared has been seen to.
                 self._write_pid()
@@ -197,9 +210,9 @@ class Daemon:
             self._notify.status(self._state())
             # Also when a cycle failed: that is told and tried again, and to start us anew would mend nothing.
             self._notify.alive(self._clock.monotonic())
-            if scope is None:
+            if look.is_full:
                 next_full_at = after(self._clock.now(), self._resync_seconds)
-            if scope is None and self._clock.monotonic() >= upkeep_at:
+            if look.is_full and self._clock.monotonic() >= upkeep_at:
                 # With the full cycles, which come round of themselves; half their interval only thins those out that
                 # something else caused, and cannot get out of step.
                 self._keep_up(controller, cycle)
@@ -213,16 +226,15 @@ class Daemon:
                 self._close_front()
                 self._log.line("info", "daemon stopped", left_running=sum(map(len, self._watched.values())))
                 return 0
-            must_see_all = has_stepped or woken.files_changed or _HANGUP in woken.signals
-            scope = None if must_see_all or self._clock.now() >= next_full_at else self._concerned(woken)
+            look = self._next_look(woken, has_stepped=has_stepped, is_resync=self._clock.now() >= next_full_at)
 
-    def _cycle(self, controller: Controller, scope: frozenset[str] | None) -> Cycle | None:
+    def _cycle(self, controller: Controller, look: _Look) -> Cycle | None:
         """One cycle; a failure of ours is told and tried again, and never ends the daemon."""
         self._looks_at = began = self._clock.monotonic()
-        if scope is not None and not scope:
+        if look.scope is not None and not look.scope:
             return None
         try:
-            cycle = controller.cycle(scope)
+            cycle = controller.cycle(look.scope, because=look.because)
         except ProcclawError as error:
             self._complain("cycle failed", str(error))
         except Exception as error:  # noqa: BLE001 (the boundary)
@@ -314,25 +326,40 @@ class Daemon:
         declared = "no job is declared yet" if self._declared is None else f"of {self._declared} declared"
         return f"{running} {'job runs' if running == 1 else 'jobs run'}, {declared}"
 
-    def _concerned(self, woken: Woken) -> frozenset[str] | None:
-        """The jobs to look at now; None: all."""
+    def _next_look(self, woken: Woken, *, has_stepped: bool, is_resync: bool) -> _Look:
+        """What to look at now, and what makes us."""
+        causes = {Cause.CLOCK: has_stepped, Cause.FILES: woken.files_changed, Cause.SIGNAL: _HANGUP in woken.signals}
+        must_see_all = [cause for cause, is_one in (*causes.items(), (Cause.RESYNC, is_resync)) if is_one]
+        if must_see_all:
+            return _Look(None, tuple(map(Because, must_see_all)))
+        concerned = self._concerned(woken)
+        jobs = frozenset(job_id for each in concerned.values() for job_id in each)
+        because = tuple(Because(cause, tuple(sorted(each))) for cause, each in concerned.items() if each)
+        return _Look(None if HOME in jobs else jobs, because)
+
+    def _concerned(self, woken: Woken) -> dict[Cause, set[str]]:
+        """The jobs to look at now, by what makes us."""
         now = self._clock.now()
-        jobs = {self._job_of[pid] for pid in (*woken.exits, *woken.unwatched) if pid in self._job_of}
+        exited = {self._job_of[pid] for pid in (*woken.exits, *woken.unwatched) if pid in self._job_of}
         for pid in woken.exits:
             # The watcher has let go of it; the next look tells whether its attempt is over.
             self._forget(pid)
-        jobs |= {job_id for job_id, at in self._wakes.items() if at <= now}
+        return {
+            Cause.EXIT: exited,
+            Cause.TIME: {job_id for job_id, at in self._wakes.items() if at <= now},
+            Cause.REQUEST: self._asked_about(),
+            Cause.NEWS: set(self._home.controller().news()),
+        }
+
+    def _asked_about(self) -> set[str]:
+        """The jobs about which a request is open; where nobody can tell, the home and so all of them."""
         try:
             # A few microseconds when there is none; also what makes up for a wake-up that never came.
-            jobs |= set(self._home.store.jobs_with_intents())
+            return set(self._home.store.jobs_with_intents())
         except ProcclawError as error:
             # The loop goes on, and what this is about stops the next cycle too, or has passed by then.
             self._complain("requests not looked for", str(error))
-            return None
-        jobs |= self._home.controller().news()
-        if HOME in jobs:
-            return None
-        return frozenset(jobs)
+            return {HOME}
 
     def _forget(self, pid: int) -> None:
         job_id = self._job_of.pop(pid, None)

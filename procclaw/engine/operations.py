@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from procclaw.engine.home import Home
 from procclaw.engine.passes import POLL_SECONDS, OnWait, Passes
+from procclaw.engine.stored import spec_of
 from procclaw.model.clock import after
-from procclaw.model.document import spec_from_document
 from procclaw.model.errors import Conflict, NotFound, SpecError, UsageError
 from procclaw.model.intents import NO_DETAILS, Details, Intent, IntentKind
 from procclaw.model.records import HOME, NO_JOBS, WORKFLOWS, Attempt, Event, Run, RunState, Slots, WorkflowRun
@@ -81,7 +81,7 @@ class Operations:
         if self._spec is not None and self._spec.hash == self._store.spec_hash():
             return self._spec
         stored = self._store.load_spec() or self._first_spec()
-        self._spec = spec_from_document(stored[1], stored[0])
+        self._spec = spec_of(stored[1], stored[0])
         return self._spec
 
     def _first_spec(self) -> tuple[str, dict[str, Any]]:

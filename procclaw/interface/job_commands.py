@@ -328,6 +328,30 @@ WHAT_WAS: Group = (
             "procclaw events -f",
         ),
         Command(
+            "replay",
+            "show why the loop decided as it did, from what it recorded, and whether this version would again",
+            "replay",
+            "replay",
+            (
+                argument(
+                    "what",
+                    completes="run",
+                    metavar="RUN|TIME",
+                    nargs="?",
+                    help="a run, or a time: ISO 8601, or so long ago: 90s, 15m, 2h, 1d (default: the last that acted)",
+                ),
+                argument(
+                    "-n",
+                    "--limit",
+                    type=arguments.at_least(1),
+                    default=5,
+                    metavar="N",
+                    help="at most this many cycles about a run (default 5)",
+                ),
+            ),
+            "procclaw replay k3v9",
+        ),
+        Command(
             "alerts",
             "list what people were told of, or should have been",
             "history",

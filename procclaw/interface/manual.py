@@ -310,6 +310,16 @@ PAGES = {
         ("0 printed", "130 -f was interrupted"),
         ("runs", "daemon logs"),
     ),
+    "replay": Page(
+        "A cycle is one look at the jobs and what follows from it. Of each that acted, what it saw and decided is\n"
+        "recorded. This tells what made it look, what it saw of the jobs concerned, what it decided and why, and what\n"
+        "it held back and until when. Today's planner decides once more upon the same; if that comes out otherwise,\n"
+        "it says in what. For a run all cycles about it, the newest last; for a time the last one by then. The last\n"
+        "1,000 are kept, fewer where they are large.",
+        ("procclaw replay", "procclaw replay 2h", "procclaw replay k3v9 -n 20 --json"),
+        ("0 shown, whether it would be decided so again or not", "1 no such run, or none is recorded of then"),
+        ("why", "plan", "runs show", "events"),
+    ),
     # --- at home on the machine ---
     "secret set": Page(
         "Jobs name it as ${secret:NAME} in env or in a text cmd; the value is put in when they start. It is kept in\n"

@@ -96,6 +96,39 @@ def config_document(own: Document, shape: Shape, system_timezone: str) -> Docume
     }
 
 
+def brought_up_to_date(document: Document, config: Shape, jobs: Shape) -> dict[str, Any]:
+    """A document that an earlier version stored, with what the fields that it did not know yet have when nobody says
+    otherwise; `config` and `jobs` are the shapes of today's files.
+    """
+    timezone = document["config"]["timezone"]
+    of_job = child(child(jobs, "jobs"), "")
+
+    def blank(kind: str) -> Document:
+        whole = Completion(of_job, {}).whole({"type": kind})
+        return job_document(Declared("", {}, whole, frozenset(), timezone, ""))
+
+    blanks = {kind: blank(kind) for kind in {job["type"] for job in document["jobs"].values()}}
+    found = {
+        "config": _with_new(document["config"], config_document({}, config, timezone), config),
+        "jobs": {name: _with_new(job, blanks[job["type"]], of_job) for name, job in document["jobs"].items()},
+    }
+    for section in ("queues", "workflows"):
+        found[section] = _with_new(document.get(section, {}), None, child(jobs, section))
+    return {**document, **found}
+
+
+def _with_new(stored: Any, blank: Any, shape: Shape) -> Any:
+    """What is stored, and of `blank` (None: of the shape's defaults) the fields that it lacks."""
+    if isinstance(stored, list):
+        return [_with_new(part, None, child(shape, 0)) for part in stored]
+    if not isinstance(stored, dict):
+        return stored
+    if "properties" not in shape:
+        return {name: _with_new(part, None, child(shape, name)) for name, part in stored.items()}
+    fresh = blank if isinstance(blank, dict) else filled({}, shape)
+    return {**fresh, **{name: _with_new(part, fresh.get(name), child(shape, name)) for name, part in stored.items()}}
+
+
 def dependencies(job: Declared) -> list[Document]:
     """What it depends on, each with all its fields. A default that names the job itself does not fit it."""
     entries = [

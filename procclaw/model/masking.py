@@ -37,6 +37,15 @@ def masked(document: Any) -> Any:
             return document
 
 
+def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document as it is kept for replaying what was decided by it: only the params keep their defaults, since these
+    are what runs are compared by, and every run has its own anyway.
+    """
+    kept: dict[str, Any] = masked(document)
+    jobs = {name: kept["jobs"][name] | {"params": job["params"]} for name, job in document["jobs"].items()}
+    return kept | {"jobs": jobs}
+
+
 def masked_at(path: Sequence[str | int], value: Any) -> Any:
     """A value as it may be told beside the path at which it stands, which need not be one where it belongs: a line that
     is not indented far enough, or lacks the blank behind its colon, is still a secret's.

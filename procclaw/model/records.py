@@ -1,4 +1,4 @@
-"""What is recorded of what happened: runs and their attempts, slots, holds, findings, dead letters, events.
+"""What is recorded of what happened: runs and their attempts, slots, holds, findings, dead letters, events, cycles.
 
 A run's life, and the reason that moves it on:
 
@@ -420,3 +420,16 @@ class JobForgotten(NamedTuple):
     """To be written: the job is no longer declared; its holds and its schedule go, its history stays."""
 
     job_id: str
+
+
+class CycleRecord(NamedTuple):
+    """What a cycle decided and what that followed from, kept for `replay`."""
+
+    at: datetime
+    spec_hash: str
+    """Of the configuration that was in force."""
+    runs: tuple[str, ...]
+    """Ids of those it decided something about."""
+    body: bytes
+    id: int = 0
+    """Ascending; 0 before the store has given one."""

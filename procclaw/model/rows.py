@@ -5,6 +5,7 @@ from procclaw.model.intents import Intent
 from procclaw.model.records import (
     Attempt,
     Cursor,
+    CycleRecord,
     DeadLetter,
     DeadLettersPurged,
     Event,
@@ -46,5 +47,5 @@ Write = (
 """What a plan has written: a row of a table, or what is to become of some."""
 
 
-Row = Write | Event
-"""What is written; an event is made from what is, and never planned."""
+Row = Write | Event | CycleRecord
+"""What is written; an event is made from what is, and a cycle's record of all of it, and neither is ever planned."""

@@ -23,6 +23,7 @@ from procclaw.model.errors import SpecError
 if TYPE_CHECKING:
     from procclaw.model.assembly import Schema, Source
     from procclaw.model.rules import CheckSchedule, LintSchedule
+    from procclaw.model.shape import Shape
     from procclaw.model.tree import Fault, Node
 
 CONFIG_FILE = "procclaw.yaml"
@@ -90,7 +91,7 @@ def fingerprint(home: str) -> Fingerprint:
         seen.append((path, entry.st_dev, entry.st_ino, entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns))
         # The inode's own time: `mv` and `cp -p` bring an old time of modification with them.
         newest = max(newest, entry.st_ctime_ns)
-    text = sha256(repr(seen).encode("utf-8", "surrogateescape")).hexdigest()
+    text = sha256(repr((_program(), seen)).encode("utf-8", "surrogateescape")).hexdigest()
     return Fingerprint(text, from_microseconds(newest // 1000) if newest else None)
 
 
@@ -247,9 +248,13 @@ def _missing(home: str) -> str:
 
 
 def _hash(contents: Iterable[_Content], timezone: str) -> str:
-    # What the same files mean may change with the program: its version and its schemas.
-    program = (__version__, find_schema(_JOBS_SCHEMA), find_schema(_CONFIG_SCHEMA))
-    return sha256(repr((program, timezone, tuple(contents))).encode("utf-8", "surrogateescape")).hexdigest()
+    return sha256(repr((_program(), timezone, tuple(contents))).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@cache
+def _program() -> str:
+    """What the same files mean may change with the program: its version and its schemas."""
+    return sha256(repr((__version__, find_schema(_JOBS_SCHEMA), find_schema(_CONFIG_SCHEMA))).encode()).hexdigest()
 
 
 @cache
@@ -257,11 +262,25 @@ def _schema(name: str) -> "Schema":
     from jsonschema import Draft202012Validator
 
     from procclaw.model.assembly import Schema
+
+    shape = _shape(name)
+    return Schema(shape, Draft202012Validator(shape).iter_errors)
+
+
+@cache
+def _shape(name: str) -> "Shape":
     from procclaw.model.shape import resolved
 
     # References are put in their places beforehand, so jsonschema has none to resolve: not in a file, not on a network.
-    shape = resolved(find_schema(name), find_schema(_JOBS_SCHEMA)["$defs"])
-    return Schema(shape, Draft202012Validator(shape).iter_errors)
+    shape: Shape = resolved(find_schema(name), find_schema(_JOBS_SCHEMA)["$defs"])
+    return shape
+
+
+def brought_up_to_date(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document that an earlier version stored, with every field that this one knows."""
+    from procclaw.model.completion import brought_up_to_date
+
+    return brought_up_to_date(document, _shape(_CONFIG_SCHEMA), _shape(_JOBS_SCHEMA))
 
 
 def _source(content: _Content) -> "Source":

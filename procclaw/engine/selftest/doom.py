@@ -85,8 +85,10 @@ class _DoomedStore(Store):
         if wanted:
             self._doom.done("recording " + " ".join(sorted({type(row).__name__ for row in wanted})))
 
-    def save_spec(self, content_hash: str, document: Mapping[str, Any], now: datetime) -> None:
-        super().save_spec(content_hash, document, now)
+    def save_spec(
+        self, content_hash: str, document: Mapping[str, Any], now: datetime, past: Mapping[str, Any] | None = None
+    ) -> None:
+        super().save_spec(content_hash, document, now, past)
         self._doom.done("putting the configuration in force")
 
     def set_meta(self, key: str, value: str | None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from procclaw.system.store.tables import SCHEMA
 
-LATEST = 4
+LATEST = 5
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
@@ -54,6 +54,11 @@ def _from_3(db: sqlite3.Connection) -> None:
     _make_what_is_missing(db)
 
 
+def _from_4(db: sqlite3.Connection) -> None:
+    """What cycles decided and what it followed from, and the configurations of then."""
+    _make_what_is_missing(db)
+
+
 def _make_what_is_missing(db: sqlite3.Connection) -> None:
     """The tables and indexes that the present schema has besides."""
     present = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
@@ -63,4 +68,4 @@ def _make_what_is_missing(db: sqlite3.Connection) -> None:
             db.execute(statement)
 
 
-_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3}
+_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}

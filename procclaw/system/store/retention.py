@@ -8,6 +8,12 @@ from procclaw.system.store.database import Database
 KEY_HOURS = 24
 """How long an idempotency key names one request."""
 
+KEPT_CYCLES = 1_000
+KEPT_CYCLE_BYTES = 16 * 1024 * 1024
+"""Of recorded cycles, and once more of the configurations they were decided by. A cycle about one job takes half
+a KB to one, one that has to do with 500 running jobs 45 KB, and a configuration of 500 jobs 30 KB.
+"""
+
 
 def purge(database: Database, keep_runs: int, before: datetime, now: datetime, limit: int) -> int:
     """Remove up to `limit` rows of each kind, within the caller's transaction; how many went of the kind with most."""
@@ -51,7 +57,21 @@ def purge(database: Database, keep_runs: int, before: datetime, now: datetime, l
             (oldest, limit),
         ),
     )
+    _purge_cycles(database)
     return max(database.execute(sql, parameters).rowcount for sql, parameters in deletions)
+
+
+def _purge_cycles(database: Database) -> None:
+    """Keep those within the limits that can be replayed; how many there are is seen to where they are written."""
+    for table, column in (("cycles", "body"), ("past_specs", "document")):
+        so_far = f"SELECT id, sum(length({column})) OVER (ORDER BY id DESC) AS bytes FROM {table}"
+        database.execute(
+            f"DELETE FROM {table} WHERE id IN (SELECT id FROM ({so_far}) WHERE bytes > ?)", (KEPT_CYCLE_BYTES,)
+        )
+    database.execute("DELETE FROM past_specs WHERE hash NOT IN (SELECT spec_hash FROM cycles)")
+    database.execute(
+        "DELETE FROM cycles WHERE spec_hash NOT IN (SELECT hash FROM specs UNION ALL SELECT hash FROM past_specs)"
+    )
 
 
 def thin_attempts(database: Database, run_id: str, keep: int) -> None:

@@ -21,6 +21,7 @@ from procclaw.model.reasons import Reason
 from procclaw.model.records import (
     Attempt,
     Cursor,
+    CycleRecord,
     DeadLetter,
     Event,
     Health,
@@ -136,7 +137,11 @@ CREATE TABLE workflow_runs (
 );
 CREATE INDEX workflow_runs_active ON workflow_runs (id) WHERE finished_at IS NULL;
 CREATE INDEX workflow_runs_by_time ON workflow_runs (queued_at);
-CREATE INDEX workflow_runs_by_age ON workflow_runs (finished_at) WHERE finished_at IS NOT NULL
+CREATE INDEX workflow_runs_by_age ON workflow_runs (finished_at) WHERE finished_at IS NOT NULL;
+CREATE TABLE cycles (
+    id INTEGER PRIMARY KEY, at INTEGER NOT NULL, spec_hash TEXT NOT NULL, runs TEXT NOT NULL, body BLOB NOT NULL
+);
+CREATE TABLE past_specs (id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, document BLOB NOT NULL)
 """
 
 
@@ -367,6 +372,7 @@ INTENTS = Table(
         "details": _DETAILS_CODEC,
     },
 )
+CYCLES = Table("cycles", CycleRecord, ("id",), {"at": _TIME, "runs": _LIST})
 EVENTS = Table("events", Event, ("id",), {"at": _TIME, "fields": _FIELDS})
 HEALTH = Table(
     "health",

@@ -9,6 +9,7 @@ from procclaw.model.intents import Intent
 from procclaw.model.records import (
     Attempt,
     Cursor,
+    CycleRecord,
     DeadLetter,
     DeadLettersPurged,
     Event,
@@ -26,10 +27,12 @@ from procclaw.model.records import (
 )
 from procclaw.model.rows import Row
 from procclaw.system.store.database import Database
+from procclaw.system.store.retention import KEPT_CYCLES
 from procclaw.system.store.tables import (
     ALERTS,
     ATTEMPTS,
     CURSORS,
+    CYCLES,
     DEAD_LETTERS,
     EVENTS,
     HEALTH,
@@ -67,6 +70,10 @@ def record_row(database: Database, row: Row) -> None:
             execute(INTENTS.upsert, INTENTS.write(row))
         case Event():
             execute(EVENTS.insert, [*EVENTS.write(row)[:-1], None])
+        case CycleRecord():
+            newest = execute(CYCLES.insert, [*CYCLES.write(row)[:-1], None]).lastrowid
+            assert newest is not None
+            execute("DELETE FROM cycles WHERE id <= ?", (newest - KEPT_CYCLES,))
         case Health():
             execute(HEALTH.upsert, HEALTH.write(row))
         case Usage():
