@@ -12,7 +12,7 @@ ROWS = README.split("| promise | whatever happens | shown by |\n|---|---|---|\n"
 INVARIANTS = 12
 
 
-def tests_there_are() -> set[str]:
+def _named_tests() -> set[str]:
     found: set[str] = set()
     for path in (ROOT / "tests").glob("test_*.py"):
         for node in ast.parse(path.read_text()).body:
@@ -21,7 +21,7 @@ def tests_there_are() -> set[str]:
     return found
 
 
-THERE = tests_there_are()
+THERE = _named_tests()
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip()[:40])
