@@ -13,6 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent / "data" / "imports"
 _SEPARATOR = "---\n"
+_FOLDER = "/srv/app"
+"""Where a user would have the inputs; what is expected must not depend on where the tests lie."""
+_COMMAND = f"import os; os.getcwd = lambda: {_FOLDER!r}; from procclaw.__main__ import main; raise SystemExit(main())"
 
 
 def inputs() -> list[Path]:
@@ -29,8 +32,8 @@ def converted(path: Path) -> str:
     """What `procclaw import` prints for it, both ways, as a user in that folder sees it."""
     words = [
         sys.executable,
-        "-m",
-        "procclaw",
+        "-c",
+        _COMMAND,
         "--home",
         "/nonexistent",
         "import",

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 
+from procclaw.model import tree
 from procclaw.model.errors import SpecError
 from procclaw.planning import expression, schedule
 from procclaw.system import homedir, specfile
@@ -63,6 +64,12 @@ def check(files: Mapping[str, str], beside: str | None) -> tuple[str, ...]:
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return ()
+
+
+def read_yaml(text: str) -> tuple[tree.Node | None, tuple[tree.Fault, ...]]:
+    """The tree of a text, None if it says nothing or cannot be read, and what is wrong with its writing."""
+    root, faults = specfile.parsed(text)
+    return root, tuple(faults)
 
 
 def local_timezone() -> str:

@@ -10,7 +10,7 @@ from procclaw.interface.arguments import (
 )
 from procclaw.interface.command import Command, Group
 
-SOURCE_KINDS = ("crontab", "system-crontab")
+SOURCE_KINDS = ("crontab", "systemd", "process-compose", "compose", "openclaw-cron", "system-crontab")
 """What can be converted. A list of its own, for every command loads this table."""
 
 SET_UP: Group = (

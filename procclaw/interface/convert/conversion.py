@@ -5,6 +5,7 @@ dropped says how and why, in words for the person who has to decide whether that
 *refused*, and its neighbours are converted all the same.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple
 
 MOST_BYTES = 4 * 1024 * 1024
 """Of a file; the longest crontab met in the wild had 60 KB."""
+STANDARD_INPUT = "standard input"
+"""The path of what came from there."""
 _NO_ID = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST_ID = 63
 
@@ -98,6 +101,13 @@ class Source(NamedTuple):
     """Another file, named relative to this one or absolute; None: it is not there, or cannot be read as text."""
     find: Callable[[str], tuple[str, ...]] = lambda _pattern: ()
     """Files that match a pattern, sorted, named so that `read` takes them."""
+    also: tuple[str, ...] = ()
+    """The other files that are converted with it, as the user named them."""
+
+    @property
+    def folder(self) -> str | None:
+        """Where it lies, as an absolute path; None: it came from nowhere."""
+        return None if self.path == STANDARD_INPUT else os.path.dirname(os.path.abspath(self.path))
 
 
 class Unconvertible(Exception):

@@ -7,7 +7,16 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from procclaw.interface.convert.conversion import MOST_BYTES, Converted, Fate, Ids, Note, Source, Unconvertible
+from procclaw.interface.convert.conversion import (
+    MOST_BYTES,
+    STANDARD_INPUT,
+    Converted,
+    Fate,
+    Ids,
+    Note,
+    Source,
+    Unconvertible,
+)
 from procclaw.interface.convert.jobsfile import written
 from procclaw.interface.convert.kinds import convert, kind_of, named
 from procclaw.model.errors import Conflict, ProcclawError, SpecError
@@ -43,7 +52,7 @@ def _converted(options: Namespace) -> list[Converted]:
     ids = Ids()
     found = []
     for path in options.files:
-        source = _source(path)
+        source = _source(path)._replace(also=tuple(each for each in options.files if each != path))
         try:
             kind = named(options.kind) if options.kind else kind_of(source)
             found.append(convert(source, kind, ids))
@@ -55,9 +64,8 @@ def _converted(options: Namespace) -> list[Converted]:
 
 def _source(path: str) -> Source:
     if path == STDIN:
-        return Source(
-            "standard input", _decoded(sys.stdin.buffer.read(MOST_BYTES + 1), "standard input"), lambda _: None
-        )
+        text = _decoded(sys.stdin.buffer.read(MOST_BYTES + 1), STANDARD_INPUT)
+        return Source(STANDARD_INPUT, text, lambda _: None)
     folder = os.path.dirname(path)
 
     def read(name: str) -> str | None:
@@ -148,7 +156,7 @@ def _write(context: "Context", text: str, options: Namespace, converted: Sequenc
 
 def _file_name(converted: Sequence[Converted]) -> str:
     """Within the home: named after the first source, so that importing it again is noticed."""
-    base = "stdin" if converted[0].path == "standard input" else os.path.basename(converted[0].path)
+    base = "stdin" if converted[0].path == STANDARD_INPUT else os.path.basename(converted[0].path)
     return os.path.join("jobs.d", re.sub(r"[^A-Za-z0-9_.-]", "-", base).strip(".-") + ".yaml")
 
 

@@ -27,6 +27,19 @@ def _kind(name: str, means: str, names: str, module: str | None = None) -> Kind:
 
 KINDS = (
     _kind("crontab", "a user's crontab, as crontab -l prints it", r"crontab\.txt|(.*\.)?cron(tab)?|.*\.cron(tab)?"),
+    _kind(
+        "systemd",
+        "a .service or .timer unit of systemd; a timer and its service are one job",
+        r".*\.(service|timer|socket|path|target|mount|automount|slice|swap)",
+    ),
+    _kind("process-compose", "process-compose.yaml", r"process-compose(\.[\w.-]+)?\.ya?ml", "process_compose"),
+    _kind("compose", "compose.yaml or docker-compose.yml", r"(docker-)?compose(\.[\w.-]+)?\.ya?ml"),
+    _kind(
+        "openclaw-cron",
+        "what openclaw cron list --json prints, or OpenClaw's cron/jobs.json",
+        r"jobs\.json",
+        "openclaw_cron",
+    ),
     _kind("system-crontab", "/etc/crontab or a file of /etc/cron.d, with the user in each line", r"(?!)", "crontab"),
 )
 NAMES = tuple(kind.name for kind in KINDS)
