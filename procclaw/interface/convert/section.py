@@ -6,9 +6,9 @@ whole file.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from procclaw.interface.convert.conversion import Fate, Note, Source, Unconvertible
+from procclaw.interface.convert.conversion import Fate, Imported, Note, Source, Unconvertible
 from procclaw.model.tree import Entries, Items, Node, Scalar
 
 _NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
@@ -42,6 +42,26 @@ def document(source: Source) -> Node:
 def looks_like_mapping(text: str, *keys: str) -> bool:
     """Whether the text begins one of these keys at its outermost level, without reading it all as YAML."""
     return any(re.search(rf"^[\"']?{re.escape(key)}[\"']?\s*:", text, re.MULTILINE) for key in keys)
+
+
+def without_refused(jobs: Iterable[Imported], names: set[str]) -> list[Imported]:
+    """The jobs of a source that declares these names, none of them waiting for one that was refused."""
+    jobs = list(jobs)
+    refused = names - {job.id for job in jobs}
+    found = []
+    for job in jobs:
+        depends = job.fields.get("depends_on", [])
+        kept = [each for each in depends if each["job"] not in refused]
+        lost = [
+            Note(job.line, f"depends_on {each['job']}", Fate.DROPPED, "that one is refused")
+            for each in depends
+            if each["job"] in refused
+        ]
+        fields = {key: kept if key == "depends_on" else value for key, value in job.fields.items()}
+        if not kept:
+            fields.pop("depends_on", None)
+        found.append(job._replace(fields=fields, notes=(*job.notes, *lost)))
+    return found
 
 
 def _as_yaml(text: str) -> str:
@@ -101,15 +121,18 @@ class Section:
             return None if node is None else Section(key, node)
         raise Misfit(node.mark[0], f"{key}: is no mapping")
 
-    def sections(self, key: str) -> Iterator["Section"]:
-        """The mappings within a mapping; one that says nothing is empty."""
+    def child(self, key: str) -> "Section":
+        """A mapping; one that says nothing is empty."""
+        node = self.take(key)
+        if node is not None and not isinstance(node, Entries):
+            raise Misfit(node.mark[0], "is no mapping")
+        return Section(key, Entries((self.line_of(key), 0), {} if node is None else node.entries))
+
+    def sections(self, key: str) -> "Iterator[Section]":
+        """The mappings within a mapping."""
         within = self.section(key)
-        for name in () if within is None else within.keys:
-            node = within.take(name) if within is not None else None
-            if node is not None and not isinstance(node, Entries):
-                raise Misfit(node.mark[0], f"{key}.{name}: is no mapping")
-            line = within.line_of(name) if within is not None else 0
-            yield Section(name, Entries((line, 0), node.entries if node is not None else {}))
+        if within is not None:
+            yield from map(within.child, within.keys)
 
     def texts(self, key: str) -> list[str] | None:
         """A list of texts."""
@@ -124,6 +147,12 @@ class Section:
                 raise Misfit(item.mark[0], f"{key}: holds something else than text")
             found.append(item.text)
         return found
+
+    def words(self, key: str) -> list[str]:
+        """A text alone, or a list of them."""
+        return (
+            self.texts(key) or [] if isinstance(self.take(key), Items) else [text] if (text := self.text(key)) else []
+        )
 
     def pairs(self, key: str) -> dict[str, str | None]:
         """A mapping of texts, or a list of NAME=VALUE; None: the name stands alone."""

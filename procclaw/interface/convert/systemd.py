@@ -9,10 +9,11 @@ import re
 from typing import Any
 
 from procclaw.interface.convert.conversion import Conversion, Fate, Ids, Imported, Note, Source, Unconvertible
+from procclaw.interface.convert.durations import plain
 from procclaw.interface.convert.section import Misfit
 from procclaw.interface.convert.systemd_calendar import read_calendar
 from procclaw.interface.convert.systemd_service import Service, shown
-from procclaw.interface.convert.systemd_units import FOREVER, Setting, Unit, base_name, plain, read_unit, seconds_of
+from procclaw.interface.convert.systemd_units import FOREVER, Setting, Unit, base_name, read_unit, seconds_of
 
 _USERS_OWN = re.compile(r"(.*/)?(\.config/systemd/user|systemd/user)/[^/]+|.*/\.local/share/systemd/user/[^/]+")
 _A_YEAR = 31_536_000

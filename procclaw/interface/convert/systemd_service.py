@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from procclaw.interface.convert.conversion import Fate, Note
+from procclaw.interface.convert.durations import plain
 from procclaw.interface.convert.section import Misfit
 from procclaw.interface.convert.systemd_commands import (
     Command,
@@ -20,7 +21,7 @@ from procclaw.interface.convert.systemd_commands import (
     split_commands,
     splits_words,
 )
-from procclaw.interface.convert.systemd_units import FOREVER, Setting, Unit, bytes_of, plain, seconds_of, words_of
+from procclaw.interface.convert.systemd_units import FOREVER, Setting, Unit, bytes_of, seconds_of, words_of
 from procclaw.model.references import literal
 
 _SIGNALS = frozenset({"TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "ALRM", "WINCH", "KILL"})

@@ -216,8 +216,3 @@ def bytes_of(text: str) -> int | None:
     if found is None:
         raise ValueError(f'"{text}" is no number of bytes')
     return int(float(found[1]) * _SIZES[found[2]])
-
-
-def plain(number: float) -> float | int:
-    """Without a fraction that says nothing."""
-    return int(number) if number == int(number) else round(number, 3)
