@@ -7,7 +7,7 @@ dropped says how and why, in words for the person who has to decide whether that
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -60,6 +60,20 @@ class Imported(NamedTuple):
     """What the source says about it to people."""
     file: str = ""
 
+    def not_waiting_for(self, refused: Collection[str]) -> "Imported":
+        """Without dependencies on jobs that there are not going to be, and with a note of each."""
+        depends = self.fields.get("depends_on", [])
+        kept = [each for each in depends if each["job"] not in refused]
+        if len(kept) == len(depends):
+            return self
+        fields = {name: kept if name == "depends_on" else value for name, value in self.fields.items()}
+        if not kept:
+            del fields["depends_on"]
+        lost = (each["job"] for each in depends if each["job"] in refused)
+        says = "is not waited for: it is refused"
+        notes = [Note(self.line, f"depends_on {name}", Fate.DROPPED, says, self.file) for name in lost]
+        return self._replace(fields=fields, notes=(*self.notes, *notes))
+
 
 class Conversion(NamedTuple):
     """What a file comes to."""
@@ -73,7 +87,7 @@ class Conversion(NamedTuple):
 
     def without(self, bad: Mapping[str, str]) -> "Conversion":
         """Without the jobs and workflows of these names, each of which is refused for that reason."""
-        kept = tuple(job for job in self.jobs if job.id not in bad)
+        kept = tuple(job.not_waiting_for(bad) for job in self.jobs if job.id not in bad)
         notes = [Note(job.line, job.id, Fate.REFUSED, bad[job.id], job.file) for job in self.jobs if job.id in bad]
         notes += [Note(0, name, Fate.REFUSED, bad[name]) for name in self.workflows if name in bad]
         workflows = {name: value for name, value in self.workflows.items() if name not in bad}

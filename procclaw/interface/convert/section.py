@@ -6,7 +6,7 @@ whole file.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from procclaw.interface.convert.conversion import Fate, Imported, Note, Source, Unconvertible
 from procclaw.model.tree import Entries, Items, Node, Scalar
@@ -44,24 +44,10 @@ def looks_like_mapping(text: str, *keys: str) -> bool:
     return any(re.search(rf"^[\"']?{re.escape(key)}[\"']?\s*:", text, re.MULTILINE) for key in keys)
 
 
-def without_refused(jobs: Iterable[Imported], names: set[str]) -> list[Imported]:
+def without_refused(jobs: Sequence[Imported], names: Collection[str]) -> list[Imported]:
     """The jobs of a source that declares these names, none of them waiting for one that was refused."""
-    jobs = list(jobs)
-    refused = names - {job.id for job in jobs}
-    found = []
-    for job in jobs:
-        depends = job.fields.get("depends_on", [])
-        kept = [each for each in depends if each["job"] not in refused]
-        lost = [
-            Note(job.line, f"depends_on {each['job']}", Fate.DROPPED, "that one is refused")
-            for each in depends
-            if each["job"] in refused
-        ]
-        fields = {key: kept if key == "depends_on" else value for key, value in job.fields.items()}
-        if not kept:
-            fields.pop("depends_on", None)
-        found.append(job._replace(fields=fields, notes=(*job.notes, *lost)))
-    return found
+    refused = set(names) - {job.id for job in jobs}
+    return [job.not_waiting_for(refused) for job in jobs]
 
 
 def _as_yaml(text: str) -> str:
