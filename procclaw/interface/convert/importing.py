@@ -77,7 +77,8 @@ def _source(path: str) -> Source:
     def find(pattern: str) -> tuple[str, ...]:
         from glob import glob
 
-        return tuple(sorted(each for each in glob(os.path.join(folder, pattern)) if os.path.isfile(each)))
+        found = glob(pattern, root_dir=folder or None)
+        return tuple(sorted(each for each in found if os.path.isfile(os.path.join(folder, each))))
 
     return Source(path, _read(path), read, find)
 

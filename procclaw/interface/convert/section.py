@@ -19,11 +19,12 @@ _PAIR_OF_SURROGATES = re.compile(r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-f
 
 
 class Misfit(ValueError):
-    """Something a job cannot be made of; `line` says where it stands."""
+    """Something a job cannot be made of; `line` says where it stands, `file` in which file if not in the one named."""
 
-    def __init__(self, line: int, reason: str) -> None:
+    def __init__(self, line: int, reason: str, file: str = "") -> None:
         super().__init__(reason)
         self.line = line
+        self.file = file
 
 
 def document(source: Source) -> Node:

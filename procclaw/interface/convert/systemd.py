@@ -11,9 +11,9 @@ from typing import Any
 from procclaw.interface.convert.conversion import Conversion, Fate, Ids, Imported, Note, Source, Unconvertible
 from procclaw.interface.convert.durations import plain
 from procclaw.interface.convert.section import Misfit
-from procclaw.interface.convert.systemd_calendar import read_calendar
+from procclaw.interface.convert.systemd_calendar import Calendar, read_calendar
 from procclaw.interface.convert.systemd_service import Service, shown
-from procclaw.interface.convert.systemd_units import FOREVER, Setting, Unit, base_name, read_unit, seconds_of
+from procclaw.interface.convert.systemd_units import FOREVER, Setting, Unit, base_name, read_unit, span_of
 
 _USERS_OWN = re.compile(r"(.*/)?(\.config/systemd/user|systemd/user)/[^/]+|.*/\.local/share/systemd/user/[^/]+")
 _A_YEAR = 31_536_000
@@ -35,9 +35,21 @@ def read(source: Source, kind: str, ids: Ids) -> Conversion:
         name = f"{name.rpartition('.')[0] or name}{ending}" if source.folder is not None else f"job{ending}"
     unit = read_unit(source, name, source.text)
     try:
-        return _Reading(source, unit, ids).conversion()
+        found = _Reading(source, unit, ids).conversion()
     except Misfit as error:
-        return Conversion((), (Note(error.line, unit.name, Fate.REFUSED, str(error)),))
+        found = Conversion((), (Note(error.line, unit.name, Fate.REFUSED, str(error), error.file),))
+    return _placed(found, os.path.dirname(source.path))
+
+
+def _placed(found: Conversion, folder: str) -> Conversion:
+    """With files named as the user would name them."""
+
+    def placed(notes: tuple[Note, ...]) -> tuple[Note, ...]:
+        return tuple(note._replace(file=os.path.join(folder, note.file)) if note.file else note for note in notes)
+
+    jobs = [job._replace(notes=placed(job.notes)) for job in found.jobs]
+    jobs = [job._replace(file=os.path.join(folder, job.file)) if job.file else job for job in jobs]
+    return found._replace(jobs=tuple(jobs), notes=placed(found.notes))
 
 
 _OTHER_UNITS = frozenset({"socket", "path", "target", "mount", "automount", "swap", "slice", "scope", "device"})
@@ -88,15 +100,19 @@ class _Reading:
             raise Misfit(1, "has no [Service] section")
         if unit.instance == "":
             raise Misfit(line, f"is a template: name an instance, as a copy called {unit.stem}NAME.service")
+        where = "" if unit is self._unit else unit.name
         kind = unit.last("Service", "Type") or "simple"
         if kind == "forking":
             says = "puts itself into the background, where nobody can watch it; let it stay in front, with Type=exec"
-            raise Misfit(_setting(unit, "Type").line, f"Type=forking: {says}")
+            raise Misfit(_setting(unit, "Type").line, f"Type=forking: {says}", where)
         is_user = unit.last("Install", "WantedBy") == "default.target" or bool(_USERS_OWN.fullmatch(self._source.path))
         notes: list[Note] = []
         when = self._when(unit, timer, kind, notes)
         service = Service(unit, is_user=is_user, is_continuous=when["type"] == "continuous" and kind != "oneshot")
-        fields = service.fields()
+        try:
+            fields = service.fields()
+        except Misfit as error:
+            raise Misfit(error.line, str(error), error.file or where) from None
         if kind == "oneshot" and when["type"] == "continuous":
             fields = {**fields, "restart": "never", "retry": {"enabled": False}}
         if kind in ("notify", "notify-reload", "dbus") and when["type"] == "continuous":
@@ -108,11 +124,10 @@ class _Reading:
         notes += service.notes
         if timer is not None:
             notes += _rest_of(timer, "" if timer is self._unit else timer.name)
-        if unit is not self._unit:
-            notes = [note._replace(file=note.file or unit.name) if note in service.notes else note for note in notes]
+        if where:
+            notes = [note._replace(file=note.file or where) if note in service.notes else note for note in notes]
         comments = [each.value for each in unit.all("Unit", "Documentation")]
-        file = "" if unit is self._unit else unit.name
-        job = Imported(self._ids.of(unit.stem), fields, line, tuple(notes), tuple(comments), file)
+        job = Imported(self._ids.of(unit.stem), fields, line, tuple(notes), tuple(comments), where)
         return Conversion((job,), _about_all(when, is_user=is_user))
 
     def _neighbour(self, name: str) -> str | None:
@@ -145,41 +160,50 @@ class _Reading:
 
 def _due(timer: Unit, file: str, notes: list[Note]) -> dict[str, Any]:
     """The schedule of a timer. Raises Misfit."""
-    calendars = timer.all("Timer", "OnCalendar")
-    periods = [each for name in _PERIODS for each in timer.all("Timer", name)]
-    once = [each for name in _ONCE for each in timer.all("Timer", name)]
-    line = timer.line_of("Timer")
     try:
-        found = _from_calendars(calendars) if calendars else {}
-        if periods and not found:
-            found = {"type": "scheduled", "schedule": f"@every {_whole(periods[-1])}s"}
-            says = "is counted by the clock, from midnight UTC on 1 January 1970; not from its last start or end"
-            notes.append(Note(periods[-1].line, shown(periods[-1]), Fate.CHANGED, says, file))
-            periods.pop()
-        others = (*periods, *once) if found else ()
-        says = "the other times of the timer stand"
-        notes += [Note(each.line, shown(each), Fate.DROPPED, says, file) for each in others]
-    except ValueError as error:
-        raise Misfit(line, str(error)) from None
-    if not found:
-        what = shown(once[0]) if once else "it has no time"
-        raise Misfit(line, f"{what}: a time that is counted from a boot is none that a schedule can say")
-    found |= _leeway(timer, file, notes)
-    if "within" not in found.get("catch_up", {}) and found["type"] == "oneshot":
-        found.pop("catch_up", None)
+        found = _times(timer, file, notes) | _leeway(timer, file, notes)
+    except Misfit as error:
+        raise Misfit(error.line, str(error), error.file or file) from None
     return found
 
 
-def _from_calendars(calendars: list[Setting]) -> dict[str, Any]:
-    read = [read_calendar(each.value) for each in calendars]
+def _times(timer: Unit, file: str, notes: list[Note]) -> dict[str, Any]:
+    calendars = timer.all("Timer", "OnCalendar")
+    periods = [each for name in _PERIODS for each in timer.all("Timer", name)]
+    once = [each for name in _ONCE for each in timer.all("Timer", name)]
+    if calendars:
+        found = _from_calendars(calendars)
+        others = [*periods, *once]
+    elif periods:
+        *others, period = [*once, *periods]
+        found = {"type": "scheduled", "schedule": f"@every {_whole(period)}s"}
+        says = "is counted by the clock, from midnight UTC on 1 January 1970; not from its last start or end"
+        notes.append(Note(period.line, shown(period), Fate.CHANGED, says, file))
+    else:
+        what = shown(once[0]) if once else "it has no time"
+        line = once[0].line if once else timer.line_of("Timer")
+        raise Misfit(line, f"{what}: a time that is counted from a boot is none that a schedule can say")
+    says = "the other times of the timer stand"
+    notes += [Note(each.line, shown(each), Fate.DROPPED, says, file) for each in others]
+    return found
+
+
+def _from_calendars(settings: list[Setting]) -> dict[str, Any]:
+    read: list[Calendar] = []
+    for setting in settings:
+        try:
+            read.append(read_calendar(setting.value))
+        except ValueError as error:
+            raise Misfit(setting.line, str(error), setting.file) from None
+    last = settings[-1]
     zones = {each.zone for each in read}
     if len(zones) > 1:
-        raise ValueError("OnCalendar= in several zones: a job has one")
+        raise Misfit(last.line, "OnCalendar= in several zones: a job has one", last.file)
     zone = {"timezone": zone} if (zone := zones.pop()) else {}
     moments = [each.run_at for each in read if each.run_at is not None]
     schedules = [each.schedule for each in read if each.schedule is not None]
     if moments and (len(moments) > 1 or schedules):
-        raise ValueError("OnCalendar= with a date and with other times: a job has one or the other")
+        raise Misfit(last.line, "OnCalendar= with a date and with other times: a job has one or the other", last.file)
     if moments:
         return {"type": "oneshot", "run_at": moments[0], **zone}
     return {"type": "scheduled", "schedule": schedules[0] if len(schedules) == 1 else schedules, **zone}
@@ -188,7 +212,7 @@ def _from_calendars(calendars: list[Setting]) -> dict[str, Any]:
 def _leeway(timer: Unit, file: str, notes: list[Note]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     delay = timer.one("Timer", "RandomizedDelaySec")
-    if delay is not None and 0 < (seconds := seconds_of(delay.value)) < FOREVER:
+    if delay is not None and 0 < (seconds := span_of(delay)) < FOREVER:
         found["jitter"] = plain(seconds)
         if not timer.flag("Timer", "FixedRandomDelay"):
             notes.append(Note(delay.line, shown(delay), Fate.CHANGED, "is drawn once for the job, not each time", file))
@@ -203,9 +227,9 @@ def _leeway(timer: Unit, file: str, notes: list[Note]) -> dict[str, Any]:
 
 
 def _whole(setting: Setting) -> int:
-    seconds = seconds_of(setting.value)
+    seconds = span_of(setting)
     if seconds == FOREVER or seconds < 1 or seconds != int(seconds):
-        raise ValueError(f"{shown(setting)}: a period is a whole number of seconds")
+        raise Misfit(setting.line, f"{shown(setting)}: a period is a whole number of seconds", setting.file)
     return int(seconds)
 
 

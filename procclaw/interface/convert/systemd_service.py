@@ -21,7 +21,7 @@ from procclaw.interface.convert.systemd_commands import (
     split_commands,
     splits_words,
 )
-from procclaw.interface.convert.systemd_units import FOREVER, Setting, Unit, bytes_of, seconds_of, words_of
+from procclaw.interface.convert.systemd_units import FOREVER, Setting, Unit, bytes_of, span_of, words_of
 from procclaw.model.references import literal
 
 _SIGNALS = frozenset({"TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "ALRM", "WINCH", "KILL"})
@@ -155,7 +155,7 @@ class Service:
         if not mains:
             raise Misfit(self._line, "has no ExecStart=")
         if len(mains) > 1 and self._kind != "oneshot":
-            raise Misfit(mains[1].setting.line, "several ExecStart= are for Type=oneshot alone")
+            raise Misfit(mains[1].setting.line, "several ExecStart= are for Type=oneshot", mains[1].setting.file)
         if len(mains) == 1 and not before and not after and "-" not in mains[0].prefixes:
             as_words = as_list(mains[0])
             if as_words is not None:
@@ -179,7 +179,7 @@ class Service:
         try:
             command = read_command(setting, self._specifiers)
         except ValueError as error:
-            raise Misfit(setting.line, f"{setting.name}=: {error}") from None
+            raise Misfit(setting.line, f"{setting.name}=: {error}", setting.file) from None
         if "@" in command.prefixes:
             self.note(setting, Fate.CHANGED, "the program is told its own name, not another")
         if set("+!") & set(command.prefixes):
@@ -271,7 +271,8 @@ class Service:
         policy = self._unit.one("Service", "Restart")
         word = policy.value if policy else "no"
         if word not in _RESTARTS:
-            raise Misfit(policy.line if policy else self._line, f"Restart={word} is none of {', '.join(_RESTARTS)}")
+            place = policy or Setting("", "", "", self._line, "")
+            raise Misfit(place.line, f"Restart={word} is none of {', '.join(_RESTARTS)}", place.file)
         if policy and word not in _LIKE_OURS:
             is_any = word == "on-success"
             self.note(
@@ -307,8 +308,8 @@ class Service:
         burst = _DEFAULT_BURST
         for section in ("Service", "Unit"):
             for name in ("StartLimitInterval", "StartLimitIntervalSec"):
-                if value := self._unit.last(section, name):
-                    interval = seconds_of(value)
+                if setting := self._unit.one(section, name):
+                    interval = span_of(setting)
             if (value := self._unit.last(section, "StartLimitBurst")) and value.isdecimal():
                 burst = int(value[:6])
         return burst, (_A_YEAR if interval == FOREVER else interval)
@@ -381,10 +382,7 @@ class Service:
         setting = self._unit.one("Service", name)
         if setting is None:
             return default
-        try:
-            seconds = seconds_of(setting.value)
-        except ValueError as error:
-            raise Misfit(setting.line, f"{name}=: {error}") from None
+        seconds = span_of(setting)
         # No timeout at all is written as 0 in the older style.
         return FOREVER if seconds == 0 and name.startswith("Timeout") else seconds
 

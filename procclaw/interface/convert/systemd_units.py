@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from procclaw.interface.convert.conversion import Source, Unconvertible
+from procclaw.interface.convert.section import Misfit
 
 _HEADER = re.compile(r"\[([^\[\]]+)\]")
 _SPAN = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([a-zA-Zµ]*)")
@@ -191,6 +192,14 @@ def _unescaped(text: str, index: int) -> tuple[str, int]:
         raise ValueError("ends in a backslash")
     char = text[index]
     return (_ESCAPES.get(char, char) if char in _ESCAPES or char in "\\\"'" else "\\" + char), index + 1
+
+
+def span_of(setting: Setting) -> float:
+    """The seconds of a setting; FOREVER for infinity. Raises Misfit."""
+    try:
+        return seconds_of(setting.value)
+    except ValueError as error:
+        raise Misfit(setting.line, f"{setting.name}=: {error}", setting.file) from None
 
 
 def seconds_of(text: str) -> float:
