@@ -174,8 +174,10 @@ class _Job:
         message = payload.text("message")
         if not message:
             raise Misfit(payload.line, "agentTurn: has no message")
-        agent = self._job.text("agentId") or "main"
-        command = ["openclaw", "agent", "--agent", agent, *self._session()]
+        agent, session = self._job.text("agentId") or "main", self._session()
+        # Such a key names its agent itself.
+        whose = [] if session[-1:] and session[-1].startswith("agent:") else ["--agent", agent]
+        command = ["openclaw", "agent", *whose, *session]
         for key, option in (("model", "--model"), ("thinking", "--thinking")):
             if value := payload.text(key):
                 command += [option, literal(value)]

@@ -128,7 +128,7 @@ class _Reading:
             notes = [note._replace(file=note.file or where) if note in service.notes else note for note in notes]
         comments = [each.value for each in unit.all("Unit", "Documentation")]
         job = Imported(self._ids.of(unit.stem), fields, line, tuple(notes), tuple(comments), where)
-        return Conversion((job,), _about_all(when, is_user=is_user))
+        return Conversion((job,), _about_all(when))
 
     def _neighbour(self, name: str) -> str | None:
         for path in self._source.also:
@@ -248,12 +248,22 @@ def _rest_of(timer: Unit, file: str) -> list[Note]:
     return notes
 
 
-def _about_all(when: dict[str, Any], *, is_user: bool) -> tuple[Note, ...]:
+def _about_all(when: dict[str, Any]) -> tuple[Note, ...]:
     notes = [Note(0, "PATH", Fate.CHANGED, "is that of procclaw.yaml, as is the rest of what every job finds")]
-    if "schedule" in when and when.get("timezone") != "UTC" and not str(when["schedule"]).startswith("@every"):
+    if when.get("timezone") != "UTC" and any(map(_is_time_of_day, _lines(when))):
         says = "runs once, right after a clock change that leaves it out; systemd skips it that day"
         notes.append(Note(0, "a time of day", Fate.CHANGED, says))
     return tuple(notes)
+
+
+def _lines(when: dict[str, Any]) -> list[str]:
+    schedule = when.get("schedule", [])
+    return [schedule] if isinstance(schedule, str) else schedule
+
+
+def _is_time_of_day(line: str) -> bool:
+    """Whether our own rule for clock changes makes up for it."""
+    return not any(field.startswith(("*", "@")) for field in line.split()[:2])
 
 
 def _setting(unit: Unit, name: str) -> Setting:
