@@ -177,6 +177,10 @@ class _Job:
         agent, session = self._job.text("agentId") or "main", self._session()
         # Such a key names its agent itself.
         whose = [] if session[-1:] and session[-1].startswith("agent:") else ["--agent", agent]
+        if not whose and not session[-1].startswith(f"agent:{agent}:"):
+            self._note(
+                self._job, "agentId", Fate.CHANGED, f"{agent} is not who answers: the session names its own agent"
+            )
         command = ["openclaw", "agent", *whose, *session]
         for key, option in (("model", "--model"), ("thinking", "--thinking")):
             if value := payload.text(key):
