@@ -61,6 +61,41 @@ def test_units_that_are_converted_together_wait_for_one_another(cli: CommandLine
     assert "depends_on" not in cli("import", paths[2], "--json").json["jobs_yaml"]
 
 
+def test_what_is_true_of_all_files_is_said_once(cli: CommandLine, tmp_path: Path) -> None:
+    paths = units(tmp_path, a_service=SERVICE.format(name="a"), b_service=SERVICE.format(name="b"))
+    answer = cli("import", *paths)
+    assert list(jobs(cli("import", *paths, "--json"))) == ["a", "b"]
+    assert answer.err.count("changed: PATH: ") == 1
+
+
+def test_units_named_with_one_of_a_user_are_a_users_too(cli: CommandLine, tmp_path: Path) -> None:
+    own = "[Service]\nExecStart=/opt/tunnel\n[Install]\nWantedBy=default.target\n"
+    service, other = units(tmp_path, sync_service="[Service]\nType=oneshot\nExecStart=%h/sync\n", tunnel_service=own)
+    assert "cwd: /\n" in cli("import", service, "--json").json["jobs_yaml"]
+    text = cli("import", service, other, "--json").json["jobs_yaml"]
+    assert "cwd" not in text
+    assert "${env:HOME}/sync" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("/bin/sh -c 'cd /srv && ./run $$1'", "cmd: cd /srv && ./run $1"),
+        ("/usr/bin/env python3 -m app", "cmd: [python3, -m, app]"),
+        ("/usr/bin/env -i python3", "cmd: [/usr/bin/env, -i, python3]"),
+        ("/opt/x --port=${PORT}", "cmd: [/opt/x, '--port=${env:PORT}']"),
+        ("/opt/x --port=$PORT", "cmd: [/opt/x, --port=$PORT]"),
+        ("/opt/x ${UNKNOWN}", 'cmd: exec /opt/x "${UNKNOWN}"'),
+        ("/opt/x $PORT '*'", "cmd: set -f; exec /opt/x $PORT '*'"),
+        (":/opt/x $PORT", "cmd: [/opt/x, $PORT]"),
+        ("-/opt/x a", "cmd: |-\n      set -e\n      /opt/x a || true\n"),
+    ],
+)
+def test_a_command_line_means_the_same(cli: CommandLine, tmp_path: Path, line: str, wanted: str) -> None:
+    [path] = units(tmp_path, x_service=f"[Service]\nType=oneshot\nEnvironment=PORT=80\nExecStart={line}\n")
+    assert wanted in cli("import", path, "--json").json["jobs_yaml"]
+
+
 def test_a_template_beside_a_timer_is_filled_in(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "dump@.service").write_text("[Service]\nType=oneshot\nExecStart=/opt/dump %i\n")
     (tmp_path / "dump@main.timer").write_text(TIMER.format(more=""))

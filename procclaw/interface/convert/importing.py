@@ -59,6 +59,18 @@ def _converted(options: Namespace) -> list[Converted]:
         except Unconvertible as error:
             place = f"{source.path}:{error.line}" if error.line else source.path
             raise ProcclawError(f"{place}: {error}") from None
+    return _said_once(found)
+
+
+def _said_once(converted: list[Converted]) -> list[Converted]:
+    """Without what is true of a file as it was of one before it."""
+    said: set[Note] = set()
+    found = []
+    for each in converted:
+        notes = each.conversion.notes
+        kept = tuple(note for note in notes if note.line or note not in said)
+        said.update(notes)
+        found.append(each._replace(conversion=each.conversion._replace(notes=kept)))
     return found
 
 

@@ -16,6 +16,7 @@ from procclaw.interface.convert.systemd_service import Service, shown
 from procclaw.interface.convert.systemd_units import FOREVER, Setting, Unit, base_name, read_unit, span_of
 
 _USERS_OWN = re.compile(r"(.*/)?(\.config/systemd/user|systemd/user)/[^/]+|.*/\.local/share/systemd/user/[^/]+")
+_OF_A_USER = re.compile(r"^\s*WantedBy\s*=\s*default\.target\s*$", re.MULTILINE)
 _A_YEAR = 31_536_000
 """Seconds."""
 _PERIODS = ("OnUnitActiveSec", "OnUnitInactiveSec")
@@ -105,7 +106,7 @@ class _Reading:
         if kind == "forking":
             says = "puts itself into the background, where nobody can watch it; let it stay in front, with Type=exec"
             raise Misfit(_setting(unit, "Type").line, f"Type=forking: {says}", where)
-        is_user = unit.last("Install", "WantedBy") == "default.target" or bool(_USERS_OWN.fullmatch(self._source.path))
+        is_user = unit.last("Service", "User") is None and self._is_a_users(unit)
         notes: list[Note] = []
         when = self._when(unit, timer, kind, notes)
         service = Service(unit, is_user=is_user, is_continuous=when["type"] == "continuous" and kind != "oneshot")
@@ -130,6 +131,13 @@ class _Reading:
         job = Imported(self._ids.of(unit.stem), fields, line, tuple(notes), tuple(comments), where)
         return Conversion((job,), _about_all(when))
 
+    def _is_a_users(self, unit: Unit) -> bool:
+        """Whether a user's manager runs it, going by where it lies and by what it or those named with it belong to."""
+        if unit.last("Install", "WantedBy") == "default.target" or _USERS_OWN.fullmatch(self._source.path):
+            return True
+        texts = (self._source.read(os.path.abspath(path)) for path in self._source.also)
+        return any(text is not None and _OF_A_USER.search(text) for text in texts)
+
     def _neighbour(self, name: str) -> str | None:
         for path in self._source.also:
             if base_name(path) == name and name.endswith(".service"):
@@ -145,10 +153,11 @@ class _Reading:
         if timer is not None:
             return _due(timer, "" if timer is self._unit else timer.name, notes)
         if kind != "oneshot":
-            if not any(installed):
-                says = "is kept running from now on; systemd starts it only when asked to"
-                notes.append(Note(unit.line_of("Service"), "no [Install]", Fate.CHANGED, says))
-            return {"type": "continuous"}
+            if any(installed):
+                return {"type": "continuous"}
+            says = "nothing starts it by itself, as there; without enabled: false it is kept running"
+            notes.append(Note(unit.line_of("Service"), "no [Install]", Fate.CHANGED, says))
+            return {"type": "continuous", "enabled": False}
         if not any(installed):
             notes.append(Note(unit.line_of("Service"), "no [Install]", Fate.KEPT, "runs when it is asked to"))
             return {"type": "manual"}

@@ -7,15 +7,17 @@ means anything there.
 
 import re
 import shlex
+from collections.abc import Collection
 from typing import NamedTuple
 
 from procclaw.interface.convert.systemd_units import Setting, Unit, words_of
 from procclaw.model.references import literal
 
 _PREFIXES = "@-:+!|"
+_SHELL = "/bin/sh"
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<braced>[A-Za-z_][A-Za-z0-9_]*)\}|\$(?P<plain>[A-Za-z_][A-Za-z0-9_]*)")
 _SPECIFIER = re.compile(r"%(.?)", re.DOTALL)
-_SYSTEM = {"h": "/root", "u": "root", "U": "0", "g": "root", "G": "0", "s": "/bin/sh"}
+_SYSTEM = {"h": "/root", "u": "root", "U": "0", "g": "root", "G": "0", "s": _SHELL}
 _PLACES = {"E": "/etc", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "t": "/run"}
 _OWN_PLACES = {"E": ".config", "S": ".local/state", "C": ".cache", "L": ".local/state/log"}
 """Below the home, for units of a user."""
@@ -121,14 +123,25 @@ def split_commands(setting: Setting) -> list[Setting]:
     return [setting._replace(value=part.strip()) for part in parts if part.strip()]
 
 
-def as_list(command: Command) -> list[str] | None:
-    """The words as they are; None: some are known only when it starts."""
+def as_list(command: Command, known: Collection[str]) -> list[str] | None:
+    """The words as they are; None: some are known only when it starts, and are not of the `known` variables."""
     found = []
     for word in command.words:
-        if any(isinstance(piece, Variable) and not piece.is_account for piece in word):
-            return None
+        for piece in word:
+            if isinstance(piece, Variable) and not piece.is_account and (piece.splits or piece.name not in known):
+                return None
         found.append(_reference(word))
-    return found
+    # env without options looks a program up in PATH, as is done here anyway.
+    is_plain_env = found[0] == "/usr/bin/env" and len(found) > 1 and not re.match(r"-|.*=", found[1])
+    return found[1:] if is_plain_env else found
+
+
+def as_script(command: Command) -> str | None:
+    """The text that it hands to /bin/sh -c, if that is all it does."""
+    if len(command.words) != 3 or command.words[:2] != ((_SHELL,), ("-c",)):
+        return None
+    script = command.words[2]
+    return script[0] if len(script) == 1 and isinstance(script[0], str) else None
 
 
 def as_shell(command: Command) -> str:

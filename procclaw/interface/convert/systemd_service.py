@@ -16,6 +16,7 @@ from procclaw.interface.convert.systemd_commands import (
     Command,
     Specifiers,
     as_list,
+    as_script,
     as_shell,
     read_command,
     split_commands,
@@ -157,7 +158,10 @@ class Service:
         if len(mains) > 1 and self._kind != "oneshot":
             raise Misfit(mains[1].setting.line, "several ExecStart= are for Type=oneshot", mains[1].setting.file)
         if len(mains) == 1 and not before and not after and "-" not in mains[0].prefixes:
-            as_words = as_list(mains[0])
+            script = as_script(mains[0])
+            if script is not None:
+                return literal(script, is_shell=True)
+            as_words = as_list(mains[0], self._assigned())
             if as_words is not None:
                 return as_words
             quiet = "set -f; " if splits_words(mains[0]) else ""
@@ -234,6 +238,11 @@ class Service:
             says = "runs as the account that ProcClaw runs as; systemd's default is root"
             self.notes.append(Note(self._line, "User=", Fate.CHANGED, says))
         return found
+
+    def _assigned(self) -> set[str]:
+        """The variables that the unit itself gives a value."""
+        values = (each.value for each in self._unit.all("Service", "Environment"))
+        return {word.partition("=")[0] for value in values for word in words_of(value) if "=" in word}
 
     def _environment(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
