@@ -96,6 +96,19 @@ def test_a_command_line_means_the_same(cli: CommandLine, tmp_path: Path, line: s
     assert wanted in cli("import", path, "--json").json["jobs_yaml"]
 
 
+def test_a_variable_with_an_impossible_name_refuses_its_job_alone(cli: CommandLine, tmp_path: Path) -> None:
+    paths = units(
+        tmp_path,
+        bad_service='[Service]\nType=oneshot\nEnvironment="a: \\"b\\" c=1"\nExecStart=/opt/x\n',
+        good_service=SERVICE.format(name="good"),
+    )
+    answer = cli("import", *paths, "--json")
+    assert answer.code == 1
+    assert list(jobs(answer)) == ["good"]
+    [refused] = [each for each in answer.json["sources"][0]["notes"] if each["fate"] == "refused"]
+    assert "is not a name for an environment variable" in refused["says"]
+
+
 def test_a_template_beside_a_timer_is_filled_in(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "dump@.service").write_text("[Service]\nType=oneshot\nExecStart=/opt/dump %i\n")
     (tmp_path / "dump@main.timer").write_text(TIMER.format(more=""))

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from procclaw.interface.cli import Context
 
 STDIN = "-"
-_PROBLEM = re.compile(r"(?P<file>\S+):\d+ (?:jobs|workflows)\.(?P<name>[\w-]+)(?P<field>[^:\s]*): (?P<says>.*)")
+_PROBLEM = re.compile(
+    r"(?P<file>\S+):\d+ (?:jobs|workflows)\.(?P<name>[\w-]+)"
+    r"(?P<field>(?:\"(?:[^\"\\]|\\.)*\"|[^:\s\"])*): (?P<says>.*)",
+    re.DOTALL,
+)
 """What our loader says of something within a job or a workflow."""
 
 

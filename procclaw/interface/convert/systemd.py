@@ -32,7 +32,7 @@ def read(source: Source, kind: str, ids: Ids) -> Conversion:
     if not name.endswith((".service", ".timer")):
         ending = ".timer" if re.search(r"^\[Timer\]", source.text, re.MULTILINE) else ".service"
         if "." in name and name.rpartition(".")[2] in _OTHER_UNITS:
-            raise Unconvertible(0, f"a .{name.rpartition('.')[2]} unit has no counterpart here")
+            raise Unconvertible(1, f"a .{name.rpartition('.')[2]} unit has no counterpart here")
         name = f"{name.rpartition('.')[0] or name}{ending}" if source.folder is not None else f"job{ending}"
     unit = read_unit(source, name, source.text)
     try:
