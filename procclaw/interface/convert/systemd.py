@@ -151,6 +151,8 @@ class _Reading:
     def _when(self, unit: Unit, timer: Unit | None, kind: str, notes: list[Note]) -> dict[str, Any]:
         installed = [unit.all("Install", each) for each in ("WantedBy", "RequiredBy", "UpheldBy")]
         if timer is not None:
+            says = "runs when its timer is due, not with each boot"
+            notes += [Note(each.line, shown(each), Fate.DROPPED, says) for found in installed for each in found]
             return _due(timer, "" if timer is self._unit else timer.name, notes)
         if kind != "oneshot":
             if any(installed):
@@ -245,7 +247,8 @@ def _whole(setting: Setting) -> int:
 def _rest_of(timer: Unit, file: str) -> list[Note]:
     """What nobody asked for of a timer."""
     notes = []
-    timer.all("Unit", "Description")
+    for name in ("Description", "Documentation"):
+        timer.all("Unit", name)
     timer.all("Timer", "Unit")
     if not timer.all("Install", "WantedBy"):
         says = "is due from now on; systemd starts this timer only when asked to"

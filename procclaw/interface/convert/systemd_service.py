@@ -43,6 +43,7 @@ _DEFAULT_STOP, _DEFAULT_PAUSE, _DEFAULT_INTERVAL, _DEFAULT_BURST = 90, 0.1, 10, 
 """systemd's own: TimeoutStopSec, RestartSec, StartLimitIntervalSec in seconds; StartLimitBurst."""
 _A_YEAR = 31_536_000
 """Seconds; as good as an endless grace period."""
+_MOST_STEPS = 50
 _SHOWN = 60
 
 _SHARED_FATES: tuple[tuple[str, str], ...] = (
@@ -66,7 +67,8 @@ _SHARED_FATES: tuple[tuple[str, str], ...] = (
     (r"(Load|Set|Import)Credential.*", "is not handed over; ${secret:NAME} is what there is here"),
     (r"WatchdogS.*|WatchdogU.*", "nobody waits for a sign of life; health_check looks for one"),
     (r"NotifyAccess|BusName|PIDFile|GuessMainPID|FileDescriptor.*|Sockets|RemainAfterExit|USB.*", "means nothing here"),
-    (r"PAMName|SupplementaryGroups|DynamicUser|SetLoginEnvironment", "a job has its account's groups and no session"),
+    (r"DynamicUser", "no account is made for it"),
+    (r"PAMName|SupplementaryGroups|SetLoginEnvironment", "a job has its account's groups and no session"),
     (r"OnFailure.*|OnSuccess.*|FailureAction.*|SuccessAction.*|StartLimitAction|Reboot.*|JobTimeout.*",
      "nothing else is started by how it ends; alerts tell of failures"),
     (r"Alias|Also|DefaultInstance", "a job has its id alone"),
@@ -307,7 +309,10 @@ class Service:
         first = self._seconds("RestartSec", _DEFAULT_PAUSE)
         steps, most = self._unit.last("Service", "RestartSteps"), self._seconds("RestartMaxDelaySec", FOREVER)
         first = min(first, _A_YEAR)
-        if not steps or not steps.isdecimal() or not 0 < int(steps) < 50 or most == FOREVER or first <= 0:
+        if not steps or not steps.isdecimal() or not 0 < int(steps) < _MOST_STEPS or most == FOREVER or first <= 0:
+            for name in ("RestartSteps", "RestartMaxDelaySec"):
+                if setting := self._unit.one("Service", name):
+                    self.note(setting, Fate.DROPPED, "the pauses stay what RestartSec= says")
             return [plain(first)]
         growth = math.pow(most / first, 1 / int(steps))
         return [plain(round(first * growth**step, 1)) for step in range(int(steps) + 1)]
@@ -339,7 +344,7 @@ class Service:
         start = self._seconds("TimeoutStartSec", self._seconds("TimeoutSec", FOREVER))
         if self._kind == "oneshot":
             longest = min(longest, start)
-        elif (setting := self._unit.one("Service", "TimeoutStartSec")) and not self._is_continuous:
+        elif setting := self._unit.one("Service", "TimeoutStartSec"):
             self.note(setting, Fate.DROPPED, "a start takes no time here")
         if 0 < longest < FOREVER:
             found["timeout"] = plain(longest)
@@ -358,7 +363,8 @@ class Service:
             found = {"max_cpu_percent": int(quota.value[:-1]), "action": "warn"}
             self.note(quota, Fate.CHANGED, "is told of, not enforced")
         elif quota is not None:
-            self.note(quota, Fate.DROPPED, "beside a limit of memory it would end the job, not slow it down")
+            says = "beside a limit of memory it would end the job, not slow it down" if found else "is no percentage"
+            self.note(quota, Fate.DROPPED, says)
         return {"resources": found} if found else {}
 
     def _shutdown(self) -> dict[str, Any]:
