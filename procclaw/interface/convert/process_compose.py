@@ -5,12 +5,12 @@ same values unless the process sets them itself. A replica is a job of its own.
 """
 
 import os
-import re
-import shlex
 from typing import Any
 
 from procclaw.interface.convert.conversion import Conversion, Fate, Ids, Imported, Note, Source, Unconvertible
 from procclaw.interface.convert.durations import go_seconds
+from procclaw.interface.convert.process_compose_probes import health_check, shutdown
+from procclaw.interface.convert.process_compose_texts import Texts
 from procclaw.interface.convert.section import Misfit, Section, document, looks_like_mapping, without_refused
 from procclaw.model.references import literal
 from procclaw.model.tree import Entries
@@ -25,12 +25,9 @@ _CONDITIONS = {
         "is not waited for until it says a line; a health_check with after_healthy can",
     ),
 }
-_SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 9: "KILL", 10: "USR1", 12: "USR2", 14: "ALRM", 15: "TERM", 28: "WINCH"}
-_TEMPLATE = re.compile(r"\{\{-?\s*\.([A-Za-z_]\w*)\s*-?\}\}")
-_VARIABLE = re.compile(r"\$\$|\$\{(?P<braced>[A-Za-z_]\w*)(?P<default>:?-[^{}]*)?\}|\$(?P<plain>[A-Za-z_]\w*)")
 _MOST_REPLICAS = 100
-_STOP_SECONDS, _PAUSE_SECONDS, _PERIOD_SECONDS, _PROBE_SECONDS = 10, 1, 10, 1
-"""process-compose's own: of shutdown, between restarts, between probes, for one probe."""
+_PAUSE_SECONDS = 1
+"""process-compose's own, between restarts."""
 _SAID_ONCE = {
     "log_location": "output goes to logs/ (procclaw logs JOB)",
     "log_configuration": "see log for what there is here",
@@ -72,12 +69,17 @@ class _Project:
         self.folder = source.folder
         self.has_env_file = source.read(".env") is not None
         self.notes: list[Note] = []
-        self.env = project.pairs("environment")
         self.vars = _vars(project)
         self.shell = self._shell()
         self.expands = project.flag("disable_env_expansion") is not True
+        texts = self.texts(project, self.vars)
+        self.env = _env(project, texts)
+        self.notes += texts.notes
         self.ids: dict[str, tuple[str, ...]] = {}
         """The jobs each process becomes."""
+
+    def texts(self, section: Section, variables: dict[str, str]) -> Texts:
+        return Texts(section, variables, self.shell, self.folder, expands=self.expands)
 
     def conversion(self) -> Conversion:
         if (base := self._project.text("extends")) is not None:
@@ -132,8 +134,8 @@ class _Process:
     def __init__(self, project: _Project, process: Section) -> None:
         self._project = project
         self._process = process
-        self._vars = project.vars | _vars(process)
         self._notes: list[Note] = []
+        self._texts = project.texts(process, project.vars | _vars(process))
 
     def jobs(self) -> list[Imported]:
         process = self._process
@@ -143,6 +145,7 @@ class _Process:
         if (process.number("replicas") or 1) > _MOST_REPLICAS:
             raise Misfit(process.line_of("replicas"), f"replicas: more than {_MOST_REPLICAS}")
         fields = self._fields()
+        self._notes += self._texts.notes
         self._notes += [
             Note(line, key, Fate.DROPPED, _SAID_OF_ONE.get(key, "has no counterpart here"))
             for line, key in process.left()
@@ -169,7 +172,8 @@ class _Process:
             found["enabled"] = False
         if folder := self._folder():
             found["cwd"] = folder
-        return found | self._environment() | self._shutdown() | self._health() | self._depends()
+        found |= self._environment() | shutdown(process, self._notes)
+        return found | health_check(process, self._texts, self._notes) | self._depends()
 
     # --- what runs ---
 
@@ -179,27 +183,16 @@ class _Process:
         if command:
             if entrypoint:
                 self._note("entrypoint", Fate.DROPPED, "command is what runs, there too")
-            return self._in_shell(command)
+            return [literal(word) for word in self._texts.in_shell(command)]
         if not entrypoint:
             raise Misfit(self._process.line, "has no command")
-        return [self._value(word, "entrypoint") for word in entrypoint]
-
-    def _in_shell(self, command: str) -> list[str]:
-        text = self._filled(command, "command")
-        if self._project.expands:
-            text = text.replace("$$", "$")
-        return [*self._project.shell, literal(text)]
+        return [self._texts.value(word, "entrypoint") for word in entrypoint]
 
     def _folder(self) -> str | None:
-        given = self._process.text("working_dir")
-        base = self._project.folder
+        given, base = self._process.text("working_dir"), self._project.folder
         if given is None:
             return base
-        path = self._value(given, "working_dir")
-        if "${" in path:
-            raise Misfit(
-                self._process.line_of("working_dir"), f'working_dir: "{given}" depends on a variable: write it'
-            )
+        path = self._texts.known(given, "working_dir")
         return path if base is None else os.path.normpath(os.path.join(base, path))
 
     def _environment(self) -> dict[str, Any]:
@@ -209,8 +202,7 @@ class _Process:
             self._note("env_file", Fate.DROPPED, f"{name}: a job reads one such file, and this is not the last")
         if files:
             found["env_file"] = os.path.normpath(os.path.join(self._project.folder or "", files[-1]))
-        given = self._project.env | self._process.pairs("environment")
-        env = {name: self._value(value or "", "environment") for name, value in given.items()}
+        env = self._project.env | _env(self._process, self._texts)
         return found | ({"env": env} if env else {})
 
     def _env_files(self) -> list[str]:
@@ -296,123 +288,15 @@ class _Process:
             found += [{"job": name, "condition": ours} for name in self._project.ids[other.name]]
         return {"depends_on": found} if found else {}
 
-    # --- how it is watched and stopped ---
-
-    def _shutdown(self) -> dict[str, Any]:
-        shutdown = self._process.section("shutdown")
-        if shutdown is None:
-            return {"shutdown": {"grace_period": _STOP_SECONDS}}
-        seconds = shutdown.number("timeout_seconds")
-        found: dict[str, Any] = {"grace_period": _STOP_SECONDS if seconds is None else seconds}
-        signal = shutdown.number("signal")
-        if signal is not None and signal not in _SIGNALS:
-            raise Misfit(shutdown.line_of("signal"), f"signal: {signal} is none that a job is stopped with")
-        if signal is not None:
-            found["signal"] = f"SIG{_SIGNALS[int(signal)]}"
-        if shutdown.text("command"):
-            says = "no command stops a job: it gets the signal, then SIGKILL"
-            self._notes.append(Note(shutdown.line_of("command"), "shutdown.command", Fate.DROPPED, says))
-        if shutdown.flag("parent_only"):
-            says = "all its processes get the signal"
-            self._notes.append(Note(shutdown.line_of("parent_only"), "shutdown.parent_only", Fate.CHANGED, says))
-        self._notes += shutdown.dropped(prefix="shutdown.")
-        return {"shutdown": found}
-
-    def _health(self) -> dict[str, Any]:
-        ready, live = self._process.section("readiness_probe"), self._process.section("liveness_probe")
-        if ready is not None and live is not None:
-            self._note("liveness_probe", Fate.DROPPED, "a job has one check, and others wait for readiness_probe")
-        probe = ready or live
-        if probe is None:
-            return {}
-        found = self._probe(probe)
-        found["interval"] = probe.number("period_seconds") or _PERIOD_SECONDS
-        found["timeout"] = probe.number("timeout_seconds") or _PROBE_SECONDS
-        if delay := probe.number("initial_delay_seconds"):
-            found["start_period"] = delay
-        if failures := probe.number("failure_threshold"):
-            found["failures"] = int(failures)
-        if (probe.number("success_threshold") or 1) > 1:
-            says = "one good answer is enough"
-            self._notes.append(Note(probe.line_of("success_threshold"), "success_threshold", Fate.CHANGED, says))
-        self._notes += probe.dropped(prefix=f"{probe.name}.")
-        return {"health_check": found}
-
-    def _probe(self, probe: Section) -> dict[str, Any]:
-        execute, http = probe.section("exec"), probe.section("http_get")
-        if execute is not None:
-            command = execute.text("command")
-            if not command:
-                raise Misfit(execute.line, "exec: has no command")
-            if folder := execute.text("working_dir"):
-                command = f"cd {shlex.quote(folder)} && {command}"
-            self._notes += execute.dropped(prefix="exec.")
-            return {"type": "exec", "cmd": self._in_shell(command)}
-        if http is None:
-            raise Misfit(probe.line, f"{probe.name}: has neither exec nor http_get")
-        host, scheme = http.text("host") or "127.0.0.1", (http.text("scheme") or "http").lower()
-        port, path = http.text("num_port") or http.text("port"), http.text("path") or "/"
-        where = self._value(f"{host}:{port}" if port else host, "http_get")
-        found: dict[str, Any] = {
-            "type": "http",
-            "url": f"{scheme}://{where}/{self._value(path, 'http_get').lstrip('/')}",
-        }
-        if (status := http.number("status_code")) is not None:
-            found["expected_status"] = int(status)
-        http.text("num_port"), http.text("port")
-        self._notes += http.dropped(prefix="http_get.")
-        return found
-
-    # --- values ---
-
     def _note(self, key: str, fate: Fate, says: str) -> None:
         self._notes.append(Note(self._process.line_of(key), key, fate, says))
 
-    def _filled(self, text: str, key: str) -> str:
-        """With the variables of its templates. Raises Misfit for more than names."""
-
-        def meant(found: re.Match[str]) -> str:
-            if found[1] not in self._vars:
-                raise Misfit(self._process.line_of(key), f"{key}: {found[0]} is no variable of vars")
-            return self._vars[found[1]]
-
-        text = _TEMPLATE.sub(meant, text)
-        if "{{" in text and "}}" in text.partition("{{")[2]:
-            raise Misfit(
-                self._process.line_of(key), f"{key}: a template that does more than name a variable: write it out"
-            )
-        return text
-
-    def _value(self, text: str, key: str) -> str:
-        """A text that no shell sees, its variables filled in as far as they are known."""
-        text = self._filled(text, key)
-        if not self._project.expands:
-            return literal(text)
-        pieces: list[str] = []
-        end = 0
-        for found in _VARIABLE.finditer(text):
-            pieces += [literal(text[end : found.start()]), self._variable(found, key)]
-            end = found.end()
-        return "".join([*pieces, literal(text[end:])])
-
-    def _variable(self, found: re.Match[str], key: str) -> str:
-        name = found["braced"] or found["plain"]
-        if name is None:
-            return "$"
-        if name == "PWD" and self._project.folder is not None:
-            return self._project.folder
-        if found["default"] is not None:
-            default = found["default"].lstrip(":").removeprefix("-")
-            self._note(key, Fate.CHANGED, f"{found[0]} is always {default!r}")
-            return literal(default)
-        if name not in _EVERY_JOB_HAS:
-            says = f"{found[0]} has to be in env_file, in daemon.pass_env or in env of procclaw.yaml"
-            self._note(key, Fate.CHANGED, says)
-        return f"${{env:{name}}}"
-
 
 _RESTARTS = {"no": "never", "always": "always", "on_failure": "on_failure", "exit_on_failure": "never"}
-_EVERY_JOB_HAS = frozenset({"HOME", "USER", "LOGNAME", "SHELL", "PATH"})
+
+
+def _env(section: Section, texts: Texts) -> dict[str, str]:
+    return {name: texts.value(value or "", "environment") for name, value in section.pairs("environment").items()}
 
 
 def _vars(section: Section) -> dict[str, str]:

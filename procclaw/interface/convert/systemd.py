@@ -12,8 +12,8 @@ from procclaw.interface.convert.conversion import Conversion, Fate, Ids, Importe
 from procclaw.interface.convert.durations import plain
 from procclaw.interface.convert.section import Misfit
 from procclaw.interface.convert.systemd_calendar import Calendar, read_calendar
-from procclaw.interface.convert.systemd_service import Service, shown
-from procclaw.interface.convert.systemd_units import FOREVER, Setting, Unit, base_name, read_unit, span_of
+from procclaw.interface.convert.systemd_service import Service
+from procclaw.interface.convert.systemd_units import FOREVER, Setting, Unit, base_name, read_unit, shown, span_of
 
 _USERS_OWN = re.compile(r"(.*/)?(\.config/systemd/user|systemd/user)/[^/]+|.*/\.local/share/systemd/user/[^/]+")
 _OF_A_USER = re.compile(r"^\s*WantedBy\s*=\s*default\.target\s*$", re.MULTILINE)

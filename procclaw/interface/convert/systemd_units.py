@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from procclaw.interface.convert.conversion import Source, Unconvertible
+from procclaw.interface.convert.conversion import Fate, Note, Source, Unconvertible
 from procclaw.interface.convert.section import Misfit
 
 _HEADER = re.compile(r"\[([^\[\]]+)\]")
@@ -30,6 +30,8 @@ _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v
 _CODE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4}))")
 _YES = frozenset({"1", "yes", "y", "true", "t", "on"})
 FOREVER = float("inf")
+_SHOWN = 60
+"""Characters of a value, where it is spoken of."""
 
 
 class Setting(NamedTuple):
@@ -39,6 +41,15 @@ class Setting(NamedTuple):
     line: int
     file: str
     """Where it stands, if that is a drop-in; else empty."""
+
+
+def shown(setting: Setting) -> str:
+    value = setting.value if len(setting.value) <= _SHOWN else setting.value[: _SHOWN - 1] + "…"
+    return f"{setting.name}={value}"
+
+
+def about(setting: Setting, fate: Fate, says: str) -> Note:
+    return Note(setting.line, shown(setting), fate, says, setting.file)
 
 
 class Unit:
