@@ -109,6 +109,30 @@ def test_a_variable_with_an_impossible_name_refuses_its_job_alone(cli: CommandLi
     assert "is not a name for an environment variable" in refused["says"]
 
 
+def test_drop_ins_are_found_and_named_from_wherever_one_stands(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "system" / "app.service.d"
+    folder.mkdir(parents=True)
+    units(folder.parent, app_service="[Service]\nExecStart=/opt/old\n[Install]\nWantedBy=multi-user.target\n")
+    (folder / "10-new.conf").write_text("[Service]\nExecStart=\nExecStart=/opt/new\nTimeoutStopSec=soon\n")
+    monkeypatch.chdir(tmp_path)
+    answer = cli("import", "system/app.service")
+    assert answer.code == 1
+    told = 'system/app.service.d/10-new.conf:4 refused: app.service: TimeoutStopSec=: "soon" is no span of time'
+    assert told in answer.err.split("\n")
+    (folder / "10-new.conf").write_text("[Service]\nExecStart=\nExecStart=/opt/new\n")
+    assert "cmd: [/opt/new]" in cli("import", "system/app.service").out
+
+
+def test_what_is_wrong_with_a_timer_is_told_where_it_stands(cli: CommandLine, tmp_path: Path) -> None:
+    service, timer = units(
+        tmp_path, slow_service=SERVICE.format(name="s"), slow_timer=TIMER.format(more="RandomizedDelaySec=a bit\n")
+    )
+    for named in (service, timer):
+        assert f'{timer}:3 refused: {Path(named).name}: RandomizedDelaySec=: "a bit"' in cli("import", named).err
+
+
 def test_a_template_beside_a_timer_is_filled_in(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "dump@.service").write_text("[Service]\nType=oneshot\nExecStart=/opt/dump %i\n")
     (tmp_path / "dump@main.timer").write_text(TIMER.format(more=""))
