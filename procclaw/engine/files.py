@@ -1,7 +1,13 @@
 """The home's configuration files, as the configuration in force asks for them: read, checked, schedules and all."""
 
+import contextlib
 import os
+import shutil
+import tempfile
+from collections.abc import Mapping
 
+from procclaw.model import tree
+from procclaw.model.errors import SpecError
 from procclaw.planning import expression, schedule
 from procclaw.system import homedir, specfile
 
@@ -37,6 +43,33 @@ def _check_schedule(expressions: tuple[str, ...], zone: str) -> None:
 
 def _lint_schedule(expressions: tuple[str, ...], _zone: str) -> tuple[str, ...]:
     return tuple(warning for each in expressions for warning in expression.lint(each))
+
+
+def check(files: Mapping[str, str], beside: str | None) -> tuple[str, ...]:
+    """What would be wrong with these files, by name within a home, together with those of the home `beside`."""
+    place = tempfile.mkdtemp(prefix="procclaw-check-")
+    try:
+        os.mkdir(os.path.join(place, "jobs.d"))
+        for path in () if beside is None else specfile.paths(beside):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(path, os.path.join(place, os.path.relpath(path, beside)))
+        for name, text in files.items():
+            with open(os.path.join(place, name), "w", encoding="utf-8") as file:
+                file.write(text)
+        if not os.path.exists(os.path.join(place, "jobs.yaml")):
+            specfile.write_initial(place, "", "UTC")
+        ConfigurationFiles(place).load()
+    except SpecError as error:
+        return error.problems
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return ()
+
+
+def read_yaml(text: str) -> tuple[tree.Node | None, tuple[tree.Fault, ...]]:
+    """The tree of a text, None if it says nothing or cannot be read, and what is wrong with its writing."""
+    root, faults = specfile.parsed(text)
+    return root, tuple(faults)
 
 
 def local_timezone() -> str:

@@ -8,11 +8,11 @@ from typing import NoReturn
 
 from procclaw.interface.arguments import argument
 from procclaw.interface.command import Command, Group
-from procclaw.interface.home_commands import OPENCLAW, SET_UP, THE_LOOP
+from procclaw.interface.home_commands import MOVE, OPENCLAW, SET_UP, THE_LOOP
 from procclaw.interface.job_commands import ACT_ON, LOOK_AT, PUT_TOGETHER, WHAT_WAS
 from procclaw.model.errors import UsageError
 
-GROUPS: tuple[Group, ...] = (SET_UP, THE_LOOP, LOOK_AT, ACT_ON, PUT_TOGETHER, WHAT_WAS, OPENCLAW)
+GROUPS: tuple[Group, ...] = (SET_UP, THE_LOOP, LOOK_AT, ACT_ON, PUT_TOGETHER, WHAT_WAS, MOVE, OPENCLAW)
 
 EVERYWHERE = (
     argument("--json", action="store_true", help="print JSON"),

@@ -10,6 +10,9 @@ from procclaw.interface.arguments import (
 )
 from procclaw.interface.command import Command, Group
 
+SOURCE_KINDS = ("crontab", "systemd", "process-compose", "compose", "openclaw-cron", "system-crontab")
+"""What can be converted. A list of its own, for every command loads this table."""
+
 SET_UP: Group = (
     "set up",
     (
@@ -212,6 +215,31 @@ THE_LOOP: Group = (
             "logs",
             (FOLLOW, LINES),
             "procclaw daemon logs -f",
+        ),
+    ),
+)
+
+MOVE: Group = (
+    "move in",
+    (
+        Command(
+            "import",
+            "make a jobs.yaml of another tool's files, and say what means something else here",
+            "convert.importing",
+            "run",
+            (
+                argument("files", completes="file", metavar="FILE", nargs="+", help="what to convert; - is the input"),
+                argument(
+                    "--from",
+                    dest="kind",
+                    choices=SOURCE_KINDS,
+                    help="what it is, where name and content do not tell",
+                ),
+                argument("-o", "--output", completes="file", metavar="FILE", help="write jobs.yaml there"),
+                argument("--write", action="store_true", help="write it into the home (jobs.d), where it applies"),
+                argument("--force", action="store_true", help="overwrite what is there"),
+            ),
+            "procclaw import crontab.txt --write",
         ),
     ),
 )

@@ -355,6 +355,17 @@ PAGES = {
         "Leaves the home, its history and the running jobs as they are. Harmless when nothing is installed.",
         related=("service install", "daemon stop"),
     ),
+    # --- move in ---
+    "import": Page(
+        "Prints jobs.yaml, with a comment above each job that says where it comes from, and on stderr what became of\n"
+        "everything: kept, changed (it works, and not alike), dropped, or refused with the reason. Nothing is run.",
+        (
+            "procclaw import /etc/cron.d/* -o jobs.yaml",
+            "procclaw import - --from crontab",
+        ),
+        ("0 converted", "1 something was refused; the rest is converted all the same"),
+        ("config", "help jobs", "help scheduling"),
+    ),
     "openclaw install-skill": Page(
         "Puts a SKILL.md where all agents find it, through OpenClaw's own command where that can be run.",
         related=("openclaw status",),

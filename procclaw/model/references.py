@@ -16,6 +16,9 @@ _REFERENCE = re.compile(
     rf"\$\$\{{|\$\{{(?:(?P<secret>secret):(?P<secret_name>{_SECRET_NAME.pattern})"
     r"|(?P<kind>env|param):(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}"
 )
+_TAKEN = re.compile(r"\$\{")
+_TAKEN_IN_SHELL = re.compile(r"\$\$\{|\$\{(?i:secret|env|param)s?:(?![-=?+ 0-9])")
+"""What would mean something to us."""
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -59,6 +62,13 @@ def replaced(text: str, value_of: Callable[[Reference], str]) -> str:
         return "${" if reference is None else value_of(reference)
 
     return _REFERENCE.sub(replacement, text)
+
+
+def literal(text: str, *, is_shell: bool = False) -> str:
+    """The text to be declared so that exactly this one is meant; `is_shell`: in a command for the shell, whose own
+    forms need nothing.
+    """
+    return (_TAKEN_IN_SHELL if is_shell else _TAKEN).sub(r"$\g<0>", text)
 
 
 def filled(text: str, value_of: Callable[[Reference], Text]) -> Text:

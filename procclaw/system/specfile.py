@@ -304,6 +304,16 @@ def _source(content: _Content) -> "Source":
     return Source(name, root, faults, len(text))
 
 
+def parsed(text: str) -> "tuple[Node | None, list[Fault]]":
+    """The tree of a YAML text that need not be a file of ours, and what is wrong with its writing."""
+    from procclaw.model.tree import Unreadable
+
+    try:
+        return _composed(text)
+    except Unreadable as error:
+        return None, [error.fault]
+
+
 def _composed(text: str) -> "tuple[Node | None, list[Fault]]":
     """The tree of a file. Raises Unreadable."""
     import yaml

@@ -1,0 +1,240 @@
+"""`procclaw import`: reads the files, writes jobs.yaml, and says what became of everything that stood in them."""
+
+import os
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from procclaw.interface.convert.conversion import (
+    MOST_BYTES,
+    STANDARD_INPUT,
+    Converted,
+    Fate,
+    Ids,
+    Note,
+    Source,
+    Unconvertible,
+)
+from procclaw.interface.convert.jobsfile import written
+from procclaw.interface.convert.kinds import convert, kind_of, named
+from procclaw.model.errors import Conflict, ProcclawError, SpecError
+
+if TYPE_CHECKING:
+    from procclaw.interface.cli import Context
+
+STDIN = "-"
+_PROBLEM = re.compile(
+    r"(?P<file>\S+):\d+ (?:jobs|workflows)\.(?P<name>[\w-]+)"
+    r"(?P<field>(?:\"(?:[^\"\\]|\\.)*\"|[^:\s\"])*): (?P<says>.*)",
+    re.DOTALL,
+)
+"""What our loader says of something within a job or a workflow."""
+
+
+def run(context: "Context", options: Namespace) -> int:
+    converted = _acceptable(_converted(options), context.home_path if options.write else None)
+    text = written(converted)
+    place = _write(context, text, options, converted)
+    if context.console.is_json:
+        context.console.json(_view(converted, text, place))
+    else:
+        if not options.write and options.output is None:
+            context.console.say(text.rstrip("\n"))
+        _report(context, converted)
+        if place is not None:
+            context.console.complain(f"written to {place}")
+    is_all = all(note.fate is not Fate.REFUSED for each in converted for note in each.conversion.all_notes())
+    return 0 if is_all else 1
+
+
+# --- reading ---
+
+
+def _converted(options: Namespace) -> list[Converted]:
+    ids = Ids()
+    found = []
+    for path in options.files:
+        source = _source(path)._replace(also=tuple(each for each in options.files if each != path))
+        try:
+            kind = named(options.kind) if options.kind else kind_of(source)
+            found.append(convert(source, kind, ids))
+        except Unconvertible as error:
+            place = f"{source.path}:{error.line}" if error.line else source.path
+            raise ProcclawError(f"{place}: {error}") from None
+    return _said_once(found)
+
+
+def _said_once(converted: list[Converted]) -> list[Converted]:
+    """Without what is true of a file as it was of one before it."""
+    said: set[Note] = set()
+    found = []
+    for each in converted:
+        notes = each.conversion.notes
+        kept = tuple(note for note in notes if note.line or note not in said)
+        said.update(notes)
+        found.append(each._replace(conversion=each.conversion._replace(notes=kept)))
+    return found
+
+
+def _source(path: str) -> Source:
+    if path == STDIN:
+        text = _decoded(sys.stdin.buffer.read(MOST_BYTES + 1), STANDARD_INPUT)
+        return Source(STANDARD_INPUT, text, lambda _: None)
+    folder = os.path.dirname(path)
+
+    def read(name: str) -> str | None:
+        try:
+            return _read(os.path.join(folder, name))
+        except ProcclawError:
+            return None
+
+    def find(pattern: str) -> tuple[str, ...]:
+        from glob import glob
+
+        found = glob(pattern, root_dir=folder or None)
+        return tuple(sorted(each for each in found if os.path.isfile(os.path.join(folder, each))))
+
+    return Source(path, _read(path), read, find)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return _decoded(file.read(MOST_BYTES + 1), path)
+    except OSError as error:
+        raise ProcclawError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _decoded(content: bytes, path: str) -> str:
+    if len(content) > MOST_BYTES:
+        raise ProcclawError(f"{path}: is larger than {MOST_BYTES >> 20} MiB")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ProcclawError(f"{path}:{line}: is not UTF-8 text") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ProcclawError(f"{path}:{line}: holds a NUL character")
+    return text
+
+
+# --- writing ---
+
+
+def _acceptable(converted: list[Converted], beside: str | None) -> list[Converted]:
+    """Without what our own loader refuses, and what depends on that. Raises SpecError where it is not about a job.
+
+    A time that does not exist is told in the same words here as in a jobs.yaml written by hand.
+    """
+    from procclaw.engine.files import check
+
+    name = "jobs.yaml" if beside is None else _file_name(converted)
+    while True:
+        problems = [_PROBLEM.match(problem) or problem for problem in check({name: written(converted)}, beside)]
+        if not problems:
+            return converted
+        bad: dict[str, str] = {}
+        for problem in problems:
+            if isinstance(problem, str) or os.path.basename(problem["file"]) != os.path.basename(name):
+                raise SpecError(tuple(each if isinstance(each, str) else each[0] for each in problems))
+            bad.setdefault(problem["name"], f"{problem['field'].lstrip('.')}: {problem['says']}".lstrip(": "))
+        smaller = [each._replace(conversion=each.conversion.without(bad)) for each in converted]
+        if smaller == converted:
+            raise SpecError(tuple(each if isinstance(each, str) else each[0] for each in problems))
+        converted = smaller
+
+
+def _write(context: "Context", text: str, options: Namespace, converted: Sequence[Converted]) -> str | None:
+    """The path it was written to; None: nowhere, which includes what holds no job."""
+    if not any(each.conversion.jobs for each in converted):
+        return None
+    if options.write:
+        from procclaw.engine.files import create
+
+        create(context.home_path)
+        path = os.path.join(context.home_path, _file_name(converted))
+    elif options.output is not None:
+        path = options.output
+    else:
+        return None
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if options.force else os.O_EXCL)
+    try:
+        with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise Conflict(f"{path}: is there already; --force overwrites it") from None
+    except OSError as error:
+        raise ProcclawError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    return path
+
+
+def _file_name(converted: Sequence[Converted]) -> str:
+    """Within the home: named after the first source, so that importing it again is noticed."""
+    base = "stdin" if converted[0].path == STANDARD_INPUT else os.path.basename(converted[0].path)
+    return os.path.join("jobs.d", re.sub(r"[^A-Za-z0-9_.-]", "-", base).strip(".-") + ".yaml")
+
+
+# --- telling ---
+
+
+def _report(context: "Context", converted: Sequence[Converted]) -> None:
+    """To stderr, for the jobs.yaml may have gone to stdout."""
+    count = dict.fromkeys(Fate, 0)
+    jobs = 0
+    for each in converted:
+        for note in each.conversion.notes:
+            _tell(context, each.path, "", note)
+        for job in each.conversion.jobs:
+            jobs += 1
+            context.console.complain(f"{job.file or each.path}:{job.line} {job.id}: kept as {', '.join(job.fields)}")
+            for note in job.notes:
+                _tell(context, each.path, f"{job.id}: ", note)
+        for note in each.conversion.all_notes():
+            count[note.fate] += 1
+    told = ", ".join(f"{count[fate]} {fate}" for fate in (Fate.CHANGED, Fate.DROPPED, Fate.REFUSED))
+    context.console.complain(f"{jobs} {'job' if jobs == 1 else 'jobs'}; {told}")
+
+
+def _tell(context: "Context", path: str, who: str, note: Note) -> None:
+    if note.fate is Fate.KEPT and not note.says:
+        return
+    place = f"{note.file or path}:{note.line}" if note.line else path
+    context.console.complain(f"{place} {who}{note.told}")
+
+
+def _view(converted: Sequence[Converted], text: str, place: str | None) -> dict[str, Any]:
+    return {
+        "jobs_yaml": text,
+        "written_to": place,
+        "sources": [
+            {
+                "file": each.path,
+                "kind": each.kind,
+                "notes": [_note(each.path, note) for note in each.conversion.notes],
+                "jobs": [
+                    {
+                        "id": job.id,
+                        "file": job.file or each.path,
+                        "line": job.line,
+                        "fields": list(job.fields),
+                        "notes": [_note(each.path, note) for note in job.notes],
+                    }
+                    for job in each.conversion.jobs
+                ],
+            }
+            for each in converted
+        ],
+    }
+
+
+def _note(path: str, note: Note) -> dict[str, Any]:
+    return {
+        "file": note.file or path,
+        "line": note.line or None,
+        "what": note.what,
+        "fate": str(note.fate),
+        "says": note.says or None,
+    }

@@ -1,0 +1,82 @@
+"""Compose and process-compose files with what lies beside them: .env, overrides, the folder itself."""
+
+import json
+from pathlib import Path
+
+from procclaw.interface.convert import compose, process_compose
+from procclaw.interface.convert.conversion import STANDARD_INPUT, Conversion, Fate, Ids, Source, Unconvertible
+from tests.commandline import CommandLine
+
+
+def converted(folder: Path, name: str, text: str) -> Conversion:
+    (folder / name).write_text(text)
+
+    def read(other: str) -> str | None:
+        return (folder / other).read_text() if (folder / other).exists() else None
+
+    source = Source(str(folder / name), text, read)
+    if name.startswith("process"):
+        return process_compose.read(source, "process-compose", Ids())
+    return compose.read(source, "compose", Ids())
+
+
+def test_the_env_file_of_a_process_compose_file_is_the_jobs_too(tmp_path: Path) -> None:
+    text = "processes:\n  web: {command: ./web}\n  own: {command: ./own, env_file: own.env}\n"
+    assert "env_file" not in converted(tmp_path, "process-compose.yaml", text).jobs[0].fields
+    (tmp_path / ".env").write_text("A=1\n")
+    web, own = converted(tmp_path, "process-compose.yaml", text).jobs
+    assert web.fields["env_file"] == str(tmp_path / ".env")
+    assert own.fields["env_file"] == str(tmp_path / "own.env")
+    assert [note.fate for note in own.notes] == [Fate.DROPPED]
+
+
+def test_a_compose_file_takes_its_override_along_and_its_variables_from_env(tmp_path: Path) -> None:
+    text = "services:\n  web: {image: a, restart: '${POLICY}', stop_grace_period: '${GRACE:-1m}'}\n"
+    refused = converted(tmp_path, "compose.yaml", text)
+    assert refused.jobs == ()
+    assert any(note.fate is Fate.REFUSED and "${POLICY}" in note.says for note in refused.notes)
+    (tmp_path / ".env").write_text('# of the stack\nexport POLICY="always"\n')
+    (tmp_path / "compose.override.yaml").write_text("services: {}\n")
+    [job] = converted(tmp_path, "compose.yaml", text).jobs
+    assert job.fields["restart"] == "always"
+    assert job.fields["shutdown"] == {"grace_period": 70}
+    assert job.fields["cwd"] == str(tmp_path)
+    assert job.fields["cmd"][2:6] == ["-f", "compose.yaml", "-f", "compose.override.yaml"]
+
+
+def test_a_service_that_others_wait_for_is_asked_for_its_health(tmp_path: Path) -> None:
+    text = (
+        "services:\n  db: {image: has-a-healthcheck-of-its-own}\n"
+        "  off: {image: b, healthcheck: {test: [NONE]}}\n"
+        "  web: {image: c, depends_on: {db: {condition: service_healthy}}}\n"
+    )
+    db, off, web = converted(tmp_path, "compose.yaml", text).jobs
+    assert db.fields["health_check"]["failures"] == 1
+    assert "compose -f compose.yaml ps -q db" in db.fields["health_check"]["cmd"]
+    assert "health_check" not in off.fields
+    assert web.fields["depends_on"] == [{"job": "db", "condition": "after_healthy"}]
+
+
+def test_a_compose_file_without_a_place_is_refused_and_a_process_compose_file_says_what_it_lacks() -> None:
+    piped = Source(STANDARD_INPUT, "services:\n  web: {image: a}\n", lambda _name: None)
+    try:
+        compose.read(piped, "compose", Ids())
+    except Unconvertible as error:
+        assert "name it" in str(error)
+    else:
+        raise AssertionError("was converted")
+    text = "processes:\n  web: {command: ./web}\n"
+    found = process_compose.read(piped._replace(text=text), "process-compose", Ids())
+    assert "cwd" not in found.jobs[0].fields
+    assert any(note.what == "the folder" for note in found.notes)
+
+
+def test_who_waits_for_a_job_the_loader_refuses_is_told_and_waits_no_more(cli: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "process-compose.yaml"
+    cron = {"command": "./x", "schedule": {"cron": "61 * * * *"}}
+    web = {"command": "./web", "depends_on": {"bad": {"condition": "process_completed_successfully"}}}
+    file.write_text(json.dumps({"processes": {"bad": cron, "web": web}}))
+    answer = cli("import", str(file))
+    assert answer.code == 1
+    assert "depends_on:" not in answer.out
+    assert "web: dropped: depends_on bad: is not waited for: it is refused" in answer.err

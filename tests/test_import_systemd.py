@@ -1,0 +1,186 @@
+"""systemd's units as jobs: what units that belong together become, and the syntax of their values."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from procclaw.interface.convert import systemd_units
+from tests.commandline import CommandLine
+
+SERVICE = "[Service]\nType=oneshot\nUser=app\nExecStart=/opt/{name}\n"
+TIMER = "[Timer]\nOnCalendar=daily\n{more}[Install]\nWantedBy=timers.target\n"
+
+
+def units(folder: Path, **texts: str) -> list[str]:
+    """Units by their name with _ for the dot, written; their paths."""
+    paths = []
+    for name, text in texts.items():
+        path = folder / name.replace("_", ".")
+        path.write_text(text)
+        paths.append(str(path))
+    return paths
+
+
+def jobs(answer: Any) -> dict[str, list[str]]:
+    return {job["id"]: job["fields"] for source in answer.json["sources"] for job in source["jobs"]}
+
+
+def test_a_service_and_its_timer_are_one_job_whichever_is_named(cli: CommandLine, tmp_path: Path) -> None:
+    service, timer = units(tmp_path, backup_service=SERVICE.format(name="b"), backup_timer=TIMER.format(more=""))
+    for named in ([service], [timer], [service, timer], [timer, service]):
+        answer = cli("import", *named, "--json")
+        assert answer.code == 0
+        assert answer.json["jobs_yaml"].count("schedule: 0 0 * * *") == 1
+        assert list(jobs(answer)) == ["backup"]
+
+
+def test_a_timer_starts_the_unit_it_names(cli: CommandLine, tmp_path: Path) -> None:
+    service, timer = units(
+        tmp_path, work_service=SERVICE.format(name="w"), nightly_timer=TIMER.format(more="Unit=work.service\n")
+    )
+    assert "schedule" in jobs(cli("import", timer, "--json"))["work"]
+    assert "schedule" in jobs(cli("import", service, timer, "--json"))["work"]
+    # Alone it is what it says of itself: nothing starts it.
+    assert "schedule" not in jobs(cli("import", service, "--json"))["work"]
+
+
+def test_units_that_are_converted_together_wait_for_one_another(cli: CommandLine, tmp_path: Path) -> None:
+    paths = units(
+        tmp_path,
+        db_service="[Service]\nExecStart=/opt/db\n[Install]\nWantedBy=multi-user.target\n",
+        init_service=SERVICE.format(name="init"),
+        web_service="[Unit]\nAfter=db.service init.service network.target\nRequires=db.service\n"
+        "[Service]\nExecStart=/opt/web\n[Install]\nWantedBy=multi-user.target\n",
+    )
+    text = cli("import", *paths, "--json").json["jobs_yaml"]
+    assert (
+        "    depends_on:\n    - {job: db, condition: after_start}\n    - {job: init, condition: after_complete}\n"
+        in text
+    )
+    assert "depends_on" not in cli("import", paths[2], "--json").json["jobs_yaml"]
+
+
+def test_what_is_true_of_all_files_is_said_once(cli: CommandLine, tmp_path: Path) -> None:
+    paths = units(tmp_path, a_service=SERVICE.format(name="a"), b_service=SERVICE.format(name="b"))
+    answer = cli("import", *paths)
+    assert list(jobs(cli("import", *paths, "--json"))) == ["a", "b"]
+    assert answer.err.count("changed: PATH: ") == 1
+
+
+def test_units_named_with_one_of_a_user_are_a_users_too(cli: CommandLine, tmp_path: Path) -> None:
+    own = "[Service]\nExecStart=/opt/tunnel\n[Install]\nWantedBy=default.target\n"
+    service, other = units(tmp_path, sync_service="[Service]\nType=oneshot\nExecStart=%h/sync\n", tunnel_service=own)
+    assert "cwd: /\n" in cli("import", service, "--json").json["jobs_yaml"]
+    text = cli("import", service, other, "--json").json["jobs_yaml"]
+    assert "cwd" not in text
+    assert "${env:HOME}/sync" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("/bin/sh -c 'cd /srv && ./run $$1'", "cmd: cd /srv && ./run $1"),
+        ("/usr/bin/env python3 -m app", "cmd: [python3, -m, app]"),
+        ("/usr/bin/env -i python3", "cmd: [/usr/bin/env, -i, python3]"),
+        ("/opt/x --port=${PORT}", "cmd: [/opt/x, '--port=${env:PORT}']"),
+        ("/opt/x --port=$PORT", "cmd: [/opt/x, --port=$PORT]"),
+        ("/opt/x ${UNKNOWN}", 'cmd: exec /opt/x "${UNKNOWN}"'),
+        ("/opt/x $PORT '*'", "cmd: set -f; exec /opt/x $PORT '*'"),
+        (":/opt/x $PORT", "cmd: [/opt/x, $PORT]"),
+        ("-/opt/x a", "cmd: |-\n      set -e\n      /opt/x a || true\n"),
+    ],
+)
+def test_a_command_line_means_the_same(cli: CommandLine, tmp_path: Path, line: str, wanted: str) -> None:
+    [path] = units(tmp_path, x_service=f"[Service]\nType=oneshot\nEnvironment=PORT=80\nExecStart={line}\n")
+    assert wanted in cli("import", path, "--json").json["jobs_yaml"]
+
+
+def test_a_variable_with_an_impossible_name_refuses_its_job_alone(cli: CommandLine, tmp_path: Path) -> None:
+    paths = units(
+        tmp_path,
+        bad_service='[Service]\nType=oneshot\nEnvironment="a: \\"b\\" c=1"\nExecStart=/opt/x\n',
+        good_service=SERVICE.format(name="good"),
+    )
+    answer = cli("import", *paths, "--json")
+    assert answer.code == 1
+    assert list(jobs(answer)) == ["good"]
+    [refused] = [each for each in answer.json["sources"][0]["notes"] if each["fate"] == "refused"]
+    assert "is not a name for an environment variable" in refused["says"]
+
+
+def test_drop_ins_are_found_and_named_from_wherever_one_stands(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "system" / "app.service.d"
+    folder.mkdir(parents=True)
+    units(folder.parent, app_service="[Service]\nExecStart=/opt/old\n[Install]\nWantedBy=multi-user.target\n")
+    (folder / "10-new.conf").write_text("[Service]\nExecStart=\nExecStart=/opt/new\nTimeoutStopSec=soon\n")
+    monkeypatch.chdir(tmp_path)
+    answer = cli("import", "system/app.service")
+    assert answer.code == 1
+    told = 'system/app.service.d/10-new.conf:4 refused: app.service: TimeoutStopSec=: "soon" is no span of time'
+    assert told in answer.err.split("\n")
+    (folder / "10-new.conf").write_text("[Service]\nExecStart=\nExecStart=/opt/new\n")
+    assert "cmd: [/opt/new]" in cli("import", "system/app.service").out
+
+
+def test_what_is_wrong_with_a_timer_is_told_where_it_stands(cli: CommandLine, tmp_path: Path) -> None:
+    service, timer = units(
+        tmp_path, slow_service=SERVICE.format(name="s"), slow_timer=TIMER.format(more="RandomizedDelaySec=a bit\n")
+    )
+    for named in (service, timer):
+        assert f'{timer}:3 refused: {Path(named).name}: RandomizedDelaySec=: "a bit"' in cli("import", named).err
+
+
+def test_a_template_beside_a_timer_is_filled_in(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "dump@.service").write_text("[Service]\nType=oneshot\nExecStart=/opt/dump %i\n")
+    (tmp_path / "dump@main.timer").write_text(TIMER.format(more=""))
+    answer = cli("import", str(tmp_path / "dump@main.timer"), "--json")
+    assert "cmd: [/opt/dump, main]" in answer.json["jobs_yaml"]
+    assert list(jobs(answer)) == ["dump-main"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a b  c", ["a", "b", "c"]),
+        ("\"a b\" 'c d' e", ["a b", "c d", "e"]),
+        ('--x="a b"c', ["--x=a bc"]),
+        (r"a\x20b \tc \n \\ \" \q", ["a b", "\tc", "\n", "\\", '"', "\\q"]),
+        (r"\101\u00e4", ["Aä"]),
+        ("\"\" ''", ["", ""]),
+        ("  ", []),
+    ],
+)
+def test_words_are_those_systemd_sees(text: str, wanted: list[str]) -> None:
+    assert systemd_units.words_of(text) == wanted
+
+
+@pytest.mark.parametrize("text", ['"open', "'open", "end\\", r"\x00"])
+def test_words_that_systemd_refuses_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"never closed|backslash|NUL"):
+        systemd_units.words_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("90", 90),
+        ("5min 20s", 320),
+        ("1h30m", 5400),
+        ("2.5s", 2.5),
+        ("1d", 86_400),
+        ("1month", 2_629_800),
+        ("100ms", 0.1),
+        ("infinity", systemd_units.FOREVER),
+    ],
+)
+def test_a_span_of_time_is_read(text: str, wanted: float) -> None:
+    assert systemd_units.seconds_of(text) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "5 parsecs", "1h x"])
+def test_a_span_of_time_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no span of time"):
+        systemd_units.seconds_of(text)

@@ -1,0 +1,129 @@
+"""Files of other tools as jobs.yaml: whole conversions as they are expected, and what no input may do."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from procclaw.interface.convert import kinds
+from procclaw.interface.convert.conversion import Ids, Source, Unconvertible
+from tests import imports
+from tests.commandline import CommandLine
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("path", imports.inputs(), ids=imports.name_of)
+def test_an_input_becomes_what_is_expected(path: Path) -> None:
+    assert imports.converted(path) == imports.expected(path), "python -m tests.imports --accept takes it as it is"
+
+
+def test_every_expectation_has_its_input() -> None:
+    expectations = {path.with_name(path.name.removesuffix(".expected")) for path in imports.ROOT.rglob("*.expected")}
+    assert expectations == set(imports.inputs())
+
+
+@pytest.mark.parametrize("path", imports.inputs(), ids=imports.name_of)
+def test_an_input_is_recognised_for_what_it_is_or_the_user_is_asked(path: Path) -> None:
+    source = Source(path.name, path.read_text(), lambda _name: None)
+    try:
+        assert kinds.kind_of(source).name == path.parent.name
+    except Unconvertible as error:
+        assert "--from KIND says which" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["web"], ["web"]),
+        (["web", "web", "WEB"], ["web", "web-2", "WEB-3"]),
+        (["my job!", "__x__", "-"], ["my-job", "x", "job"]),
+        (["daemon"], ["daemon-2"]),
+        (["a" * 80, "a" * 80], ["a" * 63, "a" * 61 + "-2"]),
+    ],
+)
+def test_names_become_ids_that_are_valid_and_different(names: list[str], wanted: list[str]) -> None:
+    ids = Ids()
+    assert [ids.of(name) for name in names] == wanted
+
+
+# --- the command ---
+
+CRONTAB = "0 3 * * * /opt/backup.sh\n"
+
+
+def test_it_is_printed_and_nothing_is_written(cli: CommandLine, home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "crontab.txt"
+    file.write_text(CRONTAB)
+    before = sorted(home.iterdir())
+    answer = cli("import", str(file))
+    assert answer.code == 0
+    assert "  backup:\n    cmd: /opt/backup.sh\n" in answer.out
+    assert f"{file}:1 backup: kept as cmd, type, schedule" in answer.err
+    assert sorted(home.iterdir()) == before
+
+
+def test_written_into_the_home_it_applies_and_is_not_written_twice(
+    cli: CommandLine, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "crontab.txt"
+    file.write_text(CRONTAB)
+    answer = cli("import", str(file), "--write")
+    assert (answer.code, answer.out) == (0, "")
+    assert (home / "jobs.d" / "crontab.txt.yaml").exists()
+    assert [job["id"] for job in cli("list", "--json").json["jobs"]] == ["backup"]
+    again = cli("import", str(file), "--write")
+    assert again.code == 1
+    assert "is there already; --force overwrites it" in again.err
+    assert cli("import", str(file), "--write", "--force").code == 0
+
+
+def test_a_name_that_the_home_has_already_is_refused_with_where_it_is(
+    cli: CommandLine, home: Path, tmp_path: Path
+) -> None:
+    cli.declare_all({"backup": {"cmd": "true"}})
+    file = tmp_path / "crontab.txt"
+    file.write_text(CRONTAB)
+    answer = cli("import", str(file), "--write")
+    assert answer.code != 0
+    assert "is declared already" in answer.err
+    assert not (home / "jobs.d" / "crontab.txt.yaml").exists()
+
+
+def test_what_our_own_loader_refuses_is_refused_with_its_line_and_the_rest_goes_on(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    file = tmp_path / "crontab.txt"
+    file.write_text(CRONTAB + "0 25 * * * /opt/late.sh\n")
+    answer = cli("import", str(file), "--json")
+    assert answer.code == 1
+    [source] = answer.json["sources"]
+    [refused] = [note for note in source["notes"] if note["fate"] == "refused"]
+    assert (refused["line"], refused["says"]) == (2, 'schedule: "0 25 * * *": hour "25" is not within 0 to 23')
+    assert [job["id"] for job in source["jobs"]] == ["backup"]
+
+
+def test_a_file_that_is_no_text_is_refused(cli: CommandLine, tmp_path: Path) -> None:
+    for content, told in ((b"a\n\xff", ":2: is not UTF-8 text"), (b"a\n\0", ":2: holds a NUL character")):
+        file = tmp_path / "crontab.txt"
+        file.write_bytes(content)
+        answer = cli("import", str(file))
+        assert (answer.code, answer.err) == (1, f"procclaw: {file}{told}\n")
+    answer = cli("import", str(tmp_path / "none"))
+    assert answer.err == f"procclaw: {tmp_path}/none: no such file or directory\n"
+    (tmp_path / "what").write_text("hello\n")
+    answer = cli("import", str(tmp_path / "what"))
+    assert "is of no kind that is known here: --from KIND says which (one of crontab" in answer.err
+
+
+def test_the_kinds_the_command_line_names_are_those_there_are(cli: CommandLine) -> None:
+    answer = cli("import", "--help")
+    for name in kinds.NAMES:
+        assert name in answer.out
+
+
+def test_the_answer_is_json_where_that_is_asked_for(cli: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "crontab.txt"
+    file.write_text(CRONTAB)
+    answer = cli("import", str(file), "--json")
+    assert json.loads(json.dumps(answer.json))["sources"][0]["kind"] == "crontab"
+    assert answer.json["jobs_yaml"].startswith("# Converted by procclaw import from ")
