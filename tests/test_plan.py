@@ -13,10 +13,10 @@ from procclaw.model.intents import IntentKind, IntentState
 from procclaw.model.outside import Process
 from procclaw.model.reasons import Reason
 from procclaw.model.records import HOME, HoldKind, HoldLifted, JobForgotten, Run, RunState
-from procclaw.model.spec import JobSpec
+from procclaw.model.spec import Condition, Dependency, JobSpec, Lock, LockProvider
 from procclaw.model.state import ActiveRun, JobState, Lack
-from procclaw.planning.actions import Plan, Relaunch, Signal, Start
-from procclaw.planning.plan import plan, plan_home, plans
+from procclaw.planning.actions import Plan, Relaunch, Signal, Start, Wait
+from procclaw.planning.plan import merged, plan, plan_home, plans
 from tests.builders import (
     HOME_HELD,
     JOB,
@@ -56,6 +56,7 @@ from tests.builders import (
 
 CALM = Plan()
 CHILD = Process(1234, 9999, "child")
+ON_DB = Dependency("db", Condition.AFTER_START, None)
 HOUR_AGO = ago(3600)
 
 
@@ -546,6 +547,15 @@ def test_a_removed_job_is_remembered_until_its_process_is_gone() -> None:
     assert planned(None, state) == stop_ordered(run, a_job(), Reason.REMOVED)
 
 
+def test_of_a_removed_job_what_runs_is_stopped_while_what_has_ended_is_over() -> None:
+    gone, alive_still = numbered(1, "running"), numbered(2, "running")
+    attempt = an_attempt(gone, TWO_AT_ONCE)
+    found = planned(None, a_job_state(ActiveRun(gone, exited(attempt)), with_process(alive_still, TWO_AT_ONCE)))
+    stop = stop_ordered(alive_still, TWO_AT_ONCE, Reason.REMOVED)
+    assert found.effects == stop.effects
+    assert over(gone, "succeeded", Reason.FINISHED, exit_code=0) in found.writes
+
+
 def test_a_removed_job_of_which_nothing_is_left_is_forgotten_once() -> None:
     job = a_job("scheduled")
     state = a_state(a_job_state(cursor=a_cursor(job, ago(60), later(3600)), newest_finished=a_run("succeeded")))
@@ -635,6 +645,56 @@ def test_whoever_stopped_everything_is_told_what_cannot_be_killed() -> None:
     assert told in home_plan(a_home(intent, held=True), state, held=True).writes
 
 
+def test_whoever_stopped_everything_is_told_of_all_that_cannot_be_killed_by_name_of_the_job() -> None:
+    order = an_order(Reason.HOME_STOPPED, 90, signalled_ago=90, killed_ago=10, last_killed_ago=0)
+    runs = [continuous_run(job_id=name, ending=Reason.HOME_STOPPED) for name in ("b", "a")]
+    stuck = [
+        a_job_state(ActiveRun(run, alive(an_attempt(run, SERVICE, stop=order), CHILD)), id=run.job_id) for run in runs
+    ]
+    intent = accepted("hold_home", job_id=HOME)
+    what = "a: 1234 (child); b: 1234 (child)"
+    told = refused(intent, f"cannot stop everything: killed, but still there: {what}")
+    jobs = [SERVICE._replace(id=run.job_id) for run in runs]
+    assert told in plan(a_spec(*jobs), a_state(a_home(intent, held=True), *stuck, home_holds=HOME_HELD), NOW).writes
+
+
+def test_whoever_stopped_everything_is_not_kept_waiting_by_what_is_planned_for_later() -> None:
+    planned_run = a_run("queued", trigger="eta", not_before_at=later(60))
+    intent = accepted("hold_home", job_id=HOME)
+    found = home_plan(a_home(intent, held=True), a_job_state(waiting(planned_run)), job=a_job(), held=True)
+    assert done(intent, "nothing is left running") in found.writes
+
+
+def test_a_job_is_stopped_in_the_plan_that_sees_the_last_process_end_that_depended_on_it() -> None:
+    service, web = SERVICE._replace(id="db"), a_job("continuous", depends_on=(ON_DB,))
+    run, needed = continuous_run(), continuous_run(job_id="db")
+    state = a_state(
+        a_job_state(ActiveRun(run, exited(an_attempt(run, web), 0))),
+        a_job_state(with_process(needed, service), id="db"),
+        home_holds=HOME_HELD,
+    )
+    found = plan(a_spec(web, service), state, NOW)
+    ordered = an_attempt(needed, service, stop=an_order(Reason.HOME_STOPPED))
+    assert found.effects == (Signal(ordered, None, 15, is_kill=False, reason=Reason.HOME_STOPPED),)
+
+
+def test_until_then_it_goes_on_and_says_what_for() -> None:
+    service, web = SERVICE._replace(id="db"), a_job("continuous", depends_on=(ON_DB,))
+    run, needed = continuous_run(), continuous_run(job_id="db")
+    state = a_state(
+        a_job_state(with_process(run, web)), a_job_state(with_process(needed, service), id="db"), home_holds=HOME_HELD
+    )
+    found = plans(a_spec(web, service), state, NOW)["db"]
+    what = Wait("db", needed.id, Reason.STOPPING, "what depends on it is stopped first", None, None)
+    assert found == Plan(waits=(what,))
+
+
+def test_a_process_whose_job_is_no_longer_declared_depends_on_nothing_when_everything_is_stopped() -> None:
+    run = continuous_run()
+    found = planned(None, a_job_state(with_process(run, SERVICE)), home_holds=HOME_HELD)
+    assert found == stop_ordered(run, SERVICE, Reason.REMOVED)
+
+
 def test_releasing_the_home_starts_what_is_wanted_in_the_same_plan() -> None:
     intent = about_home("release_home")
     start = starts(the_first_run(), SERVICE, "wanted running")
@@ -688,6 +748,15 @@ def test_each_job_has_a_plan_and_a_wake_time_of_its_own() -> None:
     found = plans(a_spec(*jobs), state, NOW)
     assert {name: one.wake_at for name, one in found.items()} == {"a": later(20), "b": later(19), "c": None}
     assert plan(a_spec(*jobs), state, NOW).wake_at == later(19)
+
+
+def test_the_plans_of_the_jobs_make_up_the_plan_of_the_home() -> None:
+    slots_job = a_job("scheduled", lock=Lock("a lock", LockProvider.FILE, None, 300))
+    state = a_state(a_job_state(cursor=a_cursor(slots_job, ago(60), NOW)))
+    found = plan(a_spec(slots_job), state, NOW)
+    assert merged(plans(a_spec(slots_job), state, NOW).values()) == found
+    # A slot was due, and nobody has tried the lock yet.
+    assert [wait.reason for wait in found.waits] == [Reason.LOCK]
 
 
 # --- planning again ---

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from procclaw.model.reasons import Reason
 from procclaw.model.records import Run
 from procclaw.model.spec import JobSpec, Priority
-from procclaw.model.state import JobState
+from procclaw.model.state import JobState, Lack
 from procclaw.planning.queue import queue_view
 from tests.builders import (
+    HOME_HELD,
     JOB,
     NOW,
     a_board,
@@ -81,9 +83,35 @@ def test_a_run_for_a_time_that_has_not_come_does_not_wait_yet_and_one_between_at
 
 
 def test_a_run_whose_job_is_no_longer_declared_says_so() -> None:
-    [found] = view(states=[of(a_run())])["runs"]
-    assert (found["job_id"], found["queue"]) == (JOB, None)
+    [found] = view(states=[of(a_run(closed=in_line(ago(30))))])["runs"]
+    assert (found["job_id"], found["queue"], found["expires_at"]) == (JOB, None, None)
     assert found["waits_for"] == "its job is no longer declared"
+
+
+def test_all_that_is_told_of_a_run_that_waits() -> None:
+    run = a_run("retrying", queued_at=ago(60), not_before_at=later(9), priority=Priority.HIGH, detail="exit code 1")
+    [found] = view(a_job(queue="disk"), states=[of(run)])["runs"]
+    assert found == {
+        "position": 1,
+        "job_id": JOB,
+        "run_id": run.id,
+        "priority": "high",
+        "state": "retrying",
+        "trigger": "manual",
+        "queue": "disk",
+        "waiting_since": "2026-06-01T11:59:00Z",
+        "gate": "time",
+        "waits_for": "attempt 1 ended (exit code 1), attempt 2 follows",
+        "until": "2026-06-01T12:00:09Z",
+        "expires_at": None,
+    }
+
+
+def test_a_home_that_was_stopped_and_what_procclaw_lacks_hold_a_run_back() -> None:
+    board, lack = a_board(a_job(), states=[of(a_run())]), Lack(Reason.NO_DISK, "no space left", later(5))
+    [stopped], [lacking] = queue_view(board, HOME_HELD, None)["runs"], queue_view(board, (), lack)["runs"]
+    assert (stopped["gate"], stopped["waits_for"]) == ("home", "everything was stopped by alice")
+    assert (lacking["gate"], lacking["until"]) == ("resources", "2026-06-01T12:00:05Z")
 
 
 def test_a_queue_lists_what_runs_what_waits_and_its_limit() -> None:
@@ -92,7 +120,8 @@ def test_a_queue_lists_what_runs_what_waits_and_its_limit() -> None:
     states = [a_job_state(running, id="a"), of(run_of("b")), of(run_of("c", priority=Priority.HIGH)), of(run_of("e"))]
     found = view(*jobs, states=states, queues={"disk": 2, "idle": 4})["queues"]
     assert [(queue["name"], queue["limit"]) for queue in found] == [("disk", 2), ("idle", 4), ("tape", 1)]
-    assert [run["job_id"] for run in found[0]["running"]] == ["a"]
-    assert found[0]["running"][0]["started_at"] == "2026-06-01T12:00:00Z"
+    assert found[0]["running"] == [
+        {"job_id": "a", "run_id": running.run.id, "priority": "normal", "started_at": "2026-06-01T12:00:00Z"}
+    ]
     assert [run["job_id"] for run in found[0]["waiting"]] == ["c", "b"]
     assert [(queue["running"], queue["waiting"]) for queue in found[1:]] == [([], []), ([], [])]

@@ -735,6 +735,18 @@ def test_kill_restart_ends_the_oldest() -> None:
     assert oldest.id == active[0].run.id
 
 
+def test_kill_restart_makes_no_more_room_than_it_needs() -> None:
+    """What is being stopped makes room already, and what is planned for later takes none up."""
+    _, active, found = overlapping("kill_restart", "running", "ending", max_instances=2)
+    assert active[0].run.id not in {write.id for write in found.writes if isinstance(write, Run)}
+    job = changed(HOURLY, on_overlap="kill_restart")
+    planned_run = a_run("queued", trigger="eta", not_before_at=later(7200))
+    running = with_process(a_run("running", occasion="intent:2"), job)
+    found = planned(job, since(job, ago(60), waiting(planned_run), running))
+    assert [write.job_id for write in found.writes if isinstance(write, Run) and write.ending] == ["job"]
+    assert running.run._replace(ending=Reason.OVERLAP) in found.writes
+
+
 def test_runs_that_a_person_started_count_as_well() -> None:
     job = changed(HOURLY, on_overlap="skip")
     found = planned(job, since(job, ago(60), with_process(a_run("running"), job)))

@@ -314,6 +314,12 @@ def test_nothing_is_planned_for_workflows_where_there_are_none() -> None:
     assert WORKFLOWS not in plans(JOBS, quiet, NOW)
 
 
+def test_a_workflow_of_which_nobody_asks_anything_goes_on_all_the_same() -> None:
+    state = a_home(a_flow(chain("ab")))
+    state = state._replace(jobs={name: job for name, job in state.jobs.items() if name != WORKFLOWS})
+    assert [run.job_id for run in runs_made(plan(JOBS, state, NOW))] == ["a"]
+
+
 def test_a_workflow_whose_steps_are_under_way_asks_for_nothing() -> None:
     flow = a_flow(group("ab"), 1, 1)
     state = a_home(flow, [a_step(flow, 0, "running"), a_step(flow, 1, "running")])

@@ -68,7 +68,7 @@ def plans(
         acts = with_steps(state, frozenset(asked)) & may_act
     while True:
         found, in_the_way = _plans(spec, state, now, acts, judges_slots=judges_slots, sees_locks=sees_locks)
-        if acts is None or asked is None:
+        if acts is None:
             return found
         # Nobody else may be there to bring up what they wait for, or to see it end.
         acts, before = with_steps(state, acts | in_the_way) & may_act, acts
@@ -223,8 +223,8 @@ def _end_unwanted(draft: Draft, *, is_needed: bool) -> None:
         reason = _why_unwanted(draft, going)
         if reason is Reason.HOME_STOPPED and is_needed and going.live is not None:
             detail = "what depends on it is stopped first"
-            draft.wait(going.run, Gate("stopping", Reason.STOPPING, detail, None, None))
-        elif reason is not None and going.run.ending is None:
+            draft.wait(going.run, Gate("stopping", Reason.STOPPING, detail))
+        elif reason is not None:
             draft.end(going, reason)
 
 
