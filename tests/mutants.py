@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
@@ -39,8 +39,10 @@ MOST_CPU_SECONDS = 20
 MOST_SECONDS = 600
 MOST_BYTES = 4 << 30
 
-KILLED, SURVIVED, UNTESTED = 1, 0, 33
+SURVIVED, KILLED, UNTESTED = 0, 1, 33
 """Exit codes as mutmut keeps and shows them (`mutmut browse`)."""
+MOST_NUMBERED = 250
+"""Tests that an exit code has room to tell apart."""
 
 
 # --- what pytest does with it ---
@@ -56,62 +58,69 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     modules: str | None = session.config.getoption("--judge")
     if modules is None:
         return None
-    callers, seconds = _called_by(session)
+    callers = _called_by(session)
     if session.testsfailed:
         return True  # they fail without any change as well
+    session.config.option.tbstyle = "no"
     gc.collect()
     gc.freeze()  # so that the children do not copy what they only look at
     for module in modules.split(","):
-        _judge(session, module, callers, seconds, is_again=session.config.getoption("--again"))
+        _judge(session, module, callers, is_again=session.config.getoption("--again"))
     return True
 
 
-def _called_by(session: pytest.Session) -> tuple[dict[str, list[pytest.Item]], dict[pytest.Item, float]]:
-    """By function, the tests that come to call it; and how long each test takes."""
+def _called_by(session: pytest.Session) -> dict[str, list[pytest.Item]]:
+    """By function, the tests that come to call it, the quickest first."""
     from mutmut.mutation.trampoline import set_mutant_under_test
     from mutmut.state import state
 
     set_mutant_under_test("stats")
     callers: dict[str, list[pytest.Item]] = defaultdict(list)
     seconds: dict[pytest.Item, float] = {}
-    for item, following in zip(session.items, [*session.items[1:], None], strict=True):
+    # After the last the first again: what is set up once for all stays, and the children find it.
+    for item, following in zip(session.items, [*session.items[1:], session.items[0]], strict=True):
         state()._stats.clear()
         begun = monotonic()
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         seconds[item] = monotonic() - begun
         for function in state()._stats:
             callers[function].append(item)
-    return callers, seconds
+    for tests in callers.values():
+        tests.sort(key=seconds.__getitem__)
+    return callers
 
 
-def _judge(
-    session: pytest.Session,
-    module: str,
-    callers: dict[str, list[pytest.Item]],
-    seconds: dict[pytest.Item, float],
-    *,
-    is_again: bool,
-) -> None:
+def _judge(session: pytest.Session, module: str, callers: dict[str, list[pytest.Item]], *, is_again: bool) -> None:
     path = Path("procclaw", "planning", f"{module}.py.meta")
     found = json.loads(path.read_text())
     codes: dict[str, int | None] = found["exit_code_by_key"]
-    running: dict[int, str] = {}
+    running: dict[int, tuple[str, list[pytest.Item]]] = {}
+
+    def reap() -> None:
+        pid, status = os.wait()
+        name, tests = running.pop(pid)
+        code = os.waitstatus_to_exitcode(status)
+        codes[name] = KILLED if code > KILLED else code
+        if code > KILLED:
+            # What noticed one mutant of a function is likely to notice the next.
+            tests.insert(0, tests.pop(code - KILLED - 1))
+
+    for tests in callers.values():
+        tests.sort(key=lambda item: item.path.name != f"test_{module}.py")
     for name in [name for name, code in codes.items() if not is_again or code in (SURVIVED, UNTESTED)]:
-        tests = sorted(
-            callers[name.partition("__mutmut_")[0]],
-            key=lambda item: (item.path.name != f"test_{module}.py", seconds[item]),
-        )
+        tests = callers[name.partition("__mutmut_")[0]]
         codes[name] = UNTESTED
         if tests:
             if len(running) >= CHILDREN:
-                _reap(running, codes)
-            running[_fork(session, name, tests)] = name
+                reap()
+            running[_fork(session, name, tests)] = (name, tests)
     while running:
-        _reap(running, codes)
+        reap()
     path.write_text(json.dumps(found, indent=4))
 
 
-def _fork(session: pytest.Session, name: str, tests: Sequence[pytest.Item]) -> int:
+def _fork(session: pytest.Session, name: str, tests: list[pytest.Item]) -> int:
+    """Run the tests on a mutant. Its exit code is `SURVIVED`, or tells (by what is above `KILLED`) which test failed."""
     from mutmut.mutation.trampoline import set_mutant_under_test
 
     pid = os.fork()
@@ -126,18 +135,13 @@ def _fork(session: pytest.Session, name: str, tests: Sequence[pytest.Item]) -> i
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.alarm(MOST_SECONDS)
         set_mutant_under_test(name)
-        for item, following in zip(tests, [*tests[1:], None], strict=True):
+        for number, (item, following) in enumerate(zip(tests, [*tests[1:], None], strict=True)):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if session.testsfailed:
-                os._exit(KILLED)
+                os._exit(KILLED + 1 + number if number < MOST_NUMBERED else KILLED)
         os._exit(SURVIVED)
     finally:
         os._exit(KILLED)
-
-
-def _reap(running: dict[int, str], codes: dict[str, int | None]) -> None:
-    pid, status = os.wait()
-    codes[running.pop(pid)] = os.waitstatus_to_exitcode(status)
 
 
 # --- the command ---

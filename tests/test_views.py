@@ -5,14 +5,27 @@ from typing import Any
 
 import pytest
 
+from procclaw.model.intents import Intent
 from procclaw.model.outside import Process
 from procclaw.model.reasons import Reason
-from procclaw.model.records import Attempt, Hold, Run, Usage
-from procclaw.model.spec import JobSpec, LimitAction, Resources
+from procclaw.model.records import Attempt, Event, Hold, Run, Usage
+from procclaw.model.spec import Condition, Dependency, JobSpec, LimitAction, Priority, Resources
 from procclaw.model.state import ActiveRun, JobState, Lack
-from procclaw.planning.views import STATUSES, job_view, run_view, status
+from procclaw.planning.gates import Gate
+from procclaw.planning.views import (
+    STATUSES,
+    event_view,
+    gate_view,
+    intent_view,
+    job_view,
+    matches,
+    run_view,
+    slots_view,
+    status,
+)
 from tests.builders import (
     HOME_HELD,
+    JOB,
     NOW,
     a_board,
     a_cursor,
@@ -21,16 +34,21 @@ from tests.builders import (
     a_job,
     a_job_state,
     a_run,
+    accepted,
     ago,
     alive,
     an_attempt,
+    an_intent,
     an_order,
     changed,
     continuous_run,
+    done,
     ended,
     exited,
     later,
     over,
+    refused,
+    slots_row,
     waiting,
     with_process,
 )
@@ -440,6 +458,71 @@ def test_why_a_job_does_not_run_is_told_in_words(
     assert shown(job, state, **fields)["reason"] == told
 
 
+def test_all_that_is_told_of_a_job() -> None:
+    job = changed(
+        HOURLY,
+        name="Nightly",
+        description="copies what is new",
+        tags=("disk", "night"),
+        depends_on=(Dependency("db", Condition.AFTER_HEALTHY, 30),),
+        resources=Resources(256, None, LimitAction.WARN, 30),
+    )
+    run = a_run("running", slot=ago(3600), started_at=ago(90), restarts=2)
+    attempt = an_attempt(run, job)
+    usage = Usage(JOB, attempt.id, NOW, 1.5, 12.5, 412, detail="memory: 412 MB of at most 256 MB")
+    state = a_job_state(ActiveRun(run, alive(attempt)._replace(usage=usage)), cursor=DUE, newest_finished=FAILED)
+    assert shown(job, state) == {
+        "id": JOB,
+        "name": "Nightly",
+        "description": "copies what is new",
+        "type": "scheduled",
+        "status": "running",
+        "health": "healthy",
+        "enabled": True,
+        "paused": False,
+        "tags": ["disk", "night"],
+        "pid": 1001,
+        "started_at": "2026-06-01T11:58:30Z",
+        "uptime_seconds": 90,
+        "restart_count": 2,
+        "last_run": "2026-06-01T11:59:00Z",
+        "last_exit_code": 3,
+        "next_run": "2026-06-01T12:59:00Z",
+        "reason": "memory: 412 MB of at most 256 MB",
+        "schedule": ["0 * * * *"],
+        "depends_on": [{"job": "db", "condition": "after_healthy", "timeout": 30}],
+        "cpu_percent": 12.5,
+        "memory_mb": 412,
+    }
+
+
+def test_all_that_is_told_of_a_job_at_rest() -> None:
+    job = changed(off(MANUAL), description="", check="none")
+    assert shown(job, a_job_state(holds=(a_hold("pause"),))) == {
+        "id": JOB,
+        "name": JOB,
+        "description": "",
+        "type": "manual",
+        "status": "disabled",
+        "health": None,
+        "enabled": False,
+        "paused": True,
+        "tags": [],
+        "pid": None,
+        "started_at": None,
+        "uptime_seconds": None,
+        "restart_count": 0,
+        "last_run": None,
+        "last_exit_code": None,
+        "next_run": None,
+        "reason": "paused by alice",
+        "schedule": [],
+        "depends_on": [],
+        "cpu_percent": None,
+        "memory_mb": None,
+    }
+
+
 # --- a run ---
 
 
@@ -468,3 +551,144 @@ def test_an_attempt_under_sweep_has_not_finished() -> None:
     assert active.live is not None
     [listed] = run_view(active.run, [active.live.attempt], NOW)["attempts"]
     assert (listed["finished_at"], listed["reason"]) == (None, None)
+
+
+def test_all_that_is_told_of_a_run_and_its_attempts() -> None:
+    run = a_run("running", slot=ago(120), started_at=ago(90), priority=Priority.HIGH, params=(("day", "monday"),))
+    first = ended(an_attempt(run, started_at=ago(90)), Reason.EXITED, 3, at=ago(60), result='{"rows": 5}')
+    second = ended(an_attempt(run, number=2, started_at=ago(45)), Reason.EXITED, 0, at=ago(30), max_rss_mb=7.5)
+    second = second._replace(detail="told")
+    attempts = [
+        {
+            "number": 1,
+            "pid": 1001,
+            "started_at": "2026-06-01T11:58:30Z",
+            "finished_at": "2026-06-01T11:59:00Z",
+            "exit_code": 3,
+            "signal": None,
+            "reason": "exited",
+            "detail": "",
+            "cpu_seconds": 0.5,
+            "max_rss_mb": None,
+            "result": {"rows": 5},
+        },
+        {
+            "number": 2,
+            "pid": 1001,
+            "started_at": "2026-06-01T11:59:15Z",
+            "finished_at": "2026-06-01T11:59:30Z",
+            "exit_code": 0,
+            "signal": None,
+            "reason": "exited",
+            "detail": "told",
+            "cpu_seconds": 0.5,
+            "max_rss_mb": 7.5,
+            "result": None,
+        },
+    ]
+    finished = over(run, "succeeded", Reason.FINISHED, ago(30), exit_code=0)
+    assert run_view(finished, [first, second], NOW) == {
+        "id": run.id,
+        "job_id": JOB,
+        "state": "succeeded",
+        "trigger": "schedule",
+        "priority": "high",
+        "params": {"day": "monday"},
+        "scheduled_at": "2026-06-01T11:58:00Z",
+        "queued_at": "2026-06-01T11:58:00Z",
+        "started_at": "2026-06-01T11:58:30Z",
+        "finished_at": "2026-06-01T11:59:30Z",
+        "duration_seconds": 60,
+        "attempts": attempts,
+        "exit_code": 0,
+        "signal": None,
+        "reason": "finished",
+        "detail": "told",
+        "result": {"rows": 5},
+    }
+
+
+def test_a_run_that_has_not_begun_has_neither_attempts_nor_an_end() -> None:
+    view = run_view(a_run("queued"), [], NOW)
+    names = ("started_at", "finished_at", "duration_seconds", "attempts", "signal", "reason", "detail", "result")
+    assert {name: view[name] for name in names} == dict.fromkeys(names) | {"attempts": [], "detail": ""}
+
+
+def test_a_run_that_goes_on_has_lasted_until_now() -> None:
+    assert run_view(a_run("running", started_at=ago(90.0004)), [], NOW)["duration_seconds"] == 90
+
+
+def test_of_two_results_the_newest_is_told() -> None:
+    run = a_run("running")
+    attempts = [an_attempt(run, number=number, result=str(number)) for number in (1, 2)]
+    assert run_view(run, attempts, NOW)["result"] == 2
+
+
+# --- what else is told ---
+
+
+def test_a_row_of_the_ledger() -> None:
+    run = a_run("running", slot=ago(60))
+    row = slots_row(ago(60), "ran", run=run)
+    assert slots_view(row) == {
+        "job_id": JOB,
+        "first_due_at": "2026-06-01T11:59:00Z",
+        "last_due_at": "2026-06-01T11:59:00Z",
+        "count": 1,
+        "outcome": "ran",
+        "reason": None,
+        "run_id": run.id,
+    }
+    missed = slots_view(slots_row(ago(120), "missed", Reason.DOWN, last=ago(60), total=2))
+    assert (missed["first_due_at"], missed["last_due_at"]) == ("2026-06-01T11:58:00Z", "2026-06-01T11:59:00Z")
+    assert (missed["count"], missed["outcome"], missed["reason"], missed["run_id"]) == (2, "missed", "down", None)
+
+
+def test_a_line_of_the_audit_trail() -> None:
+    event = Event(NOW, "attempt ended", JOB, (("outcome", "exited"), ("code", "0")), 7)
+    wanted = {"id": 7, "at": "2026-06-01T12:00:00Z", "event": "attempt ended", "job_id": JOB}
+    assert event_view(event) == wanted | {"outcome": "exited", "code": "0"}
+
+
+@pytest.mark.parametrize(
+    ("intent", "is_well"),
+    [
+        (done(an_intent("start"), "started (pid 7)"), True),
+        (accepted("start", message="waits: dependency"), True),
+        (accepted("start"), False),
+        (an_intent("start"), False),
+        (refused(an_intent("start"), "no such job"), False),
+    ],
+    ids=["done", "under way, and so far", "nothing to tell yet", "not taken yet", "refused"],
+)
+def test_the_answer_to_a_request(intent: Intent, is_well: bool) -> None:
+    assert intent_view(intent._replace(run_id="a-run"), 7) == {
+        "success": is_well,
+        "message": intent.message,
+        "job_id": JOB,
+        "run_id": "a-run",
+        "pid": 7,
+    }
+
+
+def test_a_gate_open_and_closed() -> None:
+    shut = Gate("queue", Reason.QUEUE, "queue disk: full", ago(60), later(60), "procclaw stop other")
+    assert gate_view(shut) == {
+        "gate": "queue",
+        "open": False,
+        "reason": "queue disk: full",
+        "since": "2026-06-01T11:59:00Z",
+        "until": "2026-06-01T12:01:00Z",
+        "unblock": "procclaw stop other",
+    }
+    assert gate_view(Gate("queue", Reason.QUEUE))["reason"] == "queue"
+    nothing = dict.fromkeys(("reason", "since", "until", "unblock"))
+    assert gate_view(Gate("queue")) == {"gate": "queue", "open": True, **nothing}
+
+
+@pytest.mark.parametrize("text", ["jo", "NIGHT", "New", "isk", "straSSe"])
+def test_a_search_finds_a_job_by_its_id_name_description_or_a_tag_in_any_case(text: str) -> None:
+    job = changed(MANUAL, name="Nightly", description="copies what is new", tags=("disk", "Straße"))
+    view = shown(job, a_job_state())
+    assert matches(view, text)
+    assert not matches(view, f"{text}?")
