@@ -1,7 +1,7 @@
 """What is remembered of a day in OpenClaw's memory, and when it is written."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -67,20 +67,115 @@ def test_what_happens_over_and_over_is_one_line_with_the_newest_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("happened", "words"),
+    ("happened", "line"),
     [
-        (event("alert raised", alert="recovered", message="etl is well again"), "RECOVERED"),
-        (event("alert raised", alert="overdue", message="etl is late"), "OVERDUE"),
-        (event("health changed", health="unhealthy", detail="status 500"), "is unhealthy `status 500`"),
-        (event("slot missed", slots="3"), "MISSED 3 due time(s)"),
-        (event("hold lifted", hold="pause"), "let go again (pause)"),
-        (event("job removed"), "removed from the configuration"),
-        (event("configuration loaded", None, jobs="7"), "configuration loaded: 7 jobs"),
+        (failed(detail="exit code 137"), "job `etl` FAILED exit 137 - see `procclaw logs etl --run r42`"),
+        (
+            failed(detail="memory: 412 MB"),
+            "job `etl` FAILED exit 137 `memory: 412 MB` - see `procclaw logs etl --run r42`",
+        ),
+        (
+            event("run finished", state="failed", detail="exit code 3 is meant"),
+            "job `etl` FAILED `exit code 3 is meant` - see `procclaw logs etl --run `",
+        ),
+        (event("run finished", run="r1", state="failed"), "job `etl` FAILED - see `procclaw logs etl --run r1`"),
+        (event("alert raised", alert="recovered"), "job `etl` RECOVERED - see `procclaw runs etl`"),
+        (event("alert raised", alert="overdue"), "job `etl` OVERDUE - see `procclaw why etl`"),
+        (event("alert raised", alert="limit"), "job `etl` LIMIT - see `procclaw why etl`"),
+        (
+            event("health changed", health="unhealthy", detail="status 500"),
+            "job `etl` is unhealthy `status 500` - see `procclaw status etl`",
+        ),
+        (event("health changed", health="healthy"), "job `etl` is healthy - see `procclaw status etl`"),
+        (event("slot missed", slots="3"), "job `etl` MISSED 3 due time(s) - see `procclaw ledger etl`"),
+        (event("hold set", hold="stop", by="bob"), "job `etl` STOPPED by `bob` - see `procclaw why etl`"),
+        (event("hold set", hold="pause", by="bob"), "job `etl` PAUSED by `bob` - see `procclaw why etl`"),
+        (event("hold set", hold="revoke", by="bob"), "job `etl` REVOKED by `bob` - see `procclaw why etl`"),
+        (event("hold set", None, hold="stop", by="bob"), "STOPPED by `bob`"),
+        (event("hold set", None, hold="stop"), "STOPPED by somebody"),
+        (event("hold lifted", hold="pause"), "job `etl` let go again (pause)"),
+        (event("job removed"), "job `etl` removed from the configuration"),
+        (event("configuration loaded", None, jobs="7"), "configuration loaded: 7 jobs - see `procclaw list`"),
     ],
 )
-def test_each_kind_has_its_words(happened: Event, words: str) -> None:
-    [line] = lines(happened)
-    assert words in line
+def test_each_kind_has_its_words_and_a_command_that_tells_more(happened: Event, line: str) -> None:
+    assert lines(happened) == [f"- 12:00 {line}"]
+
+
+@pytest.mark.parametrize(
+    "happened",
+    [
+        event("run finished", state="succeeded"),
+        event("alert raised", alert="failed"),
+        event("request answered", detail="exit code 3"),
+    ],
+)
+def test_what_went_well_or_is_told_elsewhere_is_not_remembered(happened: Event) -> None:
+    assert diary.page([happened], TODAY, UTC) is None
+
+
+def standing(*events: Event) -> str:
+    """What a page says of the jobs that are not well."""
+    text = diary.page([*events, event("configuration loaded", None, jobs="7")], TODAY, UTC)
+    assert text is not None
+    return text.splitlines()[4]
+
+
+ALL_WELL = "Whatever failed is well again."
+
+
+@pytest.mark.parametrize(
+    ("happened", "told"),
+    [
+        ([failed(), event("run finished", state="stopped")], "Failed and not well again: `etl`."),
+        ([failed("b"), failed("a")], "Failed and not well again: `b`, `a`."),
+        ([failed(at=NOW - timedelta(days=1))], "Failed and not well again: `etl`."),
+        ([failed(at=NOW + timedelta(days=1))], ALL_WELL),
+        ([failed(), event("job removed")], ALL_WELL),
+        ([failed(), event("job removed", "api")], "Failed and not well again: `etl`."),
+        ([event("job removed", "api"), failed()], "Failed and not well again: `etl`."),
+        ([event("run finished", None, state="failed")], ALL_WELL),
+    ],
+    ids=[
+        "a stop makes nothing well",
+        "several",
+        "since the day before",
+        "the day after is of another page",
+        "it is gone",
+        "another is gone",
+        "another was gone before",
+        "of no job",
+    ],
+)
+def test_a_page_names_what_is_not_well_at_the_end_of_its_day(happened: list[Event], told: str) -> None:
+    assert standing(*happened) == told
+
+
+@pytest.mark.parametrize(("count", "rest"), [(20, ""), (21, " and 1 more"), (23, " and 3 more")])
+def test_of_many_that_are_not_well_twenty_are_named(count: int, rest: str) -> None:
+    named = ", ".join(f"`job-{number}`" for number in range(20))
+    told = standing(*(failed(f"job-{number}") for number in range(count)))
+    assert told == f"Failed and not well again: {named}{rest}."
+
+
+def test_a_page_has_the_times_and_the_days_of_its_zone() -> None:
+    tokyo = ZoneInfo("Asia/Tokyo")
+    early, late = (failed(at=datetime(2026, 6, 1, hour, 30, tzinfo=UTC), run=f"r{hour}") for hour in (14, 15))
+    assert diary.days([late, early], tokyo) == (date(2026, 6, 1), date(2026, 6, 2))
+    again = [failed(at=datetime(2026, 6, 1, 15, minute, tzinfo=UTC), run="r") for minute in (5, 45)]
+    text = diary.page([early, *again], date(2026, 6, 2), tokyo)
+    assert text is not None
+    assert text.splitlines()[0] == "# ProcClaw on 2026-06-02"
+    assert "times are of Asia/Tokyo." in text
+    assert text.splitlines()[6:] == [
+        "- 00:45 job `etl` FAILED exit 137 (x2, since 00:05) - see `procclaw logs etl --run r`"
+    ]
+
+
+@pytest.mark.parametrize(("length", "shown"), [(160, "x" * 160), (161, "x" * 159 + "…")])
+def test_foreign_words_are_cut_where_they_are_too_long(length: int, shown: str) -> None:
+    [line] = lines(failed(detail="x" * length))
+    assert line == f"- 12:00 job `etl` FAILED exit 137 `{shown}` - see `procclaw logs etl --run r42`"
 
 
 def test_foreign_words_cannot_be_markup_and_are_cut() -> None:
@@ -95,9 +190,11 @@ def test_a_page_is_never_too_large_to_be_taken_in() -> None:
     many = [failed(f"job-{number:04}", at=later(number)) for number in range(2000)]
     text = diary.page(many, TODAY, UTC)
     assert text is not None
-    assert len(text.encode()) <= diary.MOST_BYTES
-    assert "`job-1999` FAILED" in text
-    assert "earlier ones are left out" in text
+    assert diary.MOST_BYTES - 200 < len(text.encode()) <= diary.MOST_BYTES
+    listed = text.splitlines()[6:]
+    assert listed[0].startswith("- 12:33 job `job-1999` FAILED")
+    assert listed[-1] == "- earlier ones are left out: `procclaw events`"
+    assert all("FAILED" in line for line in listed[:-1])
 
 
 def test_a_day_is_one_of_its_zone() -> None:

@@ -6,8 +6,19 @@ import pytest
 
 from procclaw.model.alerts import Alert, AlertKind, AlertState
 from procclaw.model.reasons import Reason
-from procclaw.model.records import HOME, Event, HoldKind, HoldLifted, JobForgotten, SlotsWithdrawn, Usage
+from procclaw.model.records import (
+    HOME,
+    Event,
+    HoldKind,
+    HoldLifted,
+    JobForgotten,
+    RunState,
+    SlotsWithdrawn,
+    Usage,
+    WorkflowRun,
+)
 from procclaw.model.rows import Write
+from procclaw.model.spec import OnFailure, WorkflowSpec, WorkflowType
 from procclaw.planning.journal import alert_settled, attempt_started, events
 from tests.builders import (
     NOW,
@@ -128,7 +139,31 @@ def test_a_change_leaves_one_line(write: Write, kind: str, fields: dict[str, str
     assert (told.at, told.kind, told.job_id, dict(told.fields)) == (NOW, kind, "job", fields)
 
 
+CHAIN = WorkflowSpec(WorkflowType.CHAIN, ("a", "b"), None, OnFailure.STOP, None, None, pass_results=True)
+FLOW = WorkflowRun("flow-run", "nightly", CHAIN, RunState.RUNNING, NOW, "alice", (1, 0))
+FAILED_FLOW = FLOW._replace(
+    state=RunState.FAILED, finished_at=NOW, reason=Reason.STEP_FAILED, detail="1 of 2 steps failed: b"
+)
+AS_FAILED = {"run": "flow-run", "state": "failed", "reason": "step_failed", "detail": "1 of 2 steps failed: b"}
+
+
+@pytest.mark.parametrize(
+    ("write", "kind", "fields"),
+    [
+        (FLOW, "workflow started", {"workflow": "nightly", "run": "flow-run", "by": "alice"}),
+        (FLOW._replace(name=""), "workflow started", {"workflow": "chain", "run": "flow-run", "by": "alice"}),
+        (FAILED_FLOW, "workflow finished", {"workflow": "nightly", **AS_FAILED}),
+        (FAILED_FLOW._replace(name=""), "workflow finished", {"workflow": "chain", **AS_FAILED}),
+    ],
+    ids=["its start", "its start, put together in the asking", "its end", "its end, put together in the asking"],
+)
+def test_a_workflow_leaves_a_line_that_names_no_job(write: WorkflowRun, kind: str, fields: dict[str, str]) -> None:
+    [told] = events([write], NOW)
+    assert (told.at, told.kind, told.job_id, dict(told.fields)) == (NOW, kind, None, fields)
+
+
 UNTOLD: list[Any] = [
+    FLOW._replace(queued_at=ago(60), tries=(1, 1)),
     a_run("queued"),
     RUN,
     ATTEMPT,
@@ -179,7 +214,12 @@ def test_an_attempt_ends_before_its_run_though_the_run_is_written_first() -> Non
 
 
 @pytest.mark.parametrize(
-    ("state", "kind"), [(AlertState.SENT, "alert sent"), (AlertState.UNDELIVERED, "alert not delivered")]
+    ("state", "kind"),
+    [
+        (AlertState.SENT, "alert sent"),
+        (AlertState.UNCONFIRMED, "alert unconfirmed"),
+        (AlertState.UNDELIVERED, "alert not delivered"),
+    ],
 )
 def test_the_end_of_an_alert_leaves_one_line(state: AlertState, kind: str) -> None:
     told = alert_settled(AN_ALERT._replace(state=state, tries=2, detail="status 500"), NOW)
