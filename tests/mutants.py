@@ -22,8 +22,9 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from math import ceil
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 from typing import NamedTuple
 
 import pytest
@@ -34,8 +35,8 @@ SURVIVORS = ROOT / "tests" / "data" / "survivors.txt"
 WANTED_PERCENT = 95.0
 
 CHILDREN = os.cpu_count() or 1
-MOST_CPU_SECONDS = 20
-"""A mutant that needs more of it is in a loop; all of the tests together take less."""
+SPARE_SECONDS, SPARE_TIMES = 2, 3
+"""A mutant that needs so much more CPU time than its tests took before is in a loop."""
 MOST_SECONDS = 600
 MOST_BYTES = 4 << 30
 
@@ -50,7 +51,7 @@ MOST_NUMBERED = 250
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--judge", metavar="MODULE,…", help="run the tests once for each mutant of these modules")
-    parser.addoption("--again", action="store_true", help="only for those that survived the last time")
+    parser.addoption("--again", action="store_true", help="only for those that are not known to be killed")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -58,39 +59,46 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     modules: str | None = session.config.getoption("--judge")
     if modules is None:
         return None
-    callers = _called_by(session)
+    tests = _tests(session)
     if session.testsfailed:
         return True  # they fail without any change as well
     session.config.option.tbstyle = "no"
     gc.collect()
     gc.freeze()  # so that the children do not copy what they only look at
     for module in modules.split(","):
-        _judge(session, module, callers, is_again=session.config.getoption("--again"))
+        _judge(session, module, tests, is_again=session.config.getoption("--again"))
     return True
 
 
-def _called_by(session: pytest.Session) -> dict[str, list[pytest.Item]]:
-    """By function, the tests that come to call it, the quickest first."""
+class Tests(NamedTuple):
+    of: dict[str, list[pytest.Item]]
+    """By function, the tests that come to call it."""
+    seconds: dict[pytest.Item, float]
+    """The CPU time that each takes."""
+
+    def of_mutant(self, name: str) -> list[pytest.Item]:
+        return self.of[name.partition("__mutmut_")[0]]
+
+
+def _tests(session: pytest.Session) -> Tests:
+    """Run each test once as things are, and see what it comes to call."""
     from mutmut.mutation.trampoline import set_mutant_under_test
     from mutmut.state import state
 
     set_mutant_under_test("stats")
-    callers: dict[str, list[pytest.Item]] = defaultdict(list)
-    seconds: dict[pytest.Item, float] = {}
+    tests = Tests(defaultdict(list), {})
     # After the last the first again: what is set up once for all stays, and the children find it.
     for item, following in zip(session.items, [*session.items[1:], session.items[0]], strict=True):
         state()._stats.clear()
-        begun = monotonic()
+        begun = process_time()
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-        seconds[item] = monotonic() - begun
+        tests.seconds[item] = process_time() - begun
         for function in state()._stats:
-            callers[function].append(item)
-    for tests in callers.values():
-        tests.sort(key=seconds.__getitem__)
-    return callers
+            tests.of[function].append(item)
+    return tests
 
 
-def _judge(session: pytest.Session, module: str, callers: dict[str, list[pytest.Item]], *, is_again: bool) -> None:
+def _judge(session: pytest.Session, module: str, tests: Tests, *, is_again: bool) -> None:
     path = Path("procclaw", "planning", f"{module}.py.meta")
     found = json.loads(path.read_text())
     codes: dict[str, int | None] = found["exit_code_by_key"]
@@ -98,29 +106,30 @@ def _judge(session: pytest.Session, module: str, callers: dict[str, list[pytest.
 
     def reap() -> None:
         pid, status = os.wait()
-        name, tests = running.pop(pid)
+        name, its_own = running.pop(pid)
         code = os.waitstatus_to_exitcode(status)
         codes[name] = KILLED if code > KILLED else code
         if code > KILLED:
             # What noticed one mutant of a function is likely to notice the next.
-            tests.insert(0, tests.pop(code - KILLED - 1))
+            its_own.insert(0, its_own.pop(code - KILLED - 1))
 
-    for tests in callers.values():
-        tests.sort(key=lambda item: item.path.name != f"test_{module}.py")
-    for name in [name for name, code in codes.items() if not is_again or code in (SURVIVED, UNTESTED)]:
-        tests = callers[name.partition("__mutmut_")[0]]
+    for each in tests.of.values():
+        each.sort(key=lambda item: (item.path.name != f"test_{module}.py", tests.seconds[item]))
+    for name in [name for name, code in codes.items() if not is_again or code in (None, SURVIVED, UNTESTED)]:
+        its_own = tests.of_mutant(name)
         codes[name] = UNTESTED
-        if tests:
+        if its_own:
             if len(running) >= CHILDREN:
                 reap()
-            running[_fork(session, name, tests)] = (name, tests)
+            limit = SPARE_SECONDS + SPARE_TIMES * ceil(sum(tests.seconds[item] for item in its_own))
+            running[_fork(session, name, its_own, limit)] = (name, its_own)
     while running:
         reap()
     path.write_text(json.dumps(found, indent=4))
 
 
-def _fork(session: pytest.Session, name: str, tests: list[pytest.Item]) -> int:
-    """Run the tests on a mutant. Its exit code is `SURVIVED`, or tells (by what is above `KILLED`) which test failed."""
+def _fork(session: pytest.Session, name: str, tests: list[pytest.Item], cpu_seconds: int) -> int:
+    """Run the tests on a mutant. The exit code is `SURVIVED`, or tells which of them failed."""
     from mutmut.mutation.trampoline import set_mutant_under_test
 
     pid = os.fork()
@@ -130,7 +139,7 @@ def _fork(session: pytest.Session, name: str, tests: list[pytest.Item]) -> int:
         # Whatever becomes of it is to end this process alone, without a word.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
-        resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_SECONDS, MOST_CPU_SECONDS + 1))
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
         resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.alarm(MOST_SECONDS)
@@ -199,7 +208,7 @@ def verdicts(modules: Iterable[str]) -> Iterator[Verdict]:
 
 
 def _in_words(name: str, path: Path) -> str:
-    """`module.function: line as it is => line as it was changed`: longer than mutmut's numbers, which every edit moves."""
+    """`module.function: line as it is => line as it was changed`; every edit moves the numbers that mutmut gives."""
     from mutmut.mutation.diff_apply import get_diff_for_mutant
 
     lines = [line for line in get_diff_for_mutant(name, path=path).splitlines() if line[:3] not in ("---", "+++")]
@@ -240,7 +249,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=(__doc__ or "").partition("\n")[0])
     known = sorted(path.stem for path in PLANNING.glob("*.py") if path.stem != "__init__")
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"some of {', '.join(known)}; none: all of them")
-    parser.add_argument("--again", action="store_true", help="judge only what survived the last time, by today's tests")
+    parser.add_argument(
+        "--again", action="store_true", help="judge only what is not known to be killed, by today's tests"
+    )
     arguments = parser.parse_args()
     modules = arguments.modules or known
     if not set(modules) <= set(known):

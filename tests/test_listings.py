@@ -1,4 +1,4 @@
-"""The shapes in which dead letters, alerts, planned runs and workflows are answered: programs read them by these names."""
+"""The shapes in which dead letters, alerts, planned runs and workflows are answered: programs rely on these names."""
 
 from procclaw.model.alerts import Alert, AlertKind, AlertState
 from procclaw.model.reasons import Reason
