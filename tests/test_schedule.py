@@ -298,9 +298,9 @@ def test_400_days_are_counted_in_milliseconds(expressions: tuple[str, ...], want
     after = until - timedelta(days=400)  # two springs, one autumn
     schedule = parse(expressions, NEW_YORK)
     next_due(schedule, after)
-    began = time.perf_counter()
+    began = time.process_time()
     found = due_between(schedule, after, until, 100)
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     assert found.count == wanted
     assert len(found.latest) == 100
     assert took < 0.25, "some 5 ms on an idle machine; one step per instant would take seconds"
