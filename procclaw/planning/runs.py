@@ -77,7 +77,8 @@ def advance(spec: Spec, state: State, drafts: Mapping[str, Draft], now: datetime
 def _remember_again(drafts: Mapping[str, Draft], board: Board) -> None:
     """What started after a run was judged may have closed another gate before it."""
     for draft, going in _waiting(drafts):
-        if draft.spec is not None and going.run.ending is None and going.run.id not in draft.started:
+        if going.run.id not in draft.started:
+            assert draft.spec is not None
             _stand_before(going, draft.spec, _closed_gates(draft, going.run, draft.spec, board), board)
 
 
@@ -90,9 +91,7 @@ def _waiting(drafts: Mapping[str, Draft]) -> Iterator[tuple[Draft, Going]]:
 
 def _start_or_wait(draft: Draft, going: Going, board: Board, drafts: Mapping[str, Draft]) -> None:
     spec, now = draft.spec, draft.now
-    if going.run.ending is not None or spec is None:
-        draft.finish(going, RunState.STOPPED, going.run.ending or Reason.REMOVED)
-        return
+    assert spec is not None  # what shall end, or is no longer declared, is over by now
     run = _revived(_set_back(going.run, spec, now), spec, now)
     closed = _closed_gates(draft, run, spec, board)
     going.run = run
