@@ -112,13 +112,15 @@ def _judge(session: pytest.Session, module: str, tests: Tests, *, is_again: bool
         if code > KILLED:
             # What noticed one mutant of a function is likely to notice the next.
             its_own.insert(0, its_own.pop(code - KILLED - 1))
+        path.write_text(json.dumps(found, indent=4))  # whoever interrupts this goes on with --again
 
     for each in tests.of.values():
         each.sort(key=lambda item: (item.path.name != f"test_{module}.py", tests.seconds[item]))
     for name in [name for name, code in codes.items() if not is_again or code in (None, SURVIVED, UNTESTED)]:
         its_own = tests.of_mutant(name)
-        codes[name] = UNTESTED
-        if its_own:
+        if not its_own:
+            codes[name] = UNTESTED
+        else:
             if len(running) >= CHILDREN:
                 reap()
             limit = SPARE_SECONDS + SPARE_TIMES * ceil(sum(tests.seconds[item] for item in its_own))

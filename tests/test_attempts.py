@@ -5,23 +5,29 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.outside import Process
+from procclaw.model.outside import LockSight, Process
 from procclaw.model.reasons import Reason
 from procclaw.model.records import Attempt, Run, RunState, StopOrder
-from procclaw.model.spec import JobSpec
-from procclaw.model.state import ActiveRun, Lack, Observed
+from procclaw.model.spec import Condition, Dependency, JobSpec, Lock, LockProvider
+from procclaw.model.state import ActiveRun, JobState, Lack, Observed
 from procclaw.planning.actions import Plan, Relaunch, Signal
+from procclaw.planning.attempts import names
+from procclaw.planning.plan import plan
 from tests.builders import (
     EARLIER_BOOT,
     HOME_HELD,
+    JOB,
     NOW,
     TERM,
+    a_cursor,
     a_dead_letter,
     a_hold,
     a_job,
     a_job_state,
     a_run,
+    a_spec,
     a_start,
+    a_state,
     a_wait,
     ago,
     alive,
@@ -38,6 +44,7 @@ from tests.builders import (
     refused,
     seen_as,
     started,
+    with_process,
 )
 
 CHILD = Process(1234, 9999, "child")
@@ -508,6 +515,89 @@ def test_a_launch_waits_for_what_holds_starts_back() -> None:
     assert (found.writes, found.effects) == ((), ())
     assert [(wait.reason, wait.until) for wait in found.waits] == [(Reason.NO_DISK, later(5))]
     assert found.wake_at == later(5)
+
+
+def several(job: JobSpec, *phases: str) -> tuple[list[Attempt], JobState]:
+    """Runs of the job whose attempts are seen in these phases; one without a phase waits for its start."""
+    runs = [a_run("running" if phase else "queued", occasion=f"intent:{n}") for n, phase in enumerate(phases)]
+    attempts = [
+        an_attempt(run, job, pid=None, job_pid=None, start_ticks=None, started_at=None, instance=n)
+        if phase == "blank"
+        else an_attempt(run, job, instance=n)
+        for n, (run, phase) in enumerate(zip(runs, phases, strict=True))
+    ]
+    active = [
+        ActiveRun(run, seen_as(phase, attempt) if phase else None)
+        for run, attempt, phase in zip(runs, attempts, phases, strict=True)
+    ]
+    return attempts, a_job_state(*active)
+
+
+@pytest.mark.parametrize(
+    ("limit", "phases", "launched"),
+    [
+        (1, ("blank", "blank"), [0]),
+        (2, ("blank", "blank"), [0, 1]),
+        (1, ("locked", "blank"), []),
+        (2, ("locked", "blank"), [1]),
+        (3, ("locked", "locked", "blank"), [2]),
+        (1, ("blank", ""), [0]),
+    ],
+    ids=[
+        "one place for two",
+        "a place for each",
+        "the place is taken",
+        "one place of two is taken",
+        "two places of three are taken",
+        "who only waits takes up none",
+    ],
+)
+def test_no_more_is_launched_than_the_limit_allows_now(
+    limit: int, phases: tuple[str, ...], launched: list[int]
+) -> None:
+    job = a_job(max_instances=limit)
+    attempts, state = several(job, *phases)
+    found = planned(job, state)
+    assert found.effects == tuple(Relaunch(attempts[number]) for number in launched)
+    waiting = [wait for wait in found.waits if wait.reason is Reason.MAX_INSTANCES]
+    assert len(waiting) == len(phases) - len(launched) - phases.count("locked")
+    assert all(wait.detail == f"{limit} of at most {limit} running" for wait in waiting)
+
+
+def test_a_launch_waits_for_its_lock_and_looks_for_it_soon() -> None:
+    job = a_job(lock=Lock("a lock", LockProvider.FILE, None, 300))
+    run, attempt = blank(job)
+    active = ActiveRun(run, seen_as("blank", attempt))
+    taken = a_job_state(active, lock=LockSight(is_free=False, holder="other (run x)"))
+    wait = a_wait(Reason.LOCK, run, "lock a lock: held by other (run x)")
+    assert planned(job, taken) == Plan(waits=(wait,), wake_at=later(0.05))
+    free = a_job_state(active, lock=LockSight(is_free=True))
+    assert planned(job, free) == Plan(effects=(Relaunch(attempt),))
+
+
+def test_the_launch_of_a_slot_waits_while_its_job_is_disabled() -> None:
+    job = a_job("scheduled", enabled=False)
+    run = a_run("running", slot=ago(60))
+    attempt = an_attempt(run, job, pid=None, job_pid=None, start_ticks=None, started_at=None)
+    state = a_job_state(ActiveRun(run, seen_as("blank", attempt)), cursor=a_cursor(job, ago(60), None))
+    assert planned(job, state) == Plan(waits=(a_wait(Reason.DISABLED, run, "disabled in jobs.yaml"),))
+
+
+def test_a_home_that_is_being_stopped_launches_nothing_for_those_that_still_need_it() -> None:
+    service = a_job("continuous")
+    web = a_job("continuous", depends_on=(Dependency(JOB, Condition.AFTER_START, None),))._replace(id="web")
+    run, attempt = blank(service)
+    running = with_process(continuous_run(job_id="web"), web)
+    state = a_state(
+        a_job_state(ActiveRun(run, seen_as("blank", attempt))), a_job_state(running, id="web"), home_holds=HOME_HELD
+    )
+    found = plan(a_spec(service, web), state, NOW)
+    assert [type(effect) for effect in found.effects] == [Signal]
+    assert (Reason.HOME_STOPPED, JOB) in [(wait.reason, wait.job_id) for wait in found.waits]
+
+
+def test_processes_are_named_by_their_pids_and_by_their_commands_where_they_are_known() -> None:
+    assert names((CHILD, Process(77, 1, ""))) == "1234 (child), 77"
 
 
 def test_a_launch_waits_while_the_job_is_paused() -> None:

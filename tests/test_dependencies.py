@@ -9,7 +9,7 @@ from procclaw.model.reasons import Reason
 from procclaw.model.records import HOME, Run, RunState
 from procclaw.model.spec import Condition, Dependency, JobSpec
 from procclaw.model.state import ActiveRun, JobState
-from procclaw.planning.actions import Plan, Start, Wait
+from procclaw.planning.actions import Plan, Relaunch, Start, Wait
 from procclaw.planning.dependencies import dependency_gates, lack_of
 from procclaw.planning.gates import Gate
 from procclaw.planning.plan import plan, plans
@@ -38,6 +38,7 @@ from tests.builders import (
     continuous_run,
     later,
     over,
+    seen_as,
     started,
     waiting,
     with_process,
@@ -332,6 +333,40 @@ def test_nothing_is_pulled_in_for_who_may_not_start_anyway() -> None:
     assert (found.effects, [wait.reason for wait in found.waits]) == ((), [Reason.PAUSED])
 
 
+def test_what_ran_since_this_boot_is_not_pulled_in_again() -> None:
+    db = db_state(newest_finished=over(run_of(MIGRATION, "running"), "succeeded", Reason.FINISHED))
+    found = planned(web(AFTER_COMPLETE), MIGRATION, db, mine())
+    assert [effect.job_id for effect in found.effects if isinstance(effect, Start)] == ["web"]
+
+
+def test_what_two_wait_for_is_pulled_in_once_and_what_one_of_them_needs_beside_it_as_well() -> None:
+    extra = changed(a_job(), id="extra")
+    app = changed(web(AFTER_COMPLETE), id="app")
+    more = web(AFTER_COMPLETE)._replace(
+        depends_on=tuple(Dependency(name, AFTER_COMPLETE, None) for name in ("db", "extra"))
+    )
+    states = (waiting(a_run("queued", job_id=name, queued_at=ago(60))) for name in ("app", "web"))
+    state = a_state(*(a_job_state(each, id=each.run.job_id) for each in states), db_state(), a_job_state(id="extra"))
+    found = plan(a_spec(app, more, MIGRATION, extra), state, NOW)
+    assert [effect.job_id for effect in found.effects if isinstance(effect, Start)] == ["db", "extra"]
+
+
+def test_nothing_is_pulled_in_that_this_plan_does_not_act_on() -> None:
+    state = a_state(mine(), db_state())
+    found = plans(a_spec(web(AFTER_COMPLETE), MIGRATION), state, NOW, judges_slots=False, acts_on={"web"})
+    assert [effect for one in found.values() for effect in one.effects] == []
+    assert [wait.reason for wait in found["web"].waits] == [Reason.DEPENDENCY]
+
+
+def test_whoever_waits_for_a_launch_that_is_repeated_looks_again_soon() -> None:
+    run = run_of(DB, "running")
+    attempt = an_attempt(run, DB, pid=None, job_pid=None, start_ticks=None, started_at=None)
+    state = a_state(mine(), db_state(ActiveRun(run, seen_as("blank", attempt))))
+    found = plans(a_spec(web(AFTER_HEALTHY), DB), state, NOW)
+    assert found["db"].effects == (Relaunch(attempt),)
+    assert found["web"].wake_at == later(0.05)
+
+
 # --- limits to waiting ---
 
 DETAIL = "waited 30 s for db (after_start): has not started: it is stopped"
@@ -364,6 +399,15 @@ def test_of_a_service_waiting_too_long_is_a_failed_attempt() -> None:
     # And it waits anew: an attempt that was never made is still the first.
     found = plan(a_spec(job, DB), a_state(mine(retrying._replace(not_before_at=NOW)), HELD), NOW)
     assert [wait.reason for wait in found.waits if wait.job_id == "web"] == [Reason.DEPENDENCY]
+
+
+def test_where_the_next_attempt_has_no_delay_a_service_waits_anew_at_once() -> None:
+    job = web(timeout=30, type="continuous", delays=(0,))
+    run, _ = waiting_for("", "db after_start", ago(30), continuous_run("queued", job_id="web"))
+    found = plans(a_spec(job, DB), a_state(mine(run), HELD), NOW)["web"]
+    retrying = run._replace(state=RunState.RETRYING, failures=1, detail=DETAIL, closed=(), not_before_at=NOW)
+    wait = Wait("web", run.id, Reason.DEPENDENCY, "db (after_start): has not started: it is stopped", None, None)
+    assert found == Plan(writes=(retrying,), waits=(wait,), wake_at=NOW)
 
 
 def test_whoever_asked_for_a_run_that_gave_up_is_told_why() -> None:
@@ -415,6 +459,37 @@ def test_a_start_that_waits_for_who_waits_for_ever_is_answered() -> None:
     assert (state, message) == ("done", "waits: db (after_complete): has never run")
 
 
+def test_a_start_that_waits_for_what_is_under_way_and_not_acted_on_is_not_answered_yet() -> None:
+    state = a_state(asked(), db_state(waiting(run_of(DB, "queued", job_id="db"))))
+    found = plans(a_spec(web(), DB), state, NOW, judges_slots=False, acts_on={"web"})["web"]
+    assert answers(found) == [("accepted", "waits: db (after_start): has not started: it is queued")]
+
+
+def test_what_is_planned_for_later_is_not_under_way() -> None:
+    ahead = waiting(run_of(MIGRATION, "queued", trigger="eta", not_before_at=later(60)))
+    db = db_state(ahead, holds=(a_hold("pause", job_id="db"),))
+    why = "has not started: it is paused"
+    assert answers(planned(web(), MIGRATION, db, asked())) == [("done", f"waits: db (after_start): {why}")]
+
+
+def test_what_waits_for_its_turn_is_under_way() -> None:
+    first = run_of(MIGRATION, "running", occasion="intent:1", started_at=None, attempts=0)
+    own_turn = waiting(run_of(MIGRATION, "queued", occasion="intent:2"))
+    db = db_state(with_process(first, MIGRATION, pid=None, exited_at=ago(1)), own_turn)
+    [(state, _)] = answers(planned(web(), MIGRATION, db, asked()))
+    assert state == "accepted"
+
+
+def test_what_waits_for_something_that_is_under_way_is_under_way() -> None:
+    deep = changed(a_job("continuous"), id="deep")
+    db = changed(DB, depends_on=(Dependency("deep", AFTER_HEALTHY, None),))
+    deep = changed(deep, check="exec")
+    run = continuous_run(job_id="deep")
+    state = a_state(asked(), db_state(active(db, "queued")), a_job_state(with_process(run, deep), id="deep"))
+    [(answer, _)] = answers(plan(a_spec(web(), db, deep), state, NOW))
+    assert answer == "accepted"
+
+
 # --- a request's own pass ---
 
 
@@ -431,6 +506,21 @@ def test_a_request_acts_on_what_it_waits_for_and_on_nothing_else() -> None:
     stop = a_job_state(id="web", intents=(an_intent("stop", job_id="web"),))
     assert acted_on(web(), DB, db_state(), stop) == {"web"}
     assert acted_on(web(type="continuous"), DB, db_state(), a_job_state(id="web")) == {"web", "db"}
+
+
+def test_a_request_that_waits_for_room_in_the_home_acts_on_who_takes_it_up_and_who_goes_before() -> None:
+    job, busy = changed(web(), depends_on=()), MIGRATION
+    others = [changed(a_job(), id=name) for name in ("older", "equal")]
+    own = a_run("queued", job_id="web", queued_at=ago(60))
+    states = [a_job_state(waiting(own), id="web"), db_state(active(busy))]
+    states += [
+        a_job_state(waiting(a_run("queued", job_id=name, queued_at=ago(since))), id=name)
+        for name, since in (("older", 90), ("equal", 60))
+    ]
+    spec = a_spec(job, busy, *others)
+    spec = spec._replace(config=spec.config._replace(max_parallel=1))
+    found = plans(spec, a_state(*states), NOW, judges_slots=False, acts_on=set(spec.jobs), asked={"web"})
+    assert set(found) == {"web", "db", "older"}
 
 
 def test_a_request_that_waits_for_its_turn_acts_on_who_has_it() -> None:

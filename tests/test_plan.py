@@ -10,7 +10,7 @@ import pytest
 
 from procclaw.model.clock import to_microseconds
 from procclaw.model.intents import IntentKind, IntentState
-from procclaw.model.outside import Process
+from procclaw.model.outside import LockSight, Process
 from procclaw.model.reasons import Reason
 from procclaw.model.records import HOME, HoldKind, HoldLifted, JobForgotten, Run, RunState
 from procclaw.model.spec import Condition, Dependency, JobSpec, Lock, LockProvider
@@ -356,6 +356,36 @@ def test_waiting_for_anything_but_a_place_does_not_count() -> None:
     )
 
 
+def test_a_run_that_gives_up_makes_room_at_once_for_what_its_job_has_become_since() -> None:
+    run = a_run("queued", closed=in_line(ago(300)))
+    another = with_process(numbered(2, "running"), SERVICE)
+    found = planned(SERVICE, a_queue(another, waiting(run)))
+    assert over(run, "expired", Reason.QUEUE_TIMEOUT, detail="1 of at most 1 running") in found.writes
+    assert found.wake_at == NOW
+
+
+A_LOCK = Lock("a lock", LockProvider.FILE, None, 10)
+
+
+def test_a_run_that_waits_for_its_lock_remembers_who_has_it() -> None:
+    job, run = a_job(lock=A_LOCK), numbered(1)
+    state = a_job_state(waiting(run), lock=LockSight(is_free=False, holder="other (run x)"))
+    noted = run._replace(closed=(("lock", NOW), ("held by other (run x)", NOW)))
+    assert planned(job, state) == Plan(
+        writes=(noted,),
+        waits=(a_wait(Reason.LOCK, run, "lock a lock: held by other (run x)", NOW),),
+        wake_at=later(1),
+    )
+
+
+def test_the_limit_of_a_lock_does_not_count_while_a_run_waits_for_a_place() -> None:
+    job = a_job(lock=A_LOCK)
+    first, second = numbered(1, "running"), numbered(2, closed=in_line(ago(20)))
+    found = planned(job, a_queue(with_process(first, job), waiting(second)))
+    wait = a_wait(Reason.MAX_INSTANCES, second, "1 of at most 1 running", ago(20))
+    assert found == Plan(waits=(wait,), wake_at=later(280))
+
+
 def test_the_oldest_takes_the_place_that_becomes_free() -> None:
     ended_run, second, third = numbered(1, "running"), numbered(2), numbered(3)
     attempt = an_attempt(ended_run)
@@ -513,6 +543,16 @@ def test_a_change_revives_a_continuous_job_that_waits_to_retry() -> None:
     run = continuous_run("retrying", failures=3, not_before_at=later(500))
     fresh = run._replace(failures=0, not_before_at=NOW, process_hash="edited")
     assert planned(EDITED, a_job_state(waiting(run))) == starts(fresh, EDITED, "attempt 2", 2)
+
+
+def test_a_change_of_what_waits_to_retry_is_noticed_once_also_where_it_may_not_start() -> None:
+    run = continuous_run("retrying", failures=3, not_before_at=later(500))
+    lack = Lack(Reason.NO_DISK, "no space left", later(5))
+    fresh = run._replace(failures=0, not_before_at=NOW, process_hash="edited")
+    wait = a_wait(Reason.NO_DISK, run, "no space left", until=later(5))
+    found = planned(EDITED, a_job_state(waiting(run)), lack=lack)
+    assert found == Plan(writes=(fresh,), waits=(wait,), wake_at=later(5))
+    assert planned(EDITED, a_job_state(waiting(fresh)), lack=lack) == Plan(waits=(wait,), wake_at=later(5))
 
 
 def test_any_other_change_leaves_its_delay_alone() -> None:

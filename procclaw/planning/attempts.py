@@ -51,8 +51,8 @@ def _set_back(live: Observed, now: datetime) -> Observed:
     Otherwise a timeout or a grace period would last longer by as much as the clock went back.
     """
     attempt = live.attempt
-    if attempt.started_at is not None and attempt.started_at > now:
-        attempt = attempt._replace(started_at=now)
+    if attempt.started_at is not None:
+        attempt = attempt._replace(started_at=min(attempt.started_at, now))
     order = attempt.stop
     if order is not None:
         signalled_at, killed_at, last_killed_at = (
@@ -171,12 +171,9 @@ def names(processes: tuple[Process, ...]) -> str:
 
 def _begun_beside(draft: Draft, going: Going) -> int:
     """The job's other attempts that have or get a process: the limit may be lower than when this one was planned."""
-    others = [each for each in draft.going if each is not going and each.live is not None]
-    return sum(1 for each in others if each.run.id in draft.relaunched or not _is_blank(each))
-
-
-def _is_blank(going: Going) -> bool:
-    return going.live is not None and going.live.sight.phase is RecordPhase.BLANK
+    others = [(each.run.id, each.live) for each in draft.going if each is not going and each.live is not None]
+    begun = [live for run_id, live in others if run_id in draft.relaunched or live.sight.phase is not RecordPhase.BLANK]
+    return len(begun)
 
 
 def relaunch(draft: Draft, going: Going, live: Observed, board: Board) -> None:

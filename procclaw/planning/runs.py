@@ -7,6 +7,7 @@ plan. A run remembers since when it stands before each gate, and gives up where 
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from itertools import count
 
 from procclaw.model.clock import after
 from procclaw.model.outside import RecordPhase
@@ -259,7 +260,7 @@ def _start(draft: Draft, going: Going, spec: JobSpec) -> None:
     run = going.run
     number = run.attempts + 1
     taken = {other.live.attempt.instance for other in draft.going if other.live} | set(draft.started.values())
-    instance = next(place for place in range(len(taken) + 1) if place not in taken)
+    instance = next(place for place in count() if place not in taken)
     terms = Terms(
         signal=spec.shutdown.signal,
         grace_seconds=spec.shutdown.grace_seconds,
@@ -277,7 +278,6 @@ def _start(draft: Draft, going: Going, spec: JobSpec) -> None:
         started_at=run.started_at or draft.now,
         process_hash=spec.process_hash,
         boot_id=draft.state.boot_id,
-        closed=(),
     )
 
 
