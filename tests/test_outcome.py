@@ -69,6 +69,12 @@ def test_a_record_without_a_code_is_judged_by_its_phase_and_boot(
     assert reason_of(sight, boot_id=EARLIER_BOOT) is after_a_reboot
 
 
+def test_a_directory_that_could_not_be_changed_to_is_dated_by_the_record() -> None:
+    end = natural_end(an_attempt(a_run("running")), Sight(RecordPhase.FAILED_CWD, exited_at=ago(5)), BOOT)
+    assert end is not None
+    assert tuple(end) == (Reason.CWD_FAILED, None, ago(5), None)
+
+
 def test_a_code_written_before_a_reboot_still_counts() -> None:
     end = natural_end(
         an_attempt(a_run("running"), boot_id=EARLIER_BOOT),

@@ -612,6 +612,11 @@ def test_slots_of_a_removed_job_that_came_due_before_this_was_noticed_are_accoun
     )
 
 
+def test_a_slot_that_comes_due_as_its_job_is_removed_is_accounted_for() -> None:
+    state = a_job_state(cursor=a_cursor(a_job("scheduled"), ago(60), NOW))
+    assert planned(None, state).writes == (slots_row(NOW, "skipped", Reason.REMOVED), JobForgotten(JOB))
+
+
 def test_a_pass_for_a_request_alone_forgets_no_job() -> None:
     state = a_state(a_job_state(cursor=a_cursor(a_job("scheduled"), ago(60), ago(30))))
     assert plan(a_spec(), state, NOW, judges_slots=False) == CALM

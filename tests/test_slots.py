@@ -193,6 +193,7 @@ def test_all_are_made_up_for_one_after_the_other() -> None:
         (2, 90_000, later(200), ["missed limit 3", "ran", "ran"]),
         (0, 90_000, later(200), ["missed limit 5"]),
         (9, 90_000, later(200), ["ran"] * 5),
+        (5, 90_000, later(200), ["ran"] * 5),
         (9, 4000, later(200), ["missed down 3", "ran", "ran"]),
         (1, 4000, later(200), ["missed down 3", "missed limit 1", "ran"]),
         (2, 90_000, NOW, ["missed limit 2", "ran", "ran", "skipped overlap 1"]),
@@ -310,6 +311,11 @@ def test_over_a_slot_that_ran_every_other_one_has_a_row(hold: tuple[Any, ...]) -
     rows = [write for write in found.writes if isinstance(write, Slots)]
     assert sum(row.total for row in rows) == 3
     assert not any(row.first_due_at <= ago(7200) <= row.last_due_at for row in rows)
+
+
+def test_a_slot_that_ran_is_not_skipped_when_its_time_comes_again_and_the_job_is_held() -> None:
+    state = since(HOURLY, ago(3601), ran_after_cursor=frozenset({NOW}), holds=(a_hold("pause"),))
+    assert planned(HOURLY, state) == notes(HOURLY, slots_row(ago(3600), "skipped", Reason.PAUSED))
 
 
 def test_a_row_in_whose_midst_the_clock_was_set_back_is_cut_short() -> None:

@@ -69,7 +69,7 @@ def judge(
     if cursor is not None and cursor.judged_until > now:
         cursor = cursor._replace(judged_until=now, next_due_at=timetable.next_due(cursor.schedule_key, now))
         withdrawn = SlotsWithdrawn(job.id, now)
-        rows += _cut_short(job.straddling, cursor)
+        rows = _cut_short(job.straddling, cursor)
     if cursor is not None:
         # Also when the schedule was edited: until that is noticed, the old one decides.
         if key == NO_SCHEDULE:
