@@ -22,6 +22,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from math import ceil
 from pathlib import Path
 from time import monotonic, process_time
@@ -63,11 +64,20 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     if session.testsfailed:
         return True  # they fail without any change as well
     session.config.option.tbstyle = "no"
+    _forget_results()
     gc.collect()
     gc.freeze()  # so that the children do not copy what they only look at
     for module in modules.split(","):
         _judge(session, module, tests, is_again=session.config.getoption("--again"))
     return True
+
+
+def _forget_results() -> None:
+    """What has been memoised is that of the functions as they are, and no mutant would be asked."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("procclaw.")]
+    for value in chain.from_iterable(vars(module).values() for module in modules):
+        if hasattr(value, "cache_clear"):
+            value.cache_clear()
 
 
 class Tests(NamedTuple):

@@ -272,6 +272,27 @@ def test_only_as_many_of_the_latest_are_kept_as_asked_for() -> None:
     assert len(due_between(schedule, *span, 100).latest) == 48
 
 
+@pytest.mark.parametrize(
+    ("expression", "wanted"),
+    [
+        ("0 0 1 1,3,8 *", ["2026-01-01", "2026-03-01", "2026-08-01"]),
+        ("0 0 31 1,12 *", ["2025-12-31", "2026-01-31"]),
+    ],
+)
+def test_months_without_a_due_day_are_stepped_over_in_either_direction(expression: str, wanted: list[str]) -> None:
+    instants = [utc(day) for day in wanted]
+    after, until = utc("2025-12-15"), utc("2026-11-30")
+    schedule = parse((expression,), "UTC")
+    assert due_between(schedule, after, until, 5) == Due(len(wanted), instants[0], tuple(instants))
+    assert coming("2025-12-15", expression, "UTC", len(wanted)) == instants
+
+
+def test_an_instant_of_an_expression_and_of_a_period_is_one_in_every_zone() -> None:
+    schedule = parse(("0 9 * * *", "@every 13h"), NEW_YORK)
+    at = utc("2026-06-01T13:00")
+    assert due_between(schedule, at - timedelta(minutes=30), at + timedelta(minutes=30), 5) == Due(1, at, (at,))
+
+
 def test_what_is_due_in_a_gap_and_at_its_end_counts_once() -> None:
     span = (utc("2026-03-08T06:00"), utc("2026-03-08T07:10"))
     wanted = (utc("2026-03-08T07:00"),)
