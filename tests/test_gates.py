@@ -6,22 +6,27 @@ from typing import Any
 import pytest
 
 from procclaw.model.reasons import Reason
-from procclaw.model.records import Hold, Run
-from procclaw.model.spec import JobSpec
-from procclaw.model.state import Lack
+from procclaw.model.records import Hold, Run, RunState, Trigger
+from procclaw.model.spec import Dedup, JobSpec, Lock, LockProvider, Param, Priority
+from procclaw.model.state import ActiveRun, Lack
 from procclaw.planning.gates import (
     Gate,
     enabled_gate,
     expires_at,
+    imagined_run,
+    launch_gates,
     resource_gate,
     rests,
     shared_gates,
     slots_held,
+    standing_for,
     standing_gates,
+    standing_or_imagined,
     time_gate,
 )
 from tests.builders import (
     HOME_HELD,
+    JOB,
     NOW,
     a_board,
     a_hold,
@@ -29,9 +34,12 @@ from tests.builders import (
     a_job_state,
     a_run,
     ago,
+    an_attempt,
     continuous_run,
     in_line,
     later,
+    seen_as,
+    waiting,
     with_process,
 )
 
@@ -175,6 +183,116 @@ def test_what_procclaw_lacks_keeps_back_until_it_is_tried_again(retry_at: dateti
         Gate("resources") if is_open else closed
     )
     assert resource_gate(None, NOW) == Gate("resources")
+
+
+def test_what_is_free_opens_the_gates_of_a_job_that_shares_a_queue_and_a_lock() -> None:
+    job = a_job(queue="disk", lock=Lock("a lock", LockProvider.FILE, None, 300))
+    found = shared_gates(a_run("queued"), job, a_board(job, is_deciding=False), None)
+    assert list(found) == [Gate(name) for name in ("max_instances", "queue", "max_parallel", "lock", "resources")]
+
+
+@pytest.mark.parametrize(
+    ("running", "named"),
+    [
+        (1, "a (normal)"),
+        (3, "a (normal), b (normal), c (normal)"),
+        (4, "a (normal), b (normal), c (normal) and 1 more"),
+        (5, "a (normal), b (normal), c (normal) and 2 more"),
+    ],
+)
+def test_of_those_that_take_up_the_places_three_are_named(running: int, named: str) -> None:
+    job = a_job(queue="disk")
+    others = [a_job(queue="disk")._replace(id=name) for name in "abcde"[:running]]
+    states = [a_job_state(with_process(a_run("running", job_id=each.id), each), id=each.id) for each in others]
+    board = a_board(job, *others, states=states, spec={"queues": {"disk": running}})
+    [gate] = [gate for gate in shared_gates(a_run("queued"), job, board, None) if gate.reason is not None]
+    assert gate.detail == f"queue disk: {running} of at most {running} running: {named}"
+
+
+def begun(**fields: Any) -> ActiveRun:
+    """A run whose start was decided and whose process is not there yet."""
+    run = a_run("running", slot=ago(60))
+    attempt = an_attempt(run, created_at=ago(5), pid=None, job_pid=None, start_ticks=None, **fields)
+    return ActiveRun(run, seen_as("blank", attempt))
+
+
+def launching(active: ActiveRun, *, enabled: bool = True, held: bool = False) -> list[Gate]:
+    job = a_job("scheduled", enabled=enabled)
+    found = launch_gates(active, job, a_job_state(active), HOME_HELD if held else (), None, NOW)
+    return [gate for gate in found if gate.reason is not None or gate.gate == "start"]
+
+
+UNDER_WAY = "the start of attempt 1 is under way"
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        (launching(begun()), [Gate("start", Reason.STARTING, UNDER_WAY, ago(5), None, "procclaw reconcile")]),
+        (
+            launching(begun(), enabled=False),
+            [
+                Gate("enabled", Reason.DISABLED, "disabled in jobs.yaml", unblock="enabled: true at jobs.yaml:2"),
+                Gate("start"),
+            ],
+        ),
+        (
+            launching(begun(), held=True),
+            [
+                Gate(
+                    "home",
+                    Reason.HOME_STOPPED,
+                    "everything was stopped by alice",
+                    HOUR_AGO,
+                    None,
+                    "procclaw daemon start",
+                ),
+                Gate("start"),
+            ],
+        ),
+        (
+            launching(begun(refusal=Reason.ENVIRONMENT, detail="no env_file")),
+            [
+                Gate(
+                    "start",
+                    Reason.ENVIRONMENT,
+                    "attempt 1 did not start: no env_file",
+                    ago(5),
+                    None,
+                    "procclaw reconcile",
+                )
+            ],
+        ),
+    ],
+    ids=["nothing else keeps it back", "its job is disabled", "everything was stopped", "it was refused"],
+)
+def test_what_an_attempt_still_has_to_pass_that_has_been_decided_on(found: list[Gate], wanted: list[Gate]) -> None:
+    assert found == wanted
+
+
+def test_the_newest_of_several_stands_for_another_request() -> None:
+    runs = [a_run("succeeded", occasion=f"intent:{seconds}", queued_at=ago(seconds)) for seconds in (30, 10, 20)]
+    for order in (runs, runs[::-1]):
+        assert standing_for(Dedup(60, use_params=True), order, (), NOW, NOW) == runs[1]
+
+
+PARAMS = (Param("b", "2", "", False, None), Param("a", "1", "", False, None), Param("c", None, "", False, None))
+
+
+@pytest.mark.parametrize(("kind", "trigger"), [("manual", "manual"), ("continuous", "continuous")])
+def test_a_job_without_a_run_is_judged_as_if_it_were_asked_for_now(kind: str, trigger: str) -> None:
+    job = a_job(kind, priority=Priority.HIGH, params=PARAMS)
+    imagined = Run("", JOB, "", Trigger(trigger), RunState.QUEUED, NOW, NOW)
+    imagined = imagined._replace(priority=Priority.HIGH, params=(("a", "1"), ("b", "2")))
+    assert standing_or_imagined(job, a_board(job)) == imagined
+    assert imagined_run(job, NOW) == imagined
+
+
+def test_a_run_that_waits_is_judged_itself_and_one_for_later_only_where_there_is_no_other() -> None:
+    job, ahead, own = a_job(), a_run("queued", trigger="eta", not_before_at=later(60)), a_run("queued", occasion="own")
+    for runs, wanted in (((ahead, own), own), ((ahead,), ahead)):
+        board = a_board(job, states=[a_job_state(*map(waiting, runs))])
+        assert standing_or_imagined(job, board) == wanted
 
 
 @pytest.mark.parametrize(
