@@ -122,7 +122,12 @@ def _judge(session: pytest.Session, module: str, tests: Tests, *, is_again: bool
         if code > KILLED:
             # What noticed one mutant of a function is likely to notice the next.
             its_own.insert(0, its_own.pop(code - KILLED - 1))
-        path.write_text(json.dumps(found, indent=4))  # whoever interrupts this goes on with --again
+        keep()  # whoever interrupts this goes on with --again
+
+    def keep() -> None:
+        whole = path.with_suffix(".new")
+        whole.write_text(json.dumps(found, indent=4))
+        whole.replace(path)
 
     for each in tests.of.values():
         each.sort(key=lambda item: (item.path.name != f"test_{module}.py", tests.seconds[item]))
@@ -137,7 +142,7 @@ def _judge(session: pytest.Session, module: str, tests: Tests, *, is_again: bool
             running[_fork(session, name, its_own, limit)] = (name, its_own)
     while running:
         reap()
-    path.write_text(json.dumps(found, indent=4))
+    keep()
 
 
 def _fork(session: pytest.Session, name: str, tests: list[pytest.Item], cpu_seconds: int) -> int:

@@ -117,6 +117,22 @@ LACKS: list[tuple[str, Condition, JobSpec, JobState, str | None]] = [
     ("is paused", AFTER_START, DB, db_state(holds=(a_hold("pause", job_id="db"),)), "has not started: it is paused"),
     ("is revoked", AFTER_START, DB, db_state(holds=(a_hold("revoke", job_id="db"),)), "has not started: it is revoked"),
     ("is disabled", AFTER_START, changed(DB, enabled=False), db_state(), "has not started: it is disabled"),
+    (
+        "is disabled and waits all the same",
+        AFTER_START,
+        changed(DB, enabled=False),
+        db_state(active(DB, "queued")),
+        "has not started: it is queued",
+    ),
+    (
+        "is planned for later, and has not started",
+        AFTER_START,
+        MIGRATION,
+        db_state(waiting(run_of(MIGRATION, "queued", trigger="eta", not_before_at=later(60)))),
+        "has not started",
+    ),
+    ("has begun this very moment", AFTER_START, DB, db_state(active(DB, "retrying", started_at=NOW)), None),
+    ("is seen to have ended now", AFTER_START, DB, lately(DB, "stopped", started_at=ago(900), finished_at=NOW), None),
     ("a slot's run since", AFTER_START, NIGHTLY, lately(NIGHTLY, "succeeded"), None),
     ("a slot's run before", AFTER_START, NIGHTLY, lately(NIGHTLY, "succeeded", **LONG_AGO), "has not started"),
     # of a manual one: since the boot
@@ -129,6 +145,14 @@ LACKS: list[tuple[str, Condition, JobSpec, JobState, str | None]] = [
         "has not started",
     ),
     ("a manual one failed in this boot", AFTER_START, MIGRATION, lately(MIGRATION, "failed", **LONG_AGO), None),
+    ("a manual one waits to retry", AFTER_START, MIGRATION, db_state(active(MIGRATION, "retrying")), None),
+    (
+        "the start of a manual one was decided and has come to nothing yet",
+        AFTER_START,
+        MIGRATION,
+        db_state(with_process(run_of(MIGRATION, "running"), MIGRATION, pid=None)),
+        "has not started: it is running",
+    ),
     # after_healthy: it runs and its check passes
     ("does not run", AFTER_HEALTHY, PROBED, db_state(), "does not run"),
     ("has run", AFTER_HEALTHY, PROBED, lately(PROBED, "stopped"), "does not run"),
@@ -160,6 +184,13 @@ LACKS: list[tuple[str, Condition, JobSpec, JobState, str | None]] = [
         NIGHTLY,
         lately(NIGHTLY, "failed", detail="exit code 3"),
         "its newest run did not succeed: failed (exit code 3)",
+    ),
+    (
+        "failed without a word",
+        AFTER_COMPLETE,
+        NIGHTLY,
+        lately(NIGHTLY, "failed", detail=""),
+        "its newest run did not succeed: failed",
     ),
     (
         "is planned for later",
@@ -202,6 +233,13 @@ def test_a_job_that_does_not_exist_is_waited_for_and_named(condition: Condition)
         f"db ({condition}): there is no such job",
         about=f"db {condition}",
     )
+
+
+def test_a_dependency_that_lacks_nothing_is_an_open_gate_by_its_name() -> None:
+    job = web(AFTER_START)
+    [gate] = dependency_gates(WAITER, job, a_board(DB, job, states=[db_state(active(DB))]))
+    assert gate == Gate("dependency", detail="db (after_start)", about="db after_start")
+    assert list(dependency_gates(WAITER._replace(attempts=1), job, a_board(DB, job))) == []
 
 
 # --- whole plans ---
@@ -349,6 +387,14 @@ def test_what_two_wait_for_is_pulled_in_once_and_what_one_of_them_needs_beside_i
     state = a_state(*(a_job_state(each, id=each.run.job_id) for each in states), db_state(), a_job_state(id="extra"))
     found = plan(a_spec(app, more, MIGRATION, extra), state, NOW)
     assert [effect.job_id for effect in found.effects if isinstance(effect, Start)] == ["db", "extra"]
+
+
+def test_what_can_be_pulled_in_is_also_beside_what_comes_up_by_itself() -> None:
+    extra = changed(a_job(), id="extra")
+    on = (Dependency("db", AFTER_START, None), Dependency("extra", AFTER_COMPLETE, None))
+    state = a_state(mine(), HELD, a_job_state(id="extra"))
+    found = plan(a_spec(web()._replace(depends_on=on), DB, extra), state, NOW)
+    assert [effect.job_id for effect in found.effects if isinstance(effect, Start)] == ["extra"]
 
 
 def test_nothing_is_pulled_in_that_this_plan_does_not_act_on() -> None:

@@ -18,9 +18,8 @@ GATE = "dependency"
 
 
 def unmet(run: Run, spec: JobSpec, board: Board) -> tuple[Dependency, ...]:
-    """The dependencies that this run still waits for."""
-    asked = spec.depends_on if run.attempts == 0 else ()
-    return tuple(dependency for dependency in asked if lack_of(dependency, run, board) is not None)
+    """The dependencies that a run before its first attempt still waits for."""
+    return tuple(dependency for dependency in spec.depends_on if lack_of(dependency, run, board) is not None)
 
 
 def dependency_gates(run: Run, spec: JobSpec, board: Board) -> Iterator[Gate]:
