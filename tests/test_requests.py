@@ -157,6 +157,18 @@ def test_a_start_does_not_wait_for_the_delay_of_a_retry_and_counts_afresh() -> N
     )
 
 
+def test_a_start_does_not_wait_for_the_first_delay_either() -> None:
+    job = changed(JOB, delays=(30, 60))
+    run = a_run("retrying", not_before_at=later(20))
+    found = planned(job, a_job_state(waiting(run), intents=(an_intent("start"),)))
+    assert found.effects == (a_start(run, job, "attempt 2", 2),)
+
+
+def test_a_run_that_is_asked_for_at_this_very_moment_is_none_for_later() -> None:
+    intent = an_intent("run", details=Details(at=NOW))
+    assert planned(JOB, a_job_state(intents=(intent,))) == started_by(intent, JOB)
+
+
 def test_run_asks_for_another_run_beside_the_one_there_is() -> None:
     job = a_job(max_instances=2)
     found = planned(
@@ -974,6 +986,19 @@ def test_what_comes_from_outside_starts_neither_what_is_disabled_nor_what_was_st
     assert answer == refused(an_intent("trigger"), message)
 
 
+def test_what_comes_from_outside_finds_a_service_running_that_nobody_stopped() -> None:
+    intent = an_intent("trigger")
+    state = a_job_state(with_process(continuous_run(), SERVICE), intents=(intent,))
+    told = done(intent._replace(run_id=continuous_run().id), "already running (pid 1001)")
+    assert planned(SERVICE, state) == Plan(writes=(told,))
+
+
+def test_a_stop_of_the_time_before_it_was_manual_does_not_keep_back_what_comes_from_outside() -> None:
+    state = a_job_state(holds=(a_hold("stop"),), intents=(an_intent("trigger"),))
+    [effect] = planned(JOB, state).effects
+    assert (effect.job_id, effect.reason) == ("job", "triggered")  # type: ignore[union-attr]
+
+
 # --- dead letters ---
 
 FAILED = a_run("failed", occasion="failed", params=(("p", "1"),), trigger_file="/in/a")
@@ -986,6 +1011,14 @@ def about(kind: str, *letters: int, number: int = 1) -> Intent:
 
 def with_letters(*letters: DeadLetter, **fields: Any) -> JobState:
     return a_job_state(dead_letters=letters, dead_runs={FAILED.id: FAILED}, **fields)
+
+
+def test_a_dead_letter_is_put_in_again_though_another_run_stands_for_the_same_request() -> None:
+    job = changed(JOB, dedup=Dedup(60, use_params=True), max_instances=2)
+    state = with_letters(LETTER, intents=(about("reinject", 5),))
+    lately = with_process(a_run("running", occasion="lately", params=FAILED.params, queued_at=ago(5)), job)
+    found = planned(job, state._replace(active=(lately,)))
+    assert [write.trigger for write in found.writes if isinstance(write, Run)] == ["dead_letter"]
 
 
 def test_a_dead_letter_is_put_in_again_once_with_what_it_was_given() -> None:
@@ -1047,3 +1080,20 @@ def test_a_slot_that_nobody_saw_to_is_the_same_as_a_request_made_just_after_it()
     rows = [write for write in found.writes if isinstance(write, Slots)]
     assert [(str(row.outcome), row.reason) for row in rows] == [("skipped", Reason.DEDUP)]
     assert [type(effect) for effect in found.effects] == [Start]
+
+
+# --- holds that end by themselves ---
+
+
+def test_the_loop_is_woken_when_a_hold_ends() -> None:
+    hold = a_hold("revoke")._replace(until=later(60))
+    assert planned(JOB, a_job_state(holds=(hold,))) == Plan(wake_at=later(60))
+
+
+def test_whoever_waits_to_start_it_is_told_that_it_was_revoked_meanwhile() -> None:
+    old = a_run("running", ending=Reason.RESTART_REQUESTED)
+    attempt = an_attempt(old, stop=an_order(Reason.RESTART_REQUESTED, 3, signalled_ago=3))
+    revoke = an_intent("revoke", 2)._replace(requested_by="bob")
+    state = a_job_state(ActiveRun(old, alive(attempt)), intents=(accepted("restart", 1), revoke))
+    told = refused(accepted("restart", 1), 'cannot restart "job": revoked by bob meanwhile')
+    assert told in planned(JOB, state).writes

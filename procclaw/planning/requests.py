@@ -192,7 +192,7 @@ def _take_reinject(draft: Draft, intent: Intent) -> Intent:
 
 def _linked(draft: Draft, intent: Intent) -> Intent:
     """The request; once one that reinjects has its run, the dead letter tells of it."""
-    letter = next(iter(_letters(draft, intent)), None) if intent.kind is IntentKind.REINJECT else None
+    letter = next(iter(_letters(draft, intent)), None)
     if letter is not None and intent.run_id is not None:
         draft.writes.append(letter._replace(reinjected_run_id=intent.run_id))
     return intent
