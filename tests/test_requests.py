@@ -7,9 +7,10 @@ import pytest
 
 from procclaw.model.clock import to_microseconds
 from procclaw.model.intents import Details, Intent, IntentState
+from procclaw.model.outside import LockSight
 from procclaw.model.reasons import Reason
 from procclaw.model.records import HOME, DeadLetter, DeadLettersPurged, Hold, HoldKind, HoldLifted, Run, Slots
-from procclaw.model.spec import Dedup, JobSpec, Param
+from procclaw.model.spec import Dedup, JobSpec, Lock, LockProvider, Param
 from procclaw.model.state import ActiveRun, JobState, Observed
 from procclaw.planning.actions import Plan, Signal, Start
 from tests.builders import (
@@ -553,7 +554,40 @@ def test_all_who_restart_a_job_meanwhile_get_the_same_run() -> None:
     assert len(found.effects) == 1
 
 
+def test_a_restart_of_what_is_paused_is_refused_and_leaves_alone_what_runs() -> None:
+    state = a_job_state(with_process(continuous_run(), SERVICE), holds=(a_hold("pause"),))
+    found = planned(SERVICE, state._replace(intents=(an_intent("restart"),)))
+    [answer] = found.writes
+    assert isinstance(answer, Intent)
+    assert (answer.state, found.effects) == (IntentState.REFUSED, ())
+
+
+def test_a_restart_by_force_kills_at_once() -> None:
+    state = a_job_state(with_process(continuous_run(), SERVICE), intents=(an_intent("restart", force=True),))
+    [signal] = planned(SERVICE, state).effects
+    assert isinstance(signal, Signal)
+    assert signal.is_kill
+
+
 # --- one after the other ---
+
+
+def test_whoever_asked_for_a_run_that_was_stopped_before_it_began_is_told_so() -> None:
+    first, own = a_run("running", occasion="first"), a_run("queued", occasion="own")
+    intents = (accepted("run", 1, run_id=own.id), an_intent("stop", 2))
+    found = planned(JOB, a_job_state(with_process(first), waiting(own), intents=intents))
+    assert refused(intents[0], 'cannot run "job": the run is stopped: stop requested') in found.writes
+
+
+def test_whoever_waits_for_a_lock_is_told_once_it_has_been_tried() -> None:
+    job = changed(JOB, lock=Lock("a lock", LockProvider.FILE, None, 300))
+    run = a_run("queued")
+    intent = accepted("run", run_id=run.id)
+    untried = a_job_state(waiting(run), intents=(intent,))
+    assert [write for write in planned(job, untried).writes if isinstance(write, Intent)] == []
+    tried = untried._replace(lock=LockSight(is_free=False, holder="other (run x)"))
+    answers = [write.message for write in planned(job, tried).writes if isinstance(write, Intent)]
+    assert answers == ["waits: lock a lock: held by other (run x)"]
 
 
 def test_a_start_while_it_is_being_stopped_waits_for_that_and_then_starts() -> None:

@@ -7,7 +7,7 @@ import pytest
 from procclaw.model.outside import FileSight, FilesSeen
 from procclaw.model.records import HoldKind, HoldLifted, JobForgotten, Run, TriggerFile, TriggerFileGone
 from procclaw.model.spec import Dedup, JobSpec, TriggerSpec, TriggerType
-from procclaw.model.state import JobState
+from procclaw.model.state import ActiveRun, JobState
 from procclaw.planning.actions import DeleteFile, Plan
 from procclaw.planning.plan import plan
 from procclaw.planning.triggers import MOST_AT_ONCE
@@ -22,8 +22,10 @@ from tests.builders import (
     a_start,
     a_state,
     ago,
+    an_attempt,
     an_intent,
     changed,
+    exited,
     later,
     planned,
     started,
@@ -149,6 +151,7 @@ def test_many_files_become_runs_in_portions() -> None:
     assert triggered_by(found) == paths[:MOST_AT_ONCE]
     assert found.wake_at == NOW
     before = [known(path) for path in paths[:MOST_AT_ONCE]]
+    assert decide(seen(*paths[:MOST_AT_ONCE])).wake_at == later(1)
     rest = decide(seen(*paths), *before)
     assert (triggered_by(rest), rest.wake_at) == (paths[MOST_AT_ONCE:], later(1))
 
@@ -186,6 +189,13 @@ def test_a_file_is_deleted_once_its_run_has_succeeded_where_that_is_wanted() -> 
     for state in ("failed", "stopped", "expired"):
         assert with_run(state).effects == ()
     assert with_run("succeeded", delete_after=False).effects == ()
+
+
+def test_a_file_is_deleted_in_the_plan_that_sees_its_run_succeed() -> None:
+    run = run_of(state="running")
+    ended_well = ActiveRun(run, exited(an_attempt(run, JOB)))
+    state = a_job_state(ended_well, files=seen(PATH, delete_after=True), triggered=(known(),))
+    assert planned(JOB, state).effects == (DeleteFile("job", PATH, "1:7:5"),)
 
 
 def test_a_file_is_not_deleted_for_a_run_that_was_for_another() -> None:

@@ -29,6 +29,7 @@ from procclaw.planning.actions import Plan, Signal, Start, Wait
 from procclaw.planning.journal import events
 from procclaw.planning.plan import plan, plans
 from procclaw.planning.preview import plan_view
+from procclaw.planning.workflows import with_steps
 from procclaw.system.watch import wake
 from tests.builders import (
     HOME_HELD,
@@ -312,6 +313,17 @@ def test_a_step_whose_job_lets_nothing_wait_is_skipped_and_has_failed() -> None:
 def test_nothing_is_planned_for_workflows_where_there_are_none() -> None:
     quiet = a_state(*(JobState(name) for name in NAMES), JobState(WORKFLOWS))
     assert WORKFLOWS not in plans(JOBS, quiet, NOW)
+
+
+def test_whoever_sees_a_step_end_sees_all_steps_of_its_workflow_and_nobody_else() -> None:
+    state = a_home(a_flow(group("ab")), intents=[asked(chain("de"))])
+    whole = {"a", "b", "d", "e", WORKFLOWS}
+    assert with_steps(state, frozenset("c")) == {"c"}
+    assert with_steps(state, frozenset("a")) == whole
+    assert with_steps(state, frozenset("ec")) == whole | {"c"}
+    assert with_steps(state, frozenset({WORKFLOWS})) == whole
+    quiet = a_state(*(JobState(name) for name in NAMES))
+    assert with_steps(quiet, frozenset("a")) == {"a"}
 
 
 def test_a_workflow_of_which_nobody_asks_anything_goes_on_all_the_same() -> None:
