@@ -494,6 +494,8 @@ def test_a_step_whose_job_this_cycle_is_not_about_is_left_to_the_next() -> None:
     assert found[WORKFLOWS].writes[0] == first_of(chain("ab"), intent)
     flow = a_flow(chain("ab"))
     assert WORKFLOWS not in plans(JOBS, a_home(flow), NOW, acts_on={"a", "b"})
+    narrow = a_flow(chain("ab", max_parallel=1))
+    assert plans(JOBS, a_home(narrow), NOW, acts_on={WORKFLOWS})[WORKFLOWS] == Plan(wake_at=NOW)
 
 
 def test_a_run_that_an_older_database_took_in_is_not_taken_for_the_steps_own() -> None:
@@ -503,6 +505,21 @@ def test_a_run_that_an_older_database_took_in_is_not_taken_for_the_steps_own() -
     found = decided(a_home(flow, jobs=[JobState("a", (with_process(stray, A),))]))
     [made] = [write for write in found.writes if isinstance(write, Run)]
     assert (made.occasion, told(found).tries) == (f"workflow:{FLOW}:0:2", (2,))
+    over_by_now = a_run("succeeded", job_id="a", occasion="record:1")._replace(id=own.id)
+    [made] = runs_made(decided(a_home(flow, jobs=[JobState("a", newest_finished=over_by_now)])))
+    assert made.occasion == f"workflow:{FLOW}:0:2"
+
+
+def test_what_else_runs_of_the_job_of_a_later_step_has_nothing_to_do_with_the_workflow() -> None:
+    flow = a_flow(chain("ab"), 1)
+    other = with_process(a_run("running", job_id="b"), B)
+    assert decided(a_home(flow, [a_step(flow, 0, "running")], jobs=[JobState("b", (other,))])) == Plan()
+
+
+def test_a_job_that_can_do_without_a_param_can_be_a_step() -> None:
+    job = A._replace(params=(Param("day", None, "", False, None),))
+    found = decided(a_home(intents=[asked(group("ab"))]), a_spec(job, B))
+    assert [run.job_id for run in runs_made(found)] == ["a", "b"]
 
 
 # --- on_failure: retry ---
@@ -620,6 +637,15 @@ def test_a_cancel_ends_what_runs_and_what_waits_and_is_answered_when_nothing_is_
         that_is_over(cancelled, "stopped", Reason.CANCELLED, "by alice"),
         done(waits_for, "cancelled"),
     )
+
+
+def test_a_cancel_also_ends_what_a_failed_workflow_still_lets_come_to_its_end() -> None:
+    flow = a_flow(group("ab"), 1, 1, ending=Reason.STEP_FAILED)
+    failed, running = a_step(flow, 0, "failed"), a_step(flow, 1, "running")
+    assert decided(a_home(flow, [failed, running])).effects == ()
+    [signal] = decided(a_home(flow, [failed, running], [about("cancel_workflow")])).effects
+    ordered = an_attempt(running, A, stop=an_order(Reason.CANCELLED))
+    assert signal == Signal(ordered, None, 15, is_kill=False, reason=Reason.CANCELLED)
 
 
 def test_a_cancel_of_what_only_waits_is_done_at_once() -> None:
@@ -794,6 +820,8 @@ def test_nothing_of_a_workflow_is_run_twice_because_the_database_was_restored() 
     ending = {"ending": Reason.RESTORED}
     assert told(found) == that_is_over(flow, "stopped", Reason.RESTORED, detail, **ending)
     assert found.effects == ()
+    equal = a_flow(chain("ab"), 1, queued_at=ago(10))
+    assert decided(a_home(equal, [a_step(equal, 0, "queued")], restored_until=ago(10))).effects == ()
     newer = a_flow(chain("ab"), 1, queued_at=ago(5))
     assert decided(a_home(newer, [a_step(newer, 0, "queued")], restored_until=ago(10))).effects != ()
 

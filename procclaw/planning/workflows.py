@@ -241,8 +241,7 @@ class Workflows:
             return self._draft.done(intent, "cancelled" if is_cancelled else f"it had ended already: {flow.run.state}")
         active = [(step, going) for step in range(len(flow.steps)) if (going := self._going(flow, step)) is not None]
         for step, going in active:
-            attempt = None if going.live is None else going.live.attempt
-            if attempt is not None and going.live is not None and is_unkillable(attempt.stop, self._now):
+            if going.live is not None and is_unkillable(going.live.attempt.stop, self._now):
                 left = names(going.live.members or ())
                 return self._out_of_place(intent, f"{flow.steps[step]} was killed, but still there: {left}")
         return intent._replace(message=f"stops {flow.named([step for step, _ in active])}")
