@@ -101,6 +101,13 @@ def test_only_what_runs_and_shall_run_is_checked(fields: dict[str, Any]) -> None
         assert not [write for write in decided.writes if isinstance(write, Health)]
 
 
+@pytest.mark.parametrize("interval", [20, 10])
+def test_an_interval_that_was_shortened_meanwhile_hurries_nothing_that_is_coming_up(interval: float) -> None:
+    run, attempt = up_for(25)
+    found = plan_for(run, attempt, changed(SERVICE, interval=interval), health=a_health(attempt, None, 5))
+    assert found == Plan(wake_at=later(5))
+
+
 def test_a_run_that_is_to_end_is_not_checked_any_more() -> None:
     run, attempt = up_for(100)
     decided = plan_for(run._replace(ending=Reason.STOP_REQUESTED), attempt)
