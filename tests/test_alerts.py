@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from procclaw.model.alerts import Alert, AlertKind, AlertState, Trouble, TroubleOver
+from procclaw.model.clock import to_microseconds
 from procclaw.model.outside import Delivery, Measure, ProbeResult
 from procclaw.model.reasons import Reason
 from procclaw.model.records import Health, JobForgotten, Run, Slots, StopOrder, Usage
@@ -170,6 +171,18 @@ RUNS: list[tuple[str, JobSpec, JobState, list[str]]] = [
         changed(SERVICE, delays=(30,), reset_after=3600),
         ended_with(0, SERVICE, UP),
         ["job failed: exit code 0; attempt 2 follows at 12:00:30Z"],
+    ),
+    (
+        "a service that ends well, and too soon once more than it may",
+        changed(SERVICE, max_attempts=0, reset_after=3600),
+        ended_with(0, SERVICE, UP),
+        ["job failed for good: exit code 0 after 1 attempt; it stays down until procclaw start job"],
+    ),
+    (
+        "a run that came to no attempt",
+        changed(MANUAL, depends_on=(Dependency("db", Condition.AFTER_START, 30),)),
+        a_job_state(waiting(a_run("queued", closed=(("dependency db after_start", ago(30)),)))),
+        ["job failed for good: waited 30 s for db (after_start): there is no such job; procclaw dlq"],
     ),
     ("a service that ends well after it was up", changed(SERVICE, delays=(30,)), ended_with(0, SERVICE, UP), []),
     (
@@ -512,6 +525,8 @@ def test_a_trouble_that_nobody_looks_for_any_more_ends_in_silence() -> None:
 
 def test_a_limit_that_is_passed_is_told_once() -> None:
     told = told_of(LIMITED, measured(120))
+    assert isinstance(told[0], Alert)
+    assert (told[0].key, told[0].run_id) == (f"job:limit:{ATTEMPT.id}@{to_microseconds(NOW)}", ATTEMPT.run_id)
     assert the_message(told) == "job passed its limit: memory: 120 MB of at most 100 MB; it goes on running"
     assert told[1:] == [Trouble(JOB, AlertKind.LIMIT, NOW)]
     trouble = a_trouble(AlertKind.LIMIT, 30)
