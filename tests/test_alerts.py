@@ -490,6 +490,35 @@ def test_a_job_that_becomes_unhealthy_is_told_of() -> None:
     assert told[1:] == [Trouble(JOB, AlertKind.UNHEALTHY, NOW)]
 
 
+def test_a_check_that_fails_without_a_word_is_told_of_all_the_same() -> None:
+    live = checked(True, False)
+    assert live.probe is not None
+    told = told_of(CHECKED, live._replace(probe=live.probe._replace(detail="")))
+    assert the_message(told) == "job is unhealthy: its check fails (3 checks failed); it goes on running"
+
+
+def the_alert(decided: Plan) -> tuple[str, str | None]:
+    """The key under which it is told, and the run it is about."""
+    [alert] = alerts_in(decided)
+    return alert.key, alert.run_id
+
+
+def test_each_alert_has_a_key_that_tells_its_occasion_from_all_others() -> None:
+    now, noon = to_microseconds(NOW), to_microseconds(later(3600))
+    missed = judged_at(later(4.5 * 3600), changed(HOURLY, catch_up="none"))
+    assert the_alert(missed) == (f"job:missed:{noon}", None)
+    failed = planned(changed(MANUAL, retries=False), ended_with(3))
+    assert the_alert(failed) == (f"job:failed:{RUN.id}", RUN.id)
+    first = planned(changed(MANUAL, delays=(30,)), ended_with(3))
+    assert the_alert(first) == (f"job:failure:{RUN.id}@{now}", RUN.id)
+    well = planned(MANUAL, ended_with(0, troubles=(a_trouble(AlertKind.FAILED),)))
+    assert the_alert(well) == (f"job:recovered:{now}", None)
+    sick = planned(CHECKED, a_job_state(ActiveRun(UP, checked(True, False))))
+    assert the_alert(sick) == (f"job:unhealthy:{ATTEMPT.id}@{now}", UP.id)
+    over = planned(LIMITED, a_job_state(ActiveRun(UP, measured(120))))
+    assert the_alert(over) == (f"job:limit:{ATTEMPT.id}@{now}", UP.id)
+
+
 def test_what_is_ended_for_its_health_is_told_so() -> None:
     check = CHECKED.health_check._replace(on_unhealthy=OnUnhealthy.RESTART)
     assert the_message(told_of(changed(CHECKED, health_check=check), checked(True, False))) == (
@@ -525,8 +554,6 @@ def test_a_trouble_that_nobody_looks_for_any_more_ends_in_silence() -> None:
 
 def test_a_limit_that_is_passed_is_told_once() -> None:
     told = told_of(LIMITED, measured(120))
-    assert isinstance(told[0], Alert)
-    assert (told[0].key, told[0].run_id) == (f"job:limit:{ATTEMPT.id}@{to_microseconds(NOW)}", ATTEMPT.run_id)
     assert the_message(told) == "job passed its limit: memory: 120 MB of at most 100 MB; it goes on running"
     assert told[1:] == [Trouble(JOB, AlertKind.LIMIT, NOW)]
     trouble = a_trouble(AlertKind.LIMIT, 30)
