@@ -326,6 +326,12 @@ def test_missed_slots_are_told_together() -> None:
     assert alert.run_id is None
 
 
+def test_all_reasons_for_which_slots_were_missed_are_told() -> None:
+    decided = judged_at(later(4.5 * 3600), changed(HOURLY, catch_up="none"), restored_until=later(1.5 * 3600))
+    why = "the database was restored from a backup, ProcClaw was not running"
+    assert messages(decided) == [f"job missed 4 due times since 2026-06-01 13:00Z: {why}; they are not made up for"]
+
+
 def test_one_missed_slot_is_told_by_its_time() -> None:
     [message] = messages(judged_at(later(1.5 * 3600), changed(HOURLY, catch_up="none")))
     assert message == "job missed its due time 2026-06-01 13:00Z: ProcClaw was not running; it is not made up for"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from procclaw.model.alerts import Alert, AlertKind, AlertState, Trouble, TroubleOver, Watch
+from procclaw.model.clock import to_microseconds
 from procclaw.model.spec import AlertPolicy, Expect, JobSpec
 from procclaw.model.state import ActiveRun, JobState, State
 from procclaw.planning.actions import Plan
@@ -114,6 +115,26 @@ def test_a_late_job_is_told_of_once_until_it_succeeds_and_then_again() -> None:
 def _with_end_of(run: Any, state: State, code: int) -> State:
     job = state.jobs[JOB]._replace(active=(ActiveRun(run, exited(an_attempt(run), code)),))
     return state._replace(jobs={JOB: job})
+
+
+def test_the_key_of_a_late_job_names_its_deadline() -> None:
+    [alert] = alerts_in(planned(EVERY_HOUR, watched_since(ago(7200))))
+    assert alert.key == f"job:overdue:{to_microseconds(ago(3600))}"
+
+
+def test_what_was_told_at_the_moment_since_which_it_counts_is_told_already() -> None:
+    trouble = Trouble(JOB, AlertKind.OVERDUE, ago(7200))
+    assert planned(EVERY_HOUR, watched_since(ago(7200), troubles=(trouble,))) == Plan()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(1.5, "1.5 s"), (59, "59 s"), (60, "1 min"), (90, "90 s"), (5400, "90 min"), (7200, "2 h"), (86_400, "1 d")],
+)
+def test_how_often_a_success_is_expected_is_told_in_the_largest_whole_unit(seconds: float, words: str) -> None:
+    job = changed(EVERY_HOUR, expect=Expect(seconds, None))
+    [alert] = alerts_in(planned(job, watched_since(ago(99 * 86_400), f"every {seconds:g} s")))
+    assert f"expected every {words}; " in alert.message
 
 
 def test_a_success_of_this_very_plan_counts() -> None:
