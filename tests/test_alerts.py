@@ -109,6 +109,8 @@ def test_the_first_failed_attempt_of_a_run_is_told_with_what_follows() -> None:
     assert trouble == Trouble(JOB, AlertKind.FAILURE, NOW)
 
 
+FIRST_ONLY = EVERYTHING._replace(on_max_retries=False)
+
 RUNS: list[tuple[str, JobSpec, JobState, list[str]]] = [
     (
         "another attempt later",
@@ -124,7 +126,7 @@ RUNS: list[tuple[str, JobSpec, JobState, list[str]]] = [
     ),
     (
         "nothing, and nobody wants to hear of runs",
-        changed(MANUAL, retries=False, alerts=EVERYTHING._replace(on_max_retries=False)),
+        changed(MANUAL, retries=False, alerts=FIRST_ONLY),
         ended_with(3),
         ["job failed: exit code 3; no further attempt follows"],
     ),
@@ -183,6 +185,30 @@ RUNS: list[tuple[str, JobSpec, JobState, list[str]]] = [
         changed(MANUAL, depends_on=(Dependency("db", Condition.AFTER_START, 30),)),
         a_job_state(waiting(a_run("queued", closed=(("dependency db after_start", ago(30)),)))),
         ["job failed for good: waited 30 s for db (after_start): there is no such job; procclaw dlq"],
+    ),
+    (
+        "a service that is not to be restarted, and nobody wants to hear of runs",
+        changed(SERVICE, restart="never", alerts=FIRST_ONLY),
+        ended_with(3, SERVICE, UP),
+        ["job failed: exit code 3; no further attempt follows"],
+    ),
+    (
+        "the last attempt, and nobody wants to hear of runs",
+        changed(MANUAL, alerts=FIRST_ONLY),
+        ended_with(3, run=a_run("running", failures=5, attempts=6)),
+        [],
+    ),
+    (
+        "the second and last attempt, and nobody wants to hear of runs",
+        changed(MANUAL, max_attempts=1, alerts=FIRST_ONLY),
+        ended_with(3, run=a_run("running", failures=1, attempts=2)),
+        [],
+    ),
+    (
+        "a service that was up and may not fail again, and nobody wants to hear of runs",
+        changed(SERVICE, max_attempts=0, reset_after=1, alerts=FIRST_ONLY),
+        ended_with(3, SERVICE, UP._replace(failures=3)),
+        ["job failed: exit code 3; no further attempt follows"],
     ),
     ("a service that ends well after it was up", changed(SERVICE, delays=(30,)), ended_with(0, SERVICE, UP), []),
     (
@@ -523,6 +549,12 @@ def test_each_alert_has_a_key_that_tells_its_occasion_from_all_others() -> None:
     assert the_alert(sick) == (f"job:unhealthy:{ATTEMPT.id}@{now}", UP.id)
     over = planned(LIMITED, a_job_state(ActiveRun(UP, measured(120))))
     assert the_alert(over) == (f"job:limit:{ATTEMPT.id}@{now}", UP.id)
+
+
+def test_of_several_troubles_that_are_over_each_tells_how() -> None:
+    told = told_of(CHECKED, checked(False, True), a_trouble(AlertKind.UNHEALTHY), a_trouble(AlertKind.FAILURE, 60))
+    how = "it has stayed up for 1 min, its check passes"
+    assert the_message(told) == f"job is well again: {how}; it had failed and been unhealthy since 2026-06-01 11:00Z"
 
 
 def test_what_is_ended_for_its_health_is_told_so() -> None:

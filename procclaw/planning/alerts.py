@@ -30,7 +30,7 @@ NO_WAY = "no webhook, no command and no channel is set"
 
 _LASTING = tuple(kind for kind in AlertKind if kind not in (AlertKind.MISSED, AlertKind.RECOVERED))
 
-_WHY_MISSED = {
+_WHY_MISSED: Mapping[Reason | None, str] = {
     Reason.DOWN: "ProcClaw was not running",
     Reason.LIMIT: "more were due than catch_up.limit makes up for",
     Reason.RESTORED: "the database was restored from a backup",
@@ -171,7 +171,7 @@ class _Telling:
             return
         first_at = min(row.first_due_at for row in rows)
         total = sum(row.total for row in rows)
-        reasons = dict.fromkeys(_words(row.reason, _WHY_MISSED) for row in rows)
+        reasons = dict.fromkeys(_WHY_MISSED[row.reason] for row in rows)
         what = f"its due time {_moment(first_at)}" if total == 1 else f"{total} due times since {_moment(first_at)}"
         message = f"missed {what}: {', '.join(reasons)}; {'it is' if total == 1 else 'they are'} not made up for"
         self._raise(AlertKind.MISSED, str(to_microseconds(first_at)), message)
@@ -273,14 +273,11 @@ def _is_first_failure(before: Run, judged: Run, attempt: Attempt | None) -> bool
 
 
 def _why(run: Run, attempt: Attempt | None) -> str:
-    """Why the run, or its attempt that is over, has failed, in words."""
-    return run.detail or (how_it_ended(attempt) if attempt is not None else "") or _words(run.reason, {})
-
-
-def _words(reason: Reason | None, known: Mapping[Reason, str]) -> str:
-    if reason is None:
-        return "no reason is known"
-    return known.get(reason) or str(reason).replace("_", " ")
+    """Why the run has failed, in words; it has none of its own where its attempt ended well, and too soon."""
+    if run.detail:
+        return run.detail
+    assert attempt is not None
+    return how_it_ended(attempt)
 
 
 def _expected(spec: JobSpec) -> str:
