@@ -2,10 +2,12 @@
 
 import pytest
 
-from procclaw.model.records import Trigger
+from procclaw.model.reasons import Reason
+from procclaw.model.records import RunState, Trigger
 from procclaw.model.state import ActiveRun, JobState
 from procclaw.planning.draft import Draft
-from tests.builders import NOW, a_job, a_job_state, a_run, a_state, waiting, with_process
+from procclaw.planning.gates import Gate
+from tests.builders import NOW, a_job, a_job_state, a_run, a_state, a_wait, over, waiting, with_process
 
 OCCASION = "file:1:2:3:/in/a.csv"
 RUNNING = a_run("running", occasion=OCCASION)
@@ -30,3 +32,18 @@ def test_an_occasion_whose_run_was_found_again_by_its_record_gets_no_second_one(
     run = draft.open_run(OCCASION, Trigger.FILE)
     assert [run.id] == [each.id for each in found]
     assert draft.result().writes == ()
+
+
+def test_what_is_waited_for_without_a_run_and_without_a_beginning_has_neither() -> None:
+    draft = Draft(a_job(), a_job_state(), a_state(), NOW)
+    draft.wait(None, Gate("stopped", Reason.STOPPED, "by alice"))
+    assert draft.result().waits == (a_wait(Reason.STOPPED, None, "by alice"),)
+
+
+def test_later_steps_see_which_run_ended_last_and_which_ended_last_of_those_that_had_begun() -> None:
+    begun, waits = a_run("succeeded", occasion="before"), a_run("queued")
+    known = a_job_state(waiting(waits), newest_finished=begun, newest_begun=begun)
+    draft = Draft(a_job(), known, a_state(known), NOW)
+    draft.finish(draft.going[0], RunState.STOPPED, Reason.STOP_REQUESTED)
+    left = over(waits, "stopped", Reason.STOP_REQUESTED)
+    assert draft.job_now() == known._replace(active=(), newest_finished=left)
