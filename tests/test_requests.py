@@ -1119,6 +1119,13 @@ def test_a_slot_that_nobody_saw_to_is_the_same_as_a_request_made_just_after_it()
 # --- holds that end by themselves ---
 
 
+def test_a_revoke_that_is_to_end_by_itself_holds_until_then() -> None:
+    intent = an_intent("revoke", details=Details(until=later(600)))
+    hold = a_hold("revoke", NOW)._replace(until=later(600))
+    found = planned(JOB, a_job_state(intents=(intent,)))
+    assert found.writes == (hold, done(intent, "revoked until 2026-06-01T12:10:00Z"))
+
+
 def test_the_loop_is_woken_when_a_hold_ends() -> None:
     hold = a_hold("revoke")._replace(until=later(60))
     assert planned(JOB, a_job_state(holds=(hold,))) == Plan(wake_at=later(60))

@@ -8,7 +8,7 @@ import pytest
 from procclaw.model.ids import run_id
 from procclaw.model.reasons import Reason
 from procclaw.model.records import Cursor, HoldKind, HoldLifted, Run, Slots, SlotsWithdrawn
-from procclaw.model.spec import JobSpec
+from procclaw.model.spec import JobSpec, Param, Priority
 from procclaw.model.state import ActiveRun, JobState
 from procclaw.planning import schedule, timetable
 from procclaw.planning.actions import Plan, Signal, Start
@@ -766,6 +766,13 @@ def test_a_slots_run_has_the_same_name_whoever_notices_it() -> None:
     assert slot_run(NOW).id == run_id("job", "slot:1780315200000000")
     assert slot_run(NOW).id == slot_run(NOW, "catch_up", later(3600)).id
     assert slot_run(NOW).id != slot_run(NOW + HOUR).id
+
+
+def test_a_slots_run_has_the_priority_and_the_params_of_its_job() -> None:
+    params = (Param("b", "2", "", False, None), Param("a", "1", "", False, None), Param("c", None, "", False, None))
+    job = changed(HOURLY, priority=Priority.HIGH, params=params)
+    [run] = [write for write in planned(job, since(job, ago(60))).writes if isinstance(write, Run)]
+    assert (run.priority, run.params) == (Priority.HIGH, (("a", "1"), ("b", "2")))
 
 
 def test_slots_are_instants_whatever_the_zone_calls_them() -> None:

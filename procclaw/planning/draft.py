@@ -171,8 +171,8 @@ class Draft:
 
     def params(self, given: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         """The params of a run: what was given, and the defaults of the rest; two requests are the same if these are."""
-        declared = () if self.spec is None else self.spec.params
-        values = {param.name: param.default for param in declared if param.default is not None} | dict(given)
+        assert self.spec is not None
+        values = {param.name: param.default for param in self.spec.params if param.default is not None} | dict(given)
         return tuple(sorted(values.items()))
 
     def note_unstarted(self, run: Run) -> None:
@@ -216,10 +216,6 @@ class Draft:
     def active_count(self) -> int:
         """Runs under way or waiting; those for a time that has not come count for nothing yet."""
         return sum(1 for going in self.going if not going.is_over and not going.run.is_ahead(self.now))
-
-    def live_count(self) -> int:
-        """Attempts that are not over, those that this plan starts among them."""
-        return sum(1 for going in self.going if going.live is not None) + len(self.started)
 
     def succeeded(self) -> bool:
         """Whether a run is found to have succeeded in this plan."""
