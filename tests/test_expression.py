@@ -35,6 +35,8 @@ REFUSED = [
     ("0 0 * * 1-9", '"0 0 * * 1-9": day of week "9" is not within 0 to 7'),
     ("0000000000061 * * * *", '"0000000000061 * * * *": minute "0000000000061" is not within 0 to 59'),
     ("0 22-2 * * *", '"0 22-2 * * *": hour "22-2" runs backwards: write "22-23,0-2"'),
+    ("0 23-4 * * *", '"0 23-4 * * *": hour "23-4" runs backwards: write "23-23,0-4"'),
+    ("005 * * * *", '"005 * * * *": minute "005" is not within 0 to 59'),
     ("0 0 * * fri-mon", '"0 0 * * fri-mon": day of week "fri-mon" runs backwards: write "fri-6,0-mon"'),
     ("0 0 * * 7-2", '"0 0 * * 7-2": day of week "7-2" runs backwards: write "0-2"'),
     ("0 0 1 Nov-Feb *", '"0 0 1 Nov-Feb *": month "nov-feb" runs backwards: write "nov-12,1-feb"'),
@@ -119,7 +121,14 @@ def test_an_unusual_expression_that_has_one_meaning_is_read(expression: str) -> 
 
 @pytest.mark.parametrize(
     ("expression", "seconds"),
-    [("@every 90s", 90), ("@every 7m", 420), ("@every 1h30m", 5400), ("@Every  2D", 172_800), ("@every 90m", 5400)],
+    [
+        ("@every 90s", 90),
+        ("@every 7m", 420),
+        ("@every 1h30m", 5400),
+        ("@Every  2D", 172_800),
+        ("@every 90m", 5400),
+        ("@every 14640d", 14_640 * 86_400),
+    ],
 )
 def test_a_period_is_read_as_seconds(expression: str, seconds: int) -> None:
     assert read_period(expression) == seconds
@@ -166,6 +175,13 @@ def step_warning(expression: str, step: str, whole: str, period: str) -> str:
             [
                 '"0 0 1-7 * */5": day of month 1-7 and day of week */5 must both match, '
                 "because one of them starts with *"
+            ],
+        ),
+        (
+            "0 0 */2 * 1",
+            [
+                step_warning("0 0 */2 * 1", "*/2", "month", "2d"),
+                '"0 0 */2 * 1": day of month */2 and day of week 1 must both match, because one of them starts with *',
             ],
         ),
         (
