@@ -11,6 +11,7 @@ from procclaw.model.state import ActiveRun, JobState, Lack
 from procclaw.planning import why
 from procclaw.planning.gates import Gate
 from tests.builders import (
+    BOOT,
     HOME_HELD,
     NOW,
     a_board,
@@ -76,8 +77,65 @@ def test_every_gate_of_a_waiting_run_is_listed_in_one_order() -> None:
     ],
 )
 def test_without_one_what_would_make_a_run_is_told_as_well(job: JobSpec, names: list[str]) -> None:
-    found = [gate.gate for gate in gates_of(job)]
-    assert found[found.index("home") + 1 : found.index("time")] == names
+    standing = ["enabled", "revoked", "paused", "stopped", "home"]
+    shared = ["time", "max_instances", "queue", "max_parallel", "lock", "resources"]
+    assert [gate.gate for gate in gates_of(job)] == [*standing, *names, *shared]
+
+
+@pytest.mark.parametrize(
+    ("job", "state"),
+    [
+        (HOURLY, a_job_state(cursor=a_cursor(HOURLY, HOUR_AGO, NOW))),
+        (SERVICE, a_job_state(newest_finished=continuous_run("stopped"))),
+        (SERVICE, a_job_state()),
+        (JOB, a_job_state(waiting(a_run("queued", closed=in_line(ago(5)))))),
+    ],
+    ids=["a time is due", "a service was stopped and let go", "a service never ran", "it stood at a gate that is open"],
+)
+def test_what_stands_open_is_told_by_its_name_alone(job: JobSpec, state: JobState) -> None:
+    found = gates_of(job, state)
+    assert found == tuple(Gate(gate.gate) for gate in found)
+
+
+def test_an_open_dependency_needs_no_command() -> None:
+    succeeded = a_run("succeeded", job_id="other", boot_id=BOOT)
+    other = a_job_state(id="other", newest_finished=succeeded)
+    [gate] = [gate for gate in gates_of(on("other"), a_job_state(QUEUED), other) if gate.gate == "dependency"]
+    assert gate == Gate("dependency", detail="other (after_complete)", about="other after_complete")
+
+
+def test_where_everything_was_stopped_that_is_told_of_what_is_about_to_start_and_of_what_is_waited_for() -> None:
+    [gate] = closed(JOB, a_job_state(unbegun()), home_holds=HOME_HELD)
+    assert gate.gate == "home"
+    found = closed(on("other"), a_job_state(QUEUED), a_job_state(of_other("queued"), id="other"), home_holds=HOME_HELD)
+    assert [(gate.gate, gate.unblock) for gate in found] == [
+        ("home", "procclaw daemon start"),
+        ("dependency", "procclaw daemon start"),
+    ]
+
+
+def test_the_times_of_a_disabled_job_keep_nothing_back_beside_that_it_is_disabled() -> None:
+    found = closed(changed(HOURLY, enabled=False), a_job_state(cursor=a_cursor(HOURLY, HOUR_AGO, later(60))))
+    assert [gate.gate for gate in found] == ["enabled"]
+
+
+def test_another_run_is_asked_for_beside_one_that_runs() -> None:
+    job = changed(JOB, max_instances=2)
+    found = closed(job, a_job_state(with_process(a_run("running"))))
+    assert found == [Gate("asked", Reason.NOT_DUE, "runs only when asked", unblock="procclaw run job")]
+
+
+def test_a_service_that_runs_is_wanted_however_its_last_run_ended() -> None:
+    running = with_process(continuous_run(), SERVICE)
+    found = closed(SERVICE, a_job_state(running, newest_finished=continuous_run("failed", occasion="before")))
+    assert [gate.gate for gate in found] == ["max_instances"]
+
+
+def test_a_service_that_rests_says_how_its_last_run_ended() -> None:
+    job = changed(SERVICE, restart="on_failure")
+    [gate] = closed(job, a_job_state(newest_finished=continuous_run("succeeded")))
+    how = "its last run finished: finished"
+    assert gate == Gate("wanted", Reason.FINISHED, how, ago(30), None, "procclaw start job")
 
 
 def unbegun(**fields: Any) -> ActiveRun:
@@ -378,6 +436,14 @@ OPENINGS: list[tuple[str, JobSpec, JobState, str | None]] = [
         "procclaw restart other",
     ),
     ("starts at the next look", on("other"), a_job_state(of_other("queued"), id="other"), None),
+    (
+        "starts at the next look, and once more later",
+        on("other"),
+        a_job_state(
+            of_other("queued", occasion="eta", trigger="eta", not_before_at=later(60)), of_other("queued"), id="other"
+        ),
+        None,
+    ),
 ]
 
 
@@ -449,7 +515,8 @@ def test_a_request_that_another_stands_for_is_told(state: str, params: Any, stan
 def test_a_time_that_would_be_skipped_is_told() -> None:
     running = with_process(a_run("running"))
     found = {gate.gate: gate for gate in closed(HOURLY, a_job_state(running, cursor=a_cursor(HOURLY, HOUR_AGO, NOW)))}
-    assert found["overlap"].detail == "1 active: a time that falls due is skipped (on_overlap: skip)"
+    detail = "1 active: a time that falls due is skipped (on_overlap: skip)"
+    assert found["overlap"] == Gate("overlap", Reason.OVERLAP, detail, unblock="procclaw stop job")
     queues = changed(HOURLY, on_overlap="queue")
     assert "overlap" not in {gate.gate for gate in closed(queues, a_job_state(running))}
     planned = waiting(a_run("queued", trigger="eta", not_before_at=later(60)))

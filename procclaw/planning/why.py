@@ -72,7 +72,8 @@ def _opening(gate: Gate, board: Board, home_holds: tuple[Hold, ...], lack: Lack 
         if board.live(job_id):
             return f"procclaw restart {job_id}" if _is_sick(job) else None
         run = waiting_run(job, board.now)
-        closed = None if run is None else first_closed_before(run, spec, board, home_holds, lack)
+        assert run is not None  # it is active, and nothing of it lives
+        closed = first_closed_before(run, spec, board, home_holds, lack)
     return None if closed is None else closed.unblock
 
 
@@ -86,7 +87,7 @@ def _since(gate: Gate, waiting: Run) -> Gate:
 
 
 def _admissions(spec: JobSpec, board: Board, now: datetime) -> Iterator[Gate]:
-    """What would keep another run from being made at all."""
+    """What would keep another run from being made at all, while none waits."""
     job = board.job(spec.id)
     if spec.dedup is not None:
         known = {run.id: run for run in job.recent} | {active.run.id: active.run for active in job.active}
@@ -101,9 +102,8 @@ def _admissions(spec: JobSpec, board: Board, now: datetime) -> Iterator[Gate]:
             until = after(since, spec.dedup.window_seconds)
             yield Gate("dedup", Reason.DEDUP, detail, since, until)
     if spec.type is JobType.SCHEDULED:
-        active = sum(1 for each in job.active if not each.run.is_ahead(now))
-        gives_way = any(each.live is None and each.run.state is RunState.RETRYING for each in job.active)
-        if active >= spec.concurrency.max_instances and spec.on_overlap is Overlap.SKIP and not gives_way:
+        active = len(job.active)  # all with a process: nothing waits
+        if active >= spec.concurrency.max_instances and spec.on_overlap is Overlap.SKIP:
             detail = f"{active} active: a time that falls due is skipped (on_overlap: skip)"
             yield Gate("overlap", Reason.OVERLAP, detail, unblock=f"procclaw stop {spec.id}")
         else:
