@@ -164,6 +164,21 @@ def test_runs_whose_time_is_known_fire_too() -> None:
     assert planned.trigger is Trigger.ETA
 
 
+def test_a_planned_run_fires_later_than_now_and_not_later_than_the_end_of_the_span() -> None:
+    runs = [
+        a_run("queued", trigger="eta", occasion=f"intent:{seconds}", not_before_at=later(seconds))
+        for seconds in (0, 1, DAY, DAY + 1)
+    ]
+    found = foretold(a_job(), 1, state=a_job_state(*map(waiting, runs)))
+    assert [fire.at for fire in found.fires] == [later(1), later(DAY)]
+
+
+def test_a_planned_run_is_marked_on_the_day_on_which_clocks_change() -> None:
+    run = a_run("queued", trigger="eta", queued_at=at("2026-03-07T12:00"), not_before_at=at("2026-03-08T16:00"))
+    found = foretold(a_job(timezone=NEW_YORK), 2, at("2026-03-07T12:00"), a_job_state(waiting(run)))
+    assert [fire.note for fire in found.fires] == [f"planned for this time (run {run.id}); {FORWARD}"]
+
+
 def test_a_run_that_waits_for_its_jitter_fires_when_that_is_over() -> None:
     run = a_run("queued", slot=NOW, not_before_at=later(90))
     found = foretold(a_job("scheduled", schedule="0 12 1 6 *"), 1, state=a_job_state(waiting(run)))
@@ -190,6 +205,18 @@ def test_the_rest_names_the_days_on_which_clocks_change() -> None:
     [rest] = foretold(job, 300, at("2026-02-01T00:00"), listed=1).more
     assert rest.note == "clocks go forward 1 h on 2026-03-08; clocks go back 1 h on 2026-11-01"
     assert rest.count == 300 * 24 - 1
+
+
+def test_the_last_day_of_the_rest_counts() -> None:
+    job = a_job("scheduled", schedule="0 * * * *", timezone=NEW_YORK)
+    [rest] = foretold(job, 1.5, at("2026-03-07T12:00"), listed=1).more
+    assert rest.note == "clocks go forward 1 h on 2026-03-08"
+
+
+def test_what_is_counted_is_told_in_the_order_of_the_jobs_names() -> None:
+    jobs = [a_job("scheduled", schedule="@every 10s")._replace(id=name) for name in ("b", "a")]
+    found = forecast(a_spec(*jobs), {}, (), NOW, later(3600), listed=1)
+    assert [rest.job_id for rest in found.more] == ["a", "b"]
 
 
 def test_the_rest_tells_until_when_it_is_skipped() -> None:

@@ -22,6 +22,7 @@ from procclaw.planning.views import (
     run_view,
     slots_view,
     status,
+    words,
 )
 from tests.builders import (
     HOME_HELD,
@@ -89,6 +90,7 @@ ALL_HOLDS = (a_hold("stop"), a_hold("pause"))
 NOT_STARTED = Reason.NOT_STARTED
 ENDING = {"ending": Reason.STOP_REQUESTED}
 DUE = a_cursor(HOURLY, ago(60), later(3540))
+FOR_LATER = a_run("queued", trigger="eta", queued_at=ago(60), not_before_at=later(60))
 
 
 # --- status ---
@@ -122,6 +124,7 @@ SHOWN: list[tuple[str, str, JobSpec, JobState]] = [
     ("paused", "with a run that waits", MANUAL, a_job_state(waiting(a_run("queued")), holds=(a_hold("pause"),))),
     ("paused", "with slots to come", HOURLY, a_job_state(cursor=DUE, holds=(a_hold("pause"),))),
     ("paused", "failed", SERVICE, a_job_state(newest_finished=FAILED_SERVICE, holds=(a_hold("pause"),))),
+    ("paused", "revoked", MANUAL, a_job_state(holds=(a_hold("revoke"),))),
     ("stopped", "held", SERVICE, a_job_state(holds=(a_hold("stop"),))),
     ("stopped", "held and failed", SERVICE, a_job_state(newest_finished=FAILED_SERVICE, holds=(a_hold("stop"),))),
     ("stopped", "held, with a retry", SERVICE, a_job_state(waiting(continuous_run("retrying")), holds=ALL_HOLDS[:1])),
@@ -143,6 +146,7 @@ SHOWN: list[tuple[str, str, JobSpec, JobState]] = [
     ("queued", "with slots to come", HOURLY, a_job_state(waiting(a_run("queued", slot=ago(60))), cursor=DUE)),
     ("queued", "after a failure", MANUAL, a_job_state(waiting(a_run("queued")), newest_finished=FAILED)),
     ("planned", "slots to come", HOURLY, a_job_state(cursor=DUE)),
+    ("planned", "a run for later", MANUAL, a_job_state(waiting(FOR_LATER))),
     ("planned", "after a failure", HOURLY, a_job_state(cursor=DUE, newest_finished=FAILED)),
     ("planned", "its moment comes", ONESHOT, a_job_state(cursor=a_cursor(ONESHOT, ago(60), later(60)))),
     ("pending", "not yet acted on", SERVICE, a_job_state()),
@@ -252,6 +256,13 @@ NEXT: list[tuple[str, JobSpec, JobState, datetime | None]] = [
     ("a slot not yet judged", HOURLY, a_job_state(cursor=a_cursor(HOURLY, ago(4000), ago(1))), None),
     ("a slot that comes while it runs", HOURLY, a_job_state(with_process(a_run("running")), cursor=DUE), later(3540)),
     ("slots of a disabled job", off(HOURLY), a_job_state(cursor=DUE), None),
+    ("a run for later", MANUAL, a_job_state(waiting(FOR_LATER)), later(60)),
+    (
+        "slots of a paused job that still runs",
+        HOURLY,
+        a_job_state(with_process(a_run("running")), cursor=DUE, holds=(a_hold("pause"),)),
+        None,
+    ),
     ("slots of a paused job", HOURLY, a_job_state(cursor=DUE, holds=(a_hold("pause"),)), None),
     ("a retry of a paused job", MANUAL, a_job_state(waiting(LATER_RETRY), holds=(a_hold("pause"),)), None),
     ("a restart of a stopped service", SERVICE, a_job_state(waiting(LATER_RESTART), holds=(a_hold("stop"),)), None),
@@ -393,6 +404,28 @@ IN_WORDS: list[tuple[str, JobSpec, JobState, dict[str, Any], str | None]] = [
         "full; until 2026-06-01T12:00:05Z",
     ),
     ("paused", MANUAL, a_job_state(holds=(a_hold("pause"),)), {}, "paused by alice"),
+    ("revoked", MANUAL, a_job_state(holds=(a_hold("revoke"),)), {}, "revoked by alice"),
+    (
+        "planned for later",
+        MANUAL,
+        a_job_state(waiting(FOR_LATER)),
+        {},
+        "planned for later; until 2026-06-01T12:01:00Z",
+    ),
+    (
+        "everything stopped, a run waits",
+        MANUAL,
+        a_job_state(waiting(a_run("queued"))),
+        {"home_holds": HOME_HELD},
+        "everything was stopped by alice",
+    ),
+    (
+        "everything stopped, a start under way",
+        MANUAL,
+        a_job_state(unbegun()),
+        {"home_holds": HOME_HELD},
+        "everything was stopped by alice",
+    ),
     ("paused before stopped", SERVICE, a_job_state(holds=ALL_HOLDS), {}, "paused by alice"),
     (
         "paused before failed",
@@ -669,6 +702,10 @@ def test_the_answer_to_a_request(intent: Intent, is_well: bool) -> None:
         "run_id": "a-run",
         "pid": 7,
     }
+
+
+def test_a_gate_that_has_no_words_of_its_own_is_told_by_its_reason() -> None:
+    assert words(Gate("start", Reason.COMMAND_NOT_FOUND)) == "command not found"
 
 
 def test_a_gate_open_and_closed() -> None:

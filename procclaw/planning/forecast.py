@@ -133,7 +133,7 @@ class _Job:
         if first == last:
             return first
         ends_at = max(hold.until for hold in self._job.holds if hold.until is not None)
-        return first.replace(":", f" until {iso(ends_at)}:", 1)
+        return first.replace(":", f" until {iso(ends_at)}:")
 
     def _changes(self, first_at: datetime, last_at: datetime) -> str:
         day, last_day = self._in_zone(first_at), self._in_zone(min(last_at, first_at + _LONGEST_SEARCH))

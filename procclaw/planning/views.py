@@ -23,6 +23,7 @@ from procclaw.planning.gates import (
     launch_gates,
     rests,
     shared_gates,
+    slots_held,
     standing_gates,
     time_gate,
     unbegun_run,
@@ -120,7 +121,7 @@ def _first_closed(spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lac
     unbegun = unbegun_run(job)
     if unbegun is not None:
         gates = launch_gates(unbegun, spec, job, home_holds, lack, board.now)
-        return next((gate for gate in gates if gate.reason is not None), None)
+        return next(gate for gate in gates if gate.reason is not None)
     run = waiting_run(job, board.now)
     if run is None:
         return next((gate for gate in standing_gates(spec, job, home_holds) if gate.reason is not None), None)
@@ -165,7 +166,7 @@ def job_view(spec: JobSpec, board: Board, home_holds: tuple[Hold, ...], lack: La
     last = job.newest_finished
     newest = job.active[-1].run if job.active else last
     shown = status(spec, job, home_holds, now)
-    is_held = shown in ("disabled", "paused", "stopped") and bool(home_holds or job.holds or not spec.enabled)
+    is_held = slots_held(job, home_holds) is not None or shown in ("disabled", "stopped")
     next_due_at = None if job.cursor is None or not spec.enabled else job.cursor.next_due_at
     return {
         "id": spec.id,
