@@ -25,6 +25,7 @@ from tests.builders import (
     a_state,
     ago,
     an_attempt,
+    an_order,
     changed,
     continuous_run,
     in_line,
@@ -225,6 +226,68 @@ def test_nobody_looks_where_nothing_is_decided_so_what_is_recorded_counts() -> N
     assert a_board(*jobs, is_deciding=False).lock(jobs[1]) == FREE
     told = of("b", run_of("b", closed=(("lock", ago(5)), ("held by other (run x)", ago(5)))))
     assert a_board(*jobs, states=[told], is_deciding=False).lock(jobs[1]) == TAKEN
+
+
+def test_locks_are_told_apart_by_where_they_lie_and_by_their_names() -> None:
+    locks = [LOCK, LOCK._replace(path="/a"), LOCK._replace(path="/b"), LOCK._replace(name="m")]
+    locks.append(LOCK._replace(provider=LockProvider.SQLITE))
+    jobs = [changed(a_job(), id=f"j{number}", lock=lock) for number, lock in enumerate(locks)]
+    states = [of(job.id, run_of(job.id, "running")) for job in jobs]
+    board = a_board(*jobs, states=states, is_deciding=False)
+    assert [board.lock(job).holder for job in jobs] == [
+        f"{job.id} (run {run_of(job.id, 'running').id})" for job in jobs
+    ]
+
+
+@pytest.mark.parametrize("older", ["a", "b"])
+def test_of_two_that_have_a_lock_since_the_machine_was_restarted_the_older_is_named(older: str) -> None:
+    runs = {name: run_of(name, "running", queued_at=ago(90 if name == older else 60)) for name in ("a", "b")}
+    jobs = [locked(name) for name in ("a", "b", "c")]
+    board = a_board(*jobs, states=[of(name, run) for name, run in runs.items()], is_deciding=False)
+    assert board.lock(jobs[2]).holder == f"{older} (run {runs[older].id})"
+
+
+@pytest.mark.parametrize(
+    ("seen", "holder"),
+    [
+        ("{own}, home /srv", "{own}"),
+        ("", "{own}"),
+        ("other (run x)", "other (run x)"),
+    ],
+    ids=["its own, as other homes are told", "nobody was named", "another home's"],
+)
+def test_who_has_the_lock_is_named_as_this_home_knows_it(seen: str, holder: str) -> None:
+    own = f"a (run {run_of('a', 'running').id})"
+    sight = LockSight(is_free=False, holder=seen.format(own=own))
+    states = [of("a", run_of("a", "running")), of("b", lock=sight)]
+    board = a_board(locked("a"), locked("b"), states=states, is_deciding=False)
+    assert board.lock(locked("b")) == LockSight(is_free=False, holder=holder.format(own=own))
+
+
+def test_a_hold_is_over_at_its_end() -> None:
+    holds = tuple(a_hold(kind)._replace(until=until) for kind, until in (("revoke", NOW), ("pause", ago(1))))
+    for each in (holds, holds[:1]):
+        assert a_board(a_job(), states=[a_job_state(holds=each)]).job("job").holds == ()
+    lasting = a_hold("revoke")._replace(until=later(1))
+    assert a_board(a_job(), states=[a_job_state(holds=(*holds, lasting))]).job("job").holds == (lasting,)
+
+
+def test_who_may_start_from_now_on_stands_in_the_line_of_its_queue() -> None:
+    jobs = [named(QUEUED, name) for name in ("a", "b")]
+    first, second = run_of("a", queued_at=ago(60), not_before_at=NOW), run_of("b", queued_at=ago(30))
+    board = a_board(*jobs, states=[of("a", first), of("b", second)])
+    assert board.ahead(second) == [first]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"exited_at": NOW}, {"refusal": Reason.ENVIRONMENT}, {"pid": None}, {"stop": an_order()}],
+    ids=["its process has ended", "its start was refused", "its process was not seen yet", "it was told to end"],
+)
+def test_only_a_process_that_runs_and_is_to_go_on_is_up(fields: dict[str, Any]) -> None:
+    job, run = a_job(), a_run("running")
+    assert a_board(job, states=[a_job_state(with_process(run, job))]).is_up("job") == an_attempt(run, job)
+    assert a_board(job, states=[a_job_state(with_process(run, job, **fields))]).is_up("job") is None
 
 
 def test_a_preview_takes_no_lock_and_says_what_would_start() -> None:

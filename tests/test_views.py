@@ -208,6 +208,14 @@ def test_a_job_that_runs_shows_its_process_and_since_when() -> None:
     assert process_of(MANUAL, state) == (1001, "2026-06-01T11:58:30Z", 90, "healthy")
 
 
+@pytest.mark.parametrize(("started_ago", "uptime"), [(1.2346, 1.235), (0, 0), (-5, 0)])
+def test_how_long_it_runs_is_told_to_the_millisecond_and_never_less_than_nothing(
+    started_ago: float, uptime: float
+) -> None:
+    state = a_job_state(with_process(a_run("running"), started_at=ago(started_ago)))
+    assert shown(MANUAL, state)["uptime_seconds"] == uptime
+
+
 def test_a_job_that_does_not_run_shows_no_process() -> None:
     state = a_job_state(waiting(a_run("retrying")), newest_finished=FAILED)
     assert process_of(MANUAL, state) == (None, None, None, "unknown")
@@ -648,7 +656,7 @@ def test_a_run_that_has_not_begun_has_neither_attempts_nor_an_end() -> None:
 
 
 def test_a_run_that_goes_on_has_lasted_until_now() -> None:
-    assert run_view(a_run("running", started_at=ago(90.0004)), [], NOW)["duration_seconds"] == 90
+    assert run_view(a_run("running", started_at=ago(1.2346)), [], NOW)["duration_seconds"] == 1.235
 
 
 def test_of_two_results_the_newest_is_told() -> None:
