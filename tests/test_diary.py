@@ -131,6 +131,7 @@ ALL_WELL = "Whatever failed is well again."
         ([failed("b"), failed("a")], "Failed and not well again: `b`, `a`."),
         ([failed(at=NOW - timedelta(days=1))], "Failed and not well again: `etl`."),
         ([failed(at=NOW + timedelta(days=1))], ALL_WELL),
+        ([failed(), event("hold set", hold="stop", by="bob")], "Failed and not well again: `etl`."),
         ([failed(), event("job removed")], ALL_WELL),
         ([failed(), event("job removed", "api")], "Failed and not well again: `etl`."),
         ([event("job removed", "api"), failed()], "Failed and not well again: `etl`."),
@@ -141,6 +142,7 @@ ALL_WELL = "Whatever failed is well again."
         "several",
         "since the day before",
         "the day after is of another page",
+        "a hold makes nothing well",
         "it is gone",
         "another is gone",
         "another was gone before",
@@ -162,6 +164,10 @@ def test_a_page_has_the_times_and_the_days_of_its_zone() -> None:
     tokyo = ZoneInfo("Asia/Tokyo")
     early, late = (failed(at=datetime(2026, 6, 1, hour, 30, tzinfo=UTC), run=f"r{hour}") for hour in (14, 15))
     assert diary.days([late, early], tokyo) == (date(2026, 6, 1), date(2026, 6, 2))
+    loaded = event("configuration loaded", None, at=early.at, jobs="7")
+    before = diary.page([loaded, late], date(2026, 6, 1), tokyo)
+    assert before is not None
+    assert ALL_WELL in before
     again = [failed(at=datetime(2026, 6, 1, 15, minute, tzinfo=UTC), run="r") for minute in (5, 45)]
     text = diary.page([early, *again], date(2026, 6, 2), tokyo)
     assert text is not None

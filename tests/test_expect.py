@@ -284,6 +284,14 @@ def test_a_job_is_late_at_the_moment_for_which_no_success_counts(
 # --- the clock is set back ---
 
 
+def test_an_edit_of_what_is_expected_counts_also_while_a_success_lies_ahead() -> None:
+    ahead = ", clock set back from 2026-06-01T13:00:00Z"
+    state = watched_since(ago(60), f"{KEY}{ahead}", last_success_at=later(3600))
+    assert planned(EVERY_HOUR, state) == Plan(wake_at=later(3540))
+    edited = changed(EVERY_HOUR, expect=Expect(1800, None))
+    assert planned(edited, state) == Plan(writes=(Watch(JOB, f"every 1800 s{ahead}", NOW),), wake_at=later(1800))
+
+
 def test_a_watch_that_lies_ahead_begins_anew() -> None:
     decided = planned(EVERY_HOUR, watched_since(later(86_400)))
     assert decided == Plan(writes=(Watch(JOB, KEY, NOW),), wake_at=later(3600))

@@ -61,7 +61,7 @@ def _failing(events: Sequence[Event], day: date, zone: tzinfo) -> list[str]:
     ended: dict[str, str] = {}
     for event in events:
         if event.kind == "run finished" and event.job_id and event.at.astimezone(zone).date() <= day:
-            state = dict(event.fields).get("state", "")
+            state = dict(event.fields)["state"]
             if state in ("failed", "succeeded"):
                 ended[event.job_id] = state
         elif event.kind == "job removed" and event.job_id:
@@ -103,18 +103,18 @@ def _told(kind: str, fields: dict[str, str], job: str) -> tuple[str, str] | None
         case "alert raised" if fields.get("alert") in (AlertKind.OVERDUE, AlertKind.LIMIT):
             return fields["alert"].upper(), f"procclaw why {job}"
         case "health changed":
-            return f"is {fields.get('health', '')}{detail}", f"procclaw status {job}"
+            return f"is {fields['health']}{detail}", f"procclaw status {job}"
         case "slot missed":
-            return f"MISSED {fields.get('slots', '1')} due time(s)", f"procclaw ledger {job}"
+            return f"MISSED {fields['slots']} due time(s)", f"procclaw ledger {job}"
         case "hold set":
-            done = {"stop": "STOPPED", "pause": "PAUSED", "revoke": "REVOKED"}.get(fields.get("hold", ""), "HELD")
+            done = {"stop": "STOPPED", "pause": "PAUSED", "revoke": "REVOKED"}[fields["hold"]]
             return f"{done} by{_quoted(fields.get('by', '')) or ' somebody'}", f"procclaw why {job}" if job else ""
         case "hold lifted":
-            return f"let go again ({fields.get('hold', '')})", ""
+            return f"let go again ({fields['hold']})", ""
         case "job removed":
             return "removed from the configuration", ""
         case "configuration loaded":
-            return f"configuration loaded: {fields.get('jobs', '?')} jobs", "procclaw list"
+            return f"configuration loaded: {fields['jobs']} jobs", "procclaw list"
         case _:
             return None
 

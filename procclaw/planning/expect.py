@@ -67,7 +67,8 @@ def deadline_at(draft: Draft, spec: JobSpec, watch: Watch) -> datetime | None:
         last_at = watch.since
     if spec.expect.every_seconds is not None:
         return after(max(watch.since, last_at or watch.since), spec.expect.every_seconds)
-    return _next_daily(spec.expect.by or "", spec.timezone, watch.since, last_at)
+    assert spec.expect.by is not None
+    return _next_daily(spec.expect.by, spec.timezone, watch.since, last_at)
 
 
 def _next_daily(by: str, zone: str, since: datetime, last_at: datetime | None) -> datetime | None:

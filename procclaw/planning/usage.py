@@ -87,7 +87,6 @@ def _passed(resources: Resources, usage: Usage) -> dict[Reason, str]:
 
 def _end(draft: Draft, going: Going, resources: Resources, usage: Usage) -> None:
     reason = next(iter(_passed(resources, usage)))
-    is_kill = resources.action is LimitAction.KILL
-    if is_kill:
+    if resources.action is LimitAction.KILL:
         draft.end(going, reason, force=True)
-    draft.order_stop(going, reason, usage.detail, force=is_kill)
+    draft.order_stop(going, reason, usage.detail)
