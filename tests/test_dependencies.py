@@ -132,7 +132,7 @@ LACKS: list[tuple[str, Condition, JobSpec, JobState, str | None]] = [
         "has not started",
     ),
     ("has begun this very moment", AFTER_START, DB, db_state(active(DB, "retrying", started_at=NOW)), None),
-    ("is seen to have ended now", AFTER_START, DB, lately(DB, "stopped", started_at=ago(900), finished_at=NOW), None),
+    ("is seen to have ended now", AFTER_START, DB, lately(DB, "failed", started_at=ago(900), finished_at=NOW), None),
     ("a slot's run since", AFTER_START, NIGHTLY, lately(NIGHTLY, "succeeded"), None),
     ("a slot's run before", AFTER_START, NIGHTLY, lately(NIGHTLY, "succeeded", **LONG_AGO), "has not started"),
     # of a manual one: since the boot
