@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from procclaw.model import tree
 from procclaw.model.errors import SpecError
 from procclaw.planning import expression, schedule
-from procclaw.system import homedir, specfile
+from procclaw.system import homedir, specfile, surroundings
 
 
 class ConfigurationFiles:
@@ -70,6 +70,11 @@ def read_yaml(text: str) -> tuple[tree.Node | None, tuple[tree.Fault, ...]]:
     """The tree of a text, None if it says nothing or cannot be read, and what is wrong with its writing."""
     root, faults = specfile.parsed(text)
     return root, tuple(faults)
+
+
+def read_env(path: str, text: str) -> dict[str, str]:
+    """What a job would find in such an env_file. Raises ProcclawError where it would not start with it."""
+    return dict(surroundings.parse_env_file(path, text))
 
 
 def local_timezone() -> str:

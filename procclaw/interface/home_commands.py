@@ -10,7 +10,10 @@ from procclaw.interface.arguments import (
 )
 from procclaw.interface.command import Command, Group
 
-SOURCE_KINDS = ("crontab", "systemd", "process-compose", "compose", "openclaw-cron", "system-crontab")
+SOURCE_KINDS = (
+    *("crontab", "systemd", "process-compose", "compose", "openclaw-cron"),
+    *("procfile", "supervisord", "pm2", "system-crontab"),
+)
 """What can be converted. A list of its own, for every command loads this table."""
 
 SET_UP: Group = (

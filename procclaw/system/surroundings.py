@@ -57,11 +57,17 @@ def read_env_file(path: str) -> tuple[tuple[str, str], ...]:
     try:
         # The signature that some editors put first is no part of a name; a form feed or U+2028 ends no line.
         with open(path, encoding="utf-8-sig") as file:
-            lines = file.read().split("\n")
+            text = file.read()
     except OSError as error:
         raise ProcclawError(f"env_file {path}: {(error.strerror or str(error)).lower()}") from error
     except UnicodeDecodeError as error:
         raise ProcclawError(f"env_file {path}: not UTF-8 text") from error
+    return parse_env_file(path, text)
+
+
+def parse_env_file(path: str, text: str) -> tuple[tuple[str, str], ...]:
+    """What such a file says, by its text. Raises ProcclawError as reading it does."""
+    lines = text.split("\n")
     return tuple(_parse_line(path, number, line) for number, line in enumerate(lines, 1) if _says_something(line))
 
 

@@ -115,6 +115,10 @@ class Source(NamedTuple):
     """Another file, named relative to this one or absolute; None: it is not there, or cannot be read as text."""
     find: Callable[[str], tuple[str, ...]] = lambda _pattern: ()
     """Files that match a pattern, sorted, named so that `read` takes them."""
+    ask: Callable[[tuple[str, ...]], str] | None = None
+    """What a program prints that is started in the same folder as we were. Raises NotFound where there is none such,
+    ProcclawError where it fails. None: there is no file that it could be asked about.
+    """
     also: tuple[str, ...] = ()
     """The other files that are converted with it, as the user named them."""
 

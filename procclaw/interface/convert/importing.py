@@ -79,6 +79,8 @@ def _said_once(converted: list[Converted]) -> list[Converted]:
 
 
 def _source(path: str) -> Source:
+    from procclaw.engine.programs import answer_of
+
     if path == STDIN:
         text = _decoded(sys.stdin.buffer.read(MOST_BYTES + 1), STANDARD_INPUT)
         return Source(STANDARD_INPUT, text, lambda _: None)
@@ -96,7 +98,7 @@ def _source(path: str) -> Source:
         found = glob(pattern, root_dir=folder or None)
         return tuple(sorted(each for each in found if os.path.isfile(os.path.join(folder, each))))
 
-    return Source(path, _read(path), read, find)
+    return Source(path, _read(path), read, find, answer_of)
 
 
 def _read(path: str) -> str:

@@ -40,6 +40,13 @@ KINDS = (
         r"jobs\.json",
         "openclaw_cron",
     ),
+    _kind("procfile", "a Procfile, with the .env and .foreman beside it", r"Procfile([._-].+)?|.+\.[Pp]rocfile"),
+    _kind("supervisord", "supervisord.conf or a file of conf.d, with what it includes", r"supervisord?\.(conf|ini)"),
+    _kind(
+        "pm2",
+        "an ecosystem file of PM2: JSON, YAML, or JavaScript, which node has to run to read it",
+        r"(ecosystem|pm2|process(es)?)([.-][\w-]+)*\.(js|cjs|mjs|json5?|ya?ml)",
+    ),
     _kind("system-crontab", "/etc/crontab or a file of /etc/cron.d, with the user in each line", r"(?!)", "crontab"),
 )
 NAMES = tuple(kind.name for kind in KINDS)
