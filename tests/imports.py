@@ -7,6 +7,7 @@ report. `python -m tests.imports` shows what has changed and, with `--accept`, m
 import argparse
 import difflib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,14 @@ _COMMAND = f"import os; os.getcwd = lambda: {_FOLDER!r}; from procclaw.__main__ 
 
 
 def inputs() -> list[Path]:
-    """Files that are converted by themselves: those that others include lie in a folder of their own."""
-    found = (path for folder in ROOT.iterdir() for path in folder.iterdir())
+    """Files that are converted by themselves: those that others include lie in a folder of their own, or are hidden."""
+    found = (path for folder in ROOT.iterdir() for path in folder.glob("[!.]*"))
     return sorted(path for path in found if path.is_file() and not path.name.endswith(".expected"))
+
+
+def is_answerable(path: Path) -> bool:
+    """Whether it can be converted here: what is a program needs node."""
+    return path.suffix not in (".js", ".mjs") or shutil.which("node") is not None
 
 
 def name_of(path: Path) -> str:

@@ -86,6 +86,7 @@ def merged(sections: Iterator[Section]) -> dict[str, Section]:
         before = found.setdefault(section.name, section)
         before.options.update(section.options)
     general = found.pop("DEFAULT", None)
-    for section in found.values() if general is not None else ():
-        section.options.update({name: each for name, each in general.options.items() if name not in section.options})
+    if general is not None:
+        for section in found.values():
+            section.options.update(general.options | section.options)
     return found

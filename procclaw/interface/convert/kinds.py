@@ -45,7 +45,7 @@ KINDS = (
     _kind(
         "pm2",
         "an ecosystem file of PM2: JSON, YAML, or JavaScript, which node has to run to read it",
-        r"(ecosystem|pm2|process(es)?)([.-][\w-]+)*\.(js|cjs|mjs|json5?|ya?ml)",
+        r"(ecosystem|pm2)([.-][\w-]+)*\.([cm]?js|json5?|ya?ml)|process(es)?\.(json|ya?ml|config\.js)",
     ),
     _kind("system-crontab", "/etc/crontab or a file of /etc/cron.d, with the user in each line", r"(?!)", "crontab"),
 )

@@ -115,10 +115,12 @@ def _notes(process: _Process, count: int) -> tuple[Note, ...]:
 
 
 def _about_all(settings: _Settings) -> Iterator[Note]:
-    says = "is started again, and the others go on; with foreman they all end, on Heroku all go on"
+    says = "is started again, and the others go on, as on Heroku; foreman stops them all"
     yield Note(0, "a process that ends", Fate.CHANGED, says)
     if settings.timeout is None:
-        yield Note(0, "a stop", Fate.CHANGED, "SIGKILL follows SIGTERM after 60 s; after 5 s with foreman, 30 s on Heroku")
+        yield Note(
+            0, "a stop", Fate.CHANGED, "SIGKILL follows SIGTERM after 60 s; after 5 s with foreman, 30 s on Heroku"
+        )
     says = "is that of procclaw.yaml; foreman hands on what its shell has, and a PS with the process's name"
     yield Note(0, "the environment", Fate.CHANGED, says)
 
@@ -195,7 +197,9 @@ def _surroundings(source: Source, settings: _Settings, notes: list[Note]) -> tup
         variables = _copied(text)
         says = f"is copied to each job, without what foreman overlooks too, for no job would start with it ({error})"
         notes.append(Note(0, name, Fate.CHANGED, says))
-        return variables, fields | ({"env": {key: literal(value) for key, value in variables.items()}} if variables else {})
+        return variables, fields | (
+            {"env": {key: literal(value) for key, value in variables.items()}} if variables else {}
+        )
     notes.append(Note(0, name, Fate.KEPT, "stays where it is, and is read at each start"))
     return variables, fields | {"env_file": name}
 
@@ -218,7 +222,7 @@ def _first_port(settings: _Settings, variables: dict[str, str], notes: list[Note
     if settings.port is not None:
         return settings.port
     text = variables.get("PORT", "")
-    if not text or text.isascii() and text.isdecimal() and len(text) < 6:
+    if not text or (text.isascii() and text.isdecimal() and len(text) < 6):
         return int(text or _FIRST_PORT)
     notes.append(Note(0, f"PORT={text}", Fate.DROPPED, "is no port; they count from 5000", settings.env_file))
     return _FIRST_PORT

@@ -78,6 +78,10 @@ class Section:
     def take(self, key: str) -> Node | None:
         """What stands there; None where that is nothing."""
         self._taken.add(key)
+        return self.node(key)
+
+    def node(self, key: str) -> Node | None:
+        """The same, without taking it."""
         node = self._entries[key][1] if key in self._entries else None
         return None if isinstance(node, Scalar) and node.is_plain and node.text in _NOTHING else node
 

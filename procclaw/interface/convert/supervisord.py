@@ -7,7 +7,6 @@ them and go to no shell. What it would refuse is refused here, but only for the 
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from procclaw.interface.convert.conversion import Conversion, Fate, Ids, Imported, Note, Source
 from procclaw.interface.convert.inifile import Option, Section, merged, sections_of
@@ -16,7 +15,10 @@ from procclaw.interface.convert.supervisord_values import expanded, pairs
 
 _OWN = re.compile(r"^\[(program:|eventlistener:|fcgi-program:|group:|supervisord\]|supervisorctl\])", re.MULTILINE)
 _SECTIONS = (
-    (r"(unix|inet)_http_server|supervisorctl|rpcinterface:.*|ctlplugin:.*", "procclaw and its HTTP API take that place"),
+    (
+        r"(unix|inet)_http_server|supervisorctl|rpcinterface:.*|ctlplugin:.*",
+        "procclaw and its HTTP API take that place",
+    ),
     (r"eventlistener:.*", "it speaks supervisord's own protocol; alerts tell of failures, resources limits memory"),
 )
 _USED = frozenset({"environment", "directory", "user", "umask"})
@@ -139,7 +141,8 @@ class _Reading:
             missing = [each for each in programs if not self._is_program(each)]
             if missing:
                 self._say(section, Fate.REFUSED, f"there is no program {', '.join(missing)}")
-            self._say(section, Fate.KEPT, f"its programs have the tag {group}")
+            else:
+                self._say(section, Fate.KEPT, f"its programs have the tag {group}")
             found |= dict.fromkeys(programs, group)
         return found
 
@@ -153,9 +156,10 @@ class _Reading:
     ) -> Iterator[Imported]:
         program = Program(section, name, groups.get(name), surroundings)
         try:
-            for process, fields in program.processes():
-                notes, program.notes = tuple(program.notes), []
-                yield Imported(self._ids.of(process), fields, section.line, notes, section.comments, section.file)
+            for number, (process, fields) in enumerate(program.processes()):
+                # What is true of all processes of a program is said once.
+                said = (tuple(program.notes), section.comments) if number == 0 else ((), ())
+                yield Imported(self._ids.of(process), fields, section.line, *said, section.file)
         except Misread as error:
             line = error.line or section.line
             self._notes.append(Note(line, f"[{section.name}]", Fate.REFUSED, str(error), error.file or section.file))

@@ -6,12 +6,13 @@ an end after that counts afresh.
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from procclaw.interface.convert import supervisord_values as values
 from procclaw.interface.convert.conversion import Fate, Note
 from procclaw.interface.convert.inifile import Option, Section
 
+_T = TypeVar("_T")
 _MOST_PROCESSES = 1000
 _LONGEST_PAUSE = 10
 """Entries of retry.delays that are written out."""
@@ -66,7 +67,7 @@ class Program:
             **values.inlined(surroundings.environment),
         }
         self.notes: list[Note] = []
-        """About the process that was handed out last."""
+        """As of the process that was handed out last."""
 
     def processes(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """What each process is called, and its fields. Raises Misread."""
@@ -79,6 +80,7 @@ class Program:
         if count > _MOST_PROCESSES:
             raise self._misread("numprocs", f"more than {_MOST_PROCESSES} processes")
         for number in range(first, first + count):
+            self.notes = []
             self._known |= {"process_num": number, "numprocs": count}
             environment = dict(self._surroundings.environment) | self._own_environment()
             self._known |= values.inlined(environment)
@@ -89,7 +91,7 @@ class Program:
     def _raw(self, name: str) -> str:
         return self._section.options[name].value if name in self._section.options else ""
 
-    def _of[T](self, name: str, read: Callable[[Option, values.Known], T], otherwise: T) -> T:
+    def _of(self, name: str, read: Callable[[Option, values.Known], _T], otherwise: _T) -> _T:
         """The value of an option. Raises Misread."""
         self._taken.add(name)
         option = self._section.options.get(name)
@@ -104,10 +106,10 @@ class Program:
         option = self._section.options.get(name)
         return Misread(reason, *((option.line, option.file) if option is not None else (0, "")))
 
-    def _note(self, name: str, fate: Fate, says: str) -> None:
+    def _note(self, name: str, fate: Fate, says: str, what: str = "") -> None:
         option = self._section.options.get(name)
         if option is not None:
-            self.notes.append(Note(option.line, option.told.replace("\n", " "), fate, says, option.file))
+            self.notes.append(Note(option.line, what or option.told.replace("\n", " "), fate, says, option.file))
 
     def _own_environment(self) -> dict[str, str]:
         return self._of("environment", values.pairs, {})
@@ -115,11 +117,11 @@ class Program:
     # --- fields ---
 
     def _fields(self, environment: dict[str, str], count: int) -> dict[str, Any]:
-        words = self._of("command", values.words, [])
+        words: list[str] = self._of("command", values.words, [])
         if not words:
             raise self._misread("command", "it has no command")
         fields: dict[str, Any] = {"cmd": words, "type": "continuous"}
-        if not self._of("autostart", values.flag, True):
+        if not self._of("autostart", values.flag, otherwise=True):
             fields["enabled"] = False
             self._note("autostart", Fate.CHANGED, "it is declared and does not run until procclaw start asks for it")
         tags = [self._group] if self._group else [self._name] if count > 1 else []
@@ -166,7 +168,9 @@ class Program:
         up_seconds = self._of("startsecs", values.number, 1)
         retries = self._of("startretries", values.number, 3)
         if wanted in ("false", "no", "off", "0"):
-            self._note("autorestart", Fate.CHANGED, "an end within startsecs is final too, which supervisord tries again")
+            self._note(
+                "autorestart", Fate.CHANGED, "an end within startsecs is final too, which supervisord tries again"
+            )
             return {"restart": "never"} | self._success(codes)
         if wanted not in ("unexpected", "true", "yes", "on", "1"):
             raise self._misread("autorestart", f'autorestart: "{wanted}" is not true, false or unexpected')
@@ -209,11 +213,11 @@ class Program:
                 found[ours] = _size(limit) if key == "maxbytes" else limit
             if None not in limits and limits[0] != limits[1]:
                 self._note(f"stderr_logfile_{key}", Fate.CHANGED, "both logs have one limit, that of stdout")
-        for name in _LOGS:
-            self._taken.add(name)
-            path = self._of(name, values.plain, "")
-            if path and path.lower() not in ("auto", "none"):
-                self._note(name, Fate.CHANGED, "is written in logs/ instead")
+        paths = {name: self._of(name, values.plain, "") for name in _LOGS}
+        named = [name for name, path in paths.items() if path.lower() not in ("", "auto", "none")]
+        if named:
+            what = ", ".join(f"{name}={paths[name]}" for name in named)
+            self._note(named[0], Fate.CHANGED, "is written in logs/ instead", what)
         return {"log": found} if found else {}
 
     def _tell_the_rest(self) -> None:

@@ -15,7 +15,9 @@ Text = list[str]
 Known = Mapping[str, str | int | None]
 """What an expression may name; None: it is known to supervisord, but not here."""
 
-_EXPRESSION = re.compile(r"%(?:\((?P<name>[^)]*)\)(?P<form>[-#0 +]*\d{0,3}(?:\.\d{0,3})?[diouxXeEfFgGcrsa])|(?P<odd>.?))", re.DOTALL)
+_EXPRESSION = re.compile(
+    r"%(?:\((?P<name>[^)]*)\)(?P<form>[-#0 +]*\d{0,3}(?:\.\d{0,3})?[diouxXeEfFgGcrsa])|(?P<odd>.?))", re.DOTALL
+)
 _ENVIRONMENT = "ENV_"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SUFFIXES = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
@@ -76,7 +78,10 @@ def words(option: Option, known: Known) -> list[str]:
 
 
 def pairs(option: Option, known: Known) -> dict[str, str]:
-    """KEY="value",KEY2=value as supervisord's lexer takes it; `referring` makes a job's values of them. Raises ValueError."""
+    """KEY="value",KEY2=value as supervisord's lexer takes it; `referring` makes a job's values of them.
+
+    Raises ValueError.
+    """
     lexer = shlex.shlex(_marked(expanded(option, known)))
     lexer.wordchars += "/.+-():" + _MARK
     try:
