@@ -34,7 +34,7 @@ _PROBLEM = re.compile(
 
 
 def run(context: "Context", options: Namespace) -> int:
-    converted = _acceptable(_converted(options), context.home_path if options.write else None)
+    converted = acceptable(_converted(options), context.home_path if options.write else None)
     text = written(converted)
     place = _write(context, text, options, converted)
     if context.console.is_json:
@@ -126,7 +126,7 @@ def _decoded(content: bytes, path: str) -> str:
 # --- writing ---
 
 
-def _acceptable(converted: list[Converted], beside: str | None) -> list[Converted]:
+def acceptable(converted: list[Converted], beside: str | None) -> list[Converted]:
     """Without what our own loader refuses, and what depends on that. Raises SpecError where it is not about a job.
 
     A time that does not exist is told in the same words here as in a jobs.yaml written by hand.

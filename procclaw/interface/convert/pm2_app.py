@@ -21,8 +21,8 @@ _BY_ENDING = {
     ".cjs": "node", ".coffee": "coffee", ".ls": "lsc", ".ts": "bun", ".tsx": "bun",
 }  # fmt: skip
 _PROGRAMS = frozenset({
-    "npm", "npx", "yarn", "pnpm", "node", "bun", "deno", "python", "python2", "python3", "ruby", "bundle", "php", "java",
-    "dotnet", "go", "bash", "sh", "serve", "uv", "poetry",
+    "npm", "npx", "yarn", "pnpm", "node", "bun", "deno", "serve", "python", "python2", "python3", "uv", "poetry",
+    "ruby", "bundle", "php", "java", "dotnet", "go", "bash", "sh",
 })  # fmt: skip
 """Looked for in PATH by PM2 as well, for nobody has a script of that name."""
 _WORD = re.compile(r"""[^\s"'=]+="[^"]*"|[^\s"'=]+='[^']*'|"[^"]*"|'[^']*'|\S+""")

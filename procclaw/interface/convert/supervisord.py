@@ -110,12 +110,16 @@ class _Reading:
         section = self._sections.get("supervisord")
         if section is None:
             return Surroundings({}, {})
-        rest = [option.name for option in section.options.values() if option.name not in _USED]
+        used = _USED
+        if _is_true(_value(section, "nodaemon")):
+            # Only a supervisord that goes into the background goes there.
+            used -= {"directory"}
+        rest = [option.name for option in section.options.values() if option.name not in used]
         if rest:
             self._notes.append(
                 Note(section.line, ", ".join(rest), Fate.DROPPED, "is about supervisord itself", section.file)
             )
-        options = {name: option for name, option in section.options.items() if name in _USED}
+        options = {name: option for name, option in section.options.items() if name in used}
         environment = options.pop("environment", None)
         try:
             values = {} if environment is None else pairs(environment, {"here": None})
