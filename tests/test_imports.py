@@ -7,13 +7,15 @@ import pytest
 
 from procclaw.interface.convert import kinds
 from procclaw.interface.convert.conversion import Ids, Source, Unconvertible
-from tests import imports
+from tests import fuzz_imports, imports
 from tests.commandline import CommandLine
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("path", imports.inputs(), ids=imports.name_of)
 def test_an_input_becomes_what_is_expected(path: Path) -> None:
+    if not imports.is_answerable(path):
+        pytest.skip("needs node")
     assert imports.converted(path) == imports.expected(path), "python -m tests.imports --accept takes it as it is"
 
 
@@ -29,6 +31,18 @@ def test_an_input_is_recognised_for_what_it_is_or_the_user_is_asked(path: Path) 
         assert kinds.kind_of(source).name == path.parent.name
     except Unconvertible as error:
         assert "--from KIND says which" in str(error)
+
+
+@pytest.mark.parametrize("first", range(0, 400, 50))
+def test_a_mutated_input_is_converted_or_refused(first: int) -> None:
+    for seed in range(first, first + 50):
+        tried = fuzz_imports.case(seed)
+        assert not list(fuzz_imports.problems(tried)), f"python -m tests.fuzz_imports --seed {seed} 1"
+
+
+def test_mutated_inputs_are_of_every_kind() -> None:
+    tried = [fuzz_imports.case(seed) for seed in range(400)]
+    assert {each.kind for each in tried} == set(kinds.NAMES)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +89,18 @@ def test_written_into_the_home_it_applies_and_is_not_written_twice(
     assert again.code == 1
     assert "is there already; --force overwrites it" in again.err
     assert cli("import", str(file), "--write", "--force").code == 0
+
+
+def test_what_a_file_includes_is_found_beside_it(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc" / "conf.d").mkdir(parents=True)
+    (tmp_path / "etc" / "supervisord.conf").write_text("[include]\nfiles=conf.d/*.conf\n")
+    (tmp_path / "etc" / "conf.d" / "web.conf").write_text("[program:web]\ncommand=run\n")
+    monkeypatch.chdir(tmp_path)
+    answer = cli("import", "etc/supervisord.conf")
+    assert answer.code == 0, answer.err
+    assert "# etc/conf.d/web.conf:1\n  web:\n    cmd: [run]" in answer.out
 
 
 def test_a_name_that_the_home_has_already_is_refused_with_where_it_is(
