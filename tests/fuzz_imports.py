@@ -8,6 +8,7 @@ import argparse
 import random
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -137,17 +138,21 @@ def problems(tried: Case) -> Iterator[str]:
         return beside.read_text() if beside.is_file() else None
 
     source = Source(tried.path.name, tried.text, read)
+    # YAML ends lines where `splitlines` does, the other readers at a newline alone.
+    last = max(tried.text.count("\n"), len(tried.text.splitlines())) + 1
+    with suppress(Unconvertible):
+        kinds.kind_of(source)
     try:
         converted = acceptable([kinds.convert(source, kinds.named(tried.kind), Ids())], None)
     except Unconvertible as error:
-        if not str(error) or error.line > tried.text.count("\n") + 1:
+        if not str(error) or error.line > last:
             yield f"refused on line {error.line}: {error}"
         return
     except Exception:  # noqa: BLE001 (that is what is looked for)
         yield traceback.format_exc()
         return
     for each in converted:
-        yield from _odd_lines(each.conversion, tried.text.count("\n") + 1)
+        yield from _odd_lines(each.conversion, last)
 
 
 def _odd_lines(conversion: Conversion, last: int) -> Iterator[str]:

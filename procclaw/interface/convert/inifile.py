@@ -11,7 +11,7 @@ from typing import NamedTuple
 from procclaw.interface.convert.conversion import Unconvertible
 
 _HEADER = re.compile(r"\[(?P<name>.+)\]")
-_OPTION = re.compile(r"(?P<name>[^=:]*?)\s*[=:]\s*(?P<value>.*)")
+_OPTION = re.compile(r"(?P<name>[^=:]*)[=:]\s*(?P<value>.*)")
 _COMMENT = re.compile(r"(?:^|(?<=\s))[;#]")
 _ONCE_AN_OPTION = re.compile(r"[\w.]+\s*=|\[")
 """A comment that only switches something off."""
@@ -63,10 +63,10 @@ def sections_of(text: str, file: str = "") -> Iterator[Section]:
             section = Section(header["name"], number, file, {}, said)
         elif section is None:
             raise Unconvertible(number, f'"{content}" stands before the first [section]')
-        elif (found := _OPTION.fullmatch(content)) is None or not found["name"]:
+        elif (found := _OPTION.fullmatch(content)) is None or not found["name"].strip():
             raise Unconvertible(number, f'"{content}" is neither a [section] nor NAME=VALUE')
         else:
-            option = found["name"].lower()
+            option = found["name"].rstrip().lower()
             section.options[option] = Option(option, found["value"], number, file)
         comments.clear()
     if section is not None:

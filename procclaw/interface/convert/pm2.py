@@ -16,7 +16,7 @@ from procclaw.model.errors import NotFound, ProcclawError
 from procclaw.model.tree import Entries, Items, Node, Scalar
 
 _PROGRAM = re.compile(r".*\.[cm]?js")
-_IS_PROGRAM = re.compile(r"^\s*(module\.exports|exports\.\w+|export\s+default)\b", re.MULTILINE)
+_IS_PROGRAM = re.compile(r"^[ \t]*(module\.exports|exports\.\w+|export\s+default)\b", re.MULTILINE)
 _ANSWER = "procclaw-ecosystem:"
 """Before what the file comes to: it may print things of its own."""
 _ASK = f"""
@@ -34,7 +34,7 @@ const file = path.resolve(process.argv[1]);
 }});
 """
 _COMMENT_OR_TEXT = re.compile(
-    r"""(?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|(?P<comment>//[^\n]*|/\*.*?(?:\*/|\Z))""", re.DOTALL
+    r"""(?P<text>"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?)|(?P<comment>//[^\n]*|/\*.*?(?:\*/|\Z))""", re.DOTALL
 )
 _ELSEWHERE = {
     "deploy": "procclaw deploys nothing; pm2 deploy was ssh, git pull and pm2 reload",
@@ -45,8 +45,8 @@ _ELSEWHERE = {
 
 def looks_like(text: str, kind: str) -> bool:
     if _is_data(text):
-        return looks_like_mapping(text, "apps") or re.search(r'^\s*[{[]?\s*"?apps"?\s*:', text) is not None
-    return _IS_PROGRAM.search(text) is not None and re.search(r"\bapps\b|\bscript\b", text) is not None
+        return looks_like_mapping(text, "apps") or re.match(r"\s*[{[]\s*[\"']?apps[\"']?\s*:", text) is not None
+    return _IS_PROGRAM.search(text) is not None and re.search(r"\b(apps|script)[\"']?\s*[:,}]", text) is not None
 
 
 def read(source: Source, kind: str, ids: Ids) -> Conversion:
