@@ -69,6 +69,27 @@ def test_the_command_is_the_one_that_pm2_makes_of_it(keys: dict[str, object], cm
     assert an_app(**keys)["cmd"] == cmd
 
 
+@pytest.mark.parametrize(
+    ("written", "handed_on"),
+    [
+        ("010", "10"),
+        ("1.50", "1.5"),
+        ("2.0", "2"),
+        ("0x1F", "31"),
+        ("1_000", "1000"),
+        ("-7", "-7"),
+        ("off", "off"),
+        ('"010"', "010"),
+        ("99999999999999999", "99999999999999999"),
+        ("1.2.3", "1.2.3"),
+        ("{a: [1, x]}", '{"a":[1,"x"]}'),
+    ],
+)
+def test_a_variable_is_what_javascript_makes_of_it(written: str, handed_on: str) -> None:
+    [job] = read(f"apps:\n- script: a.js\n  env: {{V: {written}}}\n", "ecosystem.yml").jobs
+    assert job.fields["env"] == {"V": handed_on}
+
+
 # --- programs ---
 
 

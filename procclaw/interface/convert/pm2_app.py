@@ -28,7 +28,10 @@ _PROGRAMS = frozenset({
 _WORD = re.compile(r"""[^\s"'=]+="[^"]*"|[^\s"'=]+='[^']*'|"[^"]*"|'[^']*'|\S+""")
 _SIZE = re.compile(r"(?P<count>\d{1,12}(?:\.\d{1,6})?)(?P<unit>[KMG]?)")
 _SPAN = re.compile(r"(?P<count>\d{1,12})(?P<unit>[hms]?)")
-_FRACTION = re.compile(r"-?(?:0|[1-9]\d{0,11})\.\d{1,9}", re.ASCII)
+_WHOLE = re.compile(r"[-+]?(0x[0-9a-fA-F]{1,13}|0o[0-7]{1,17}|0b[01]{1,53}|\d[\d_]{0,15})", re.ASCII)
+_FRACTION = re.compile(r"[-+]?\d{1,15}\.\d{1,15}", re.ASCII)
+_EXACT = 1 << 53
+"""JavaScript knows no larger whole number exactly."""
 _MEGABYTE = 1 << 20
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _MILLISECONDS = {"": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
@@ -337,10 +340,18 @@ def _as_variable(node: Node) -> str:
     """As PM2 hands it on: what is no text goes as JavaScript writes it."""
     if not isinstance(node, Scalar):
         return json.dumps(_said(node), separators=(",", ":"), ensure_ascii=False)
-    if node.is_plain and _FRACTION.fullmatch(node.text):
-        number = float(node.text)
-        return str(int(number)) if number.is_integer() else repr(number)
-    return node.text
+    return _as_number(node.text) if node.is_plain else node.text
+
+
+def _as_number(text: str) -> str:
+    """A number as JavaScript writes it, once it has read it; anything else, and what it would round, as it stands."""
+    if _WHOLE.fullmatch(text):
+        number = int(text.replace("_", ""), 0 if text.lstrip("-+")[1:2].isalpha() else 10)
+        return str(number) if abs(number) < _EXACT else text
+    if _FRACTION.fullmatch(text) and abs(float(text)) < _EXACT:
+        fraction = float(text)
+        return str(int(fraction)) if fraction.is_integer() else repr(fraction)
+    return text
 
 
 def _said(node: Node) -> Any:
