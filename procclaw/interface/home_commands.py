@@ -235,8 +235,9 @@ MOVE: Group = (
                 argument(
                     "--from",
                     dest="kind",
+                    metavar="KIND",
                     choices=SOURCE_KINDS,
-                    help="what it is, where name and content do not tell",
+                    help=f"what it is, where name and content do not tell: {', '.join(SOURCE_KINDS)}",
                 ),
                 argument("-o", "--output", completes="file", metavar="FILE", help="write jobs.yaml there"),
                 argument("--write", action="store_true", help="write it into the home (jobs.d), where it applies"),

@@ -358,9 +358,11 @@ PAGES = {
     # --- move in ---
     "import": Page(
         "Prints jobs.yaml, with a comment above each job that says where it comes from, and on stderr what became of\n"
-        "everything: kept, changed (it works, and not alike), dropped, or refused with the reason. Nothing is run.",
+        "everything: kept, changed (it works, and not alike), dropped, or refused with the reason. Nothing is run,\n"
+        "but an ecosystem file of PM2 that is JavaScript: that is a program, and node runs it to read it.",
         (
             "procclaw import /etc/cron.d/* -o jobs.yaml",
+            "procclaw import /etc/supervisor/supervisord.conf ecosystem.config.js",
             "procclaw import - --from crontab",
         ),
         ("0 converted", "1 something was refused; the rest is converted all the same"),

@@ -15,7 +15,7 @@ from procclaw.interface.convert.section import Misfit, Section, document, looks_
 from procclaw.model.errors import NotFound, ProcclawError
 from procclaw.model.tree import Entries, Items, Node, Scalar
 
-_PROGRAM = re.compile(r".*\.[cm]?js")
+_PROGRAM = re.compile(r".*\.[cm]?[jt]s")
 _IS_PROGRAM = re.compile(r"^[ \t]*(module\.exports|exports\.\w+|export\s+default)\b", re.MULTILINE)
 _ANSWER = "procclaw-ecosystem:"
 """Before what the file comes to: it may print things of its own."""
@@ -133,7 +133,7 @@ def _evaluated(source: Source) -> str:
     if source.ask is None:
         raise Unconvertible(0, "is a program, which has to be a file for node to run it; or give its JSON")
     try:
-        printed = source.ask(("node", "-e", _ASK, source.path))
+        printed = source.ask(("node", "-e", _ASK, "--", source.path))
     except NotFound:
         raise Unconvertible(0, f"is a program, and there is no node here to run it; {_elsewhere(source)}") from None
     except ProcclawError as error:
