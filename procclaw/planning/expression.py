@@ -103,7 +103,7 @@ def is_period(expression: str) -> bool:
 
 def is_fixed(expression: str) -> bool:
     """Whether the expression means a time of day. Raises ValueError if it is not a cron line that can be read."""
-    return not is_period(expression) and _is_fixed(_fields(expression))
+    return not is_period(expression) and _is_fixed(plain_fields(expression))
 
 
 def read_period(expression: str) -> int:
@@ -126,7 +126,7 @@ def read_period(expression: str) -> int:
 @lru_cache(maxsize=16_384)  # more than the distinct expressions of 10,000 jobs
 def read_cron(expression: str) -> Cron:
     """Raises ValueError with a message for the person who wrote it, also when no date ever fits."""
-    fields = _fields(expression)
+    fields = plain_fields(expression)
     cron = Cron(fields)
     if not any(cron.falls_on(date.fromordinal(day)) for day in _EVERY_KIND_OF_DAY):
         _, _, month_day, month, weekday = fields
@@ -140,9 +140,8 @@ def lint(expression: str) -> tuple[str, ...]:
     if is_period(expression):
         read_period(expression)
         return ()
-    return tuple(
-        f"{quoted(expression)}: {warning}" for warning in _surprises(_fields(expression), read_cron(expression))
-    )
+    surprises = _surprises(plain_fields(expression), read_cron(expression))
+    return tuple(f"{quoted(expression)}: {warning}" for warning in surprises)
 
 
 def _surprises(fields: Sequence[str], cron: Cron) -> Iterator[str]:
@@ -169,8 +168,11 @@ def _restarting_step(text: str, size: int | None, whole: str, unit: str) -> Iter
         yield f'{quoted(text)} starts over with each {whole}; what is due every {step}{unit} is "@every {step}{unit}"'
 
 
-def _fields(expression: str) -> tuple[str, ...]:
-    """The five fields, judged and rewritten so that croniter and this module read them alike."""
+def plain_fields(expression: str) -> tuple[str, ...]:
+    """The five fields, judged and rewritten so that everybody reads them alike: in numbers, without names and aliases.
+
+    Raises ValueError with a message for the person who wrote it.
+    """
     text = expression.strip().lower()
     fields = (_expansion(expression, text) if text.startswith("@") else text).split()
     if len(fields) != len(_FIELDS):
