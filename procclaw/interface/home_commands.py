@@ -15,6 +15,7 @@ SOURCE_KINDS = (
     *("procfile", "supervisord", "pm2", "system-crontab"),
 )
 """What can be converted. A list of its own, for every command loads this table."""
+EXPORT_FORMATS = ("systemd", "launchd", "crontab", "kubernetes")
 
 SET_UP: Group = (
     "set up",
@@ -244,6 +245,21 @@ MOVE: Group = (
                 argument("--force", action="store_true", help="overwrite what is there"),
             ),
             "procclaw import crontab.txt --write",
+        ),
+        Command(
+            "export",
+            "print the jobs in another tool's words, and say what means something else there",
+            "convert.exporting",
+            "run",
+            (
+                argument("format", metavar="FORMAT", choices=EXPORT_FORMATS, help=f"one of {', '.join(EXPORT_FORMATS)}"),
+                argument("jobs", completes="job", metavar="JOB", nargs="*", help="only these jobs"),
+                argument("-o", "--output", completes="file", metavar="PATH", help="write the file, or the files, there"),
+                argument("--force", action="store_true", help="overwrite what is there"),
+                argument("--image", metavar="IMAGE", help="kubernetes: the image that has the commands"),
+                argument("--namespace", metavar="NAME", help="kubernetes: where it all goes"),
+            ),
+            "procclaw export kubernetes --image shop:1.4 -o shop.yaml",
         ),
     ),
 )

@@ -162,7 +162,13 @@ def _write(context: "Context", text: str, options: Namespace, converted: Sequenc
         path = options.output
     else:
         return None
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if options.force else os.O_EXCL)
+    put(path, text, is_forced=options.force)
+    return path
+
+
+def put(path: str, text: str, *, is_forced: bool) -> None:
+    """Write the file; what is there already is overwritten only by force."""
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if is_forced else os.O_EXCL)
     try:
         with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
@@ -170,7 +176,6 @@ def _write(context: "Context", text: str, options: Namespace, converted: Sequenc
         raise Conflict(f"{path}: is there already; --force overwrites it") from None
     except OSError as error:
         raise ProcclawError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    return path
 
 
 def _file_name(converted: Sequence[Converted]) -> str:
@@ -188,19 +193,19 @@ def _report(context: "Context", converted: Sequence[Converted]) -> None:
     jobs = 0
     for each in converted:
         for note in each.conversion.notes:
-            _tell(context, each.path, "", note)
+            tell(context, each.path, "", note)
         for job in each.conversion.jobs:
             jobs += 1
             context.console.complain(f"{job.file or each.path}:{job.line} {job.id}: kept as {', '.join(job.fields)}")
             for note in job.notes:
-                _tell(context, each.path, f"{job.id}: ", note)
+                tell(context, each.path, f"{job.id}: ", note)
         for note in each.conversion.all_notes():
             count[note.fate] += 1
     told = ", ".join(f"{count[fate]} {fate}" for fate in (Fate.CHANGED, Fate.DROPPED, Fate.REFUSED))
     context.console.complain(f"{jobs} {'job' if jobs == 1 else 'jobs'}; {told}")
 
 
-def _tell(context: "Context", path: str, who: str, note: Note) -> None:
+def tell(context: "Context", path: str, who: str, note: Note) -> None:
     if note.fate is Fate.KEPT and not note.says:
         return
     place = f"{note.file or path}:{note.line}" if note.line else path
@@ -215,14 +220,14 @@ def _view(converted: Sequence[Converted], text: str, place: str | None) -> dict[
             {
                 "file": each.path,
                 "kind": each.kind,
-                "notes": [_note(each.path, note) for note in each.conversion.notes],
+                "notes": [viewed(each.path, note) for note in each.conversion.notes],
                 "jobs": [
                     {
                         "id": job.id,
                         "file": job.file or each.path,
                         "line": job.line,
                         "fields": list(job.fields),
-                        "notes": [_note(each.path, note) for note in job.notes],
+                        "notes": [viewed(each.path, note) for note in job.notes],
                     }
                     for job in each.conversion.jobs
                 ],
@@ -232,7 +237,7 @@ def _view(converted: Sequence[Converted], text: str, place: str | None) -> dict[
     }
 
 
-def _note(path: str, note: Note) -> dict[str, Any]:
+def viewed(path: str, note: Note) -> dict[str, Any]:
     return {
         "file": note.file or path,
         "line": note.line or None,

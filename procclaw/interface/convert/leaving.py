@@ -90,7 +90,8 @@ class Telling:
         for field, is_said in _SAID.items():
             if field not in self._told and is_said(self.job):
                 self.dropped(field, lost.get(field) or f"{tool} has nothing like it")
-        kept = tuple(field for field in self._kept if field not in {note.what for note in self._notes})
+        noted = {note.what for note in self._notes}
+        kept = tuple(field for field in _SAID if field in self._kept and field not in noted and _SAID[field](self.job))
         return Left(self.job.id, self.job.source, kept, tuple(self._notes))
 
     def _note(self, field: str, fate: Fate, says: str) -> None:
@@ -114,6 +115,7 @@ _SAID: dict[str, Callable[[JobSpec], bool]] = {
     "nice": lambda job: job.nice is not None,
     "enabled": lambda job: not job.enabled,
     "schedule": lambda job: bool(job.schedule),
+    "timezone": lambda job: bool(job.schedule),
     "run_at": lambda job: job.run_at is not None,
     "on_overlap": lambda job: job.type is JobType.SCHEDULED,
     "catch_up": lambda job: job.type in (JobType.SCHEDULED, JobType.ONESHOT),

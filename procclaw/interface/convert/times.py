@@ -8,8 +8,8 @@ from procclaw.interface.convert.leaving import Unexportable
 from procclaw.model.spec import JobSpec
 
 _ITEM = re.compile(r"(?P<low>\*|\d+)(?:-(?P<high>\d+))?(?:/(?P<step>\d+))?")
-_GAP_HOURS = range(4)
-"""Where clocks are put forward, at midnight in some zones, at one, two or three in most."""
+_CHANGING_HOURS = range(4)
+"""When clocks are put forward and back: at midnight in some zones, at one, two or three in most."""
 _MINUTE, _HOUR = 60, 3600
 _SHIFTED_BY = 15
 """Minutes: the offset of every zone is a multiple of it."""
@@ -47,12 +47,14 @@ class Times(NamedTuple):
         return "*" not in (self.day, self.weekday)
 
     @property
+    def is_rhythm(self) -> bool:
+        """Rather than a time of day, for which something is done where a clock change skips it."""
+        return self.minute.startswith("*") or self.hour.startswith("*")
+
+    @property
     def meets_clock_changes(self) -> bool:
         """Whether a change of clocks can fall on one of them."""
-        if not expressions.moves_clocks(self.zone):
-            return False
-        is_rhythm = self.minute.startswith("*") or self.hour.startswith("*")
-        return is_rhythm or bool(set(_GAP_HOURS) & set(values(self.hour, *LIMITS[1])))
+        return expressions.moves_clocks(self.zone) and bool(set(_CHANGING_HOURS) & set(values(self.hour, *LIMITS[1])))
 
 
 def times_of(job: JobSpec) -> list[Times]:

@@ -1,0 +1,121 @@
+"""A job's environment and command in another tool: references replaced, what ProcClaw sets named, secrets left out.
+
+What needs a secret is only ever spoken of: the variables that have to be provided over there, each with the text in
+which its secrets stand by name. The command for a shell takes them from its environment, as it does here.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from procclaw.interface.convert.leaving import Leaving, Telling
+from procclaw.model.references import Reference, references_in, replaced
+from procclaw.model.spec import JobSpec
+
+_OURS = re.compile(r"PROCCLAW_[A-Z_]+")
+_BUILT_IN_PATH = "/usr/local/bin:/usr/bin:/bin"
+_MARK = re.compile("\0(\\d+)\0")
+"""Stands for a reference while the text around it is quoted; no file can hold that character."""
+
+
+class Variables(NamedTuple):
+    plain: dict[str, str]
+    """By name, as they are to be set."""
+    secret: dict[str, str]
+    """By name, each with the text that its secrets go into."""
+
+
+def variables(leaving: Leaving, job: JobSpec, telling: Telling, known: Mapping[str, str]) -> Variables:
+    """Every variable that the job's declarations give it; `known` are those the other tool sets, in its own words."""
+    found = Variables(_named_by_us(leaving, job), {})
+    base = {"PATH": _BUILT_IN_PATH, **known}
+    for name, text in leaving.config.env:
+        _set(found, base, telling, name, text, "procclaw.yaml env")
+        base |= {name: found.plain[name]} if name in found.plain else {}
+    for name, text in job.env:
+        _set(found, base, telling, name, text, "env")
+    words = (job.cmd,) if isinstance(job.cmd, str) else job.cmd
+    for reference in (each for word in words for each in references_in(word) if each.kind == "secret"):
+        found.secret[reference.variable] = f"${{secret:{reference.name}}}"
+    if job.env:
+        telling.kept("env")
+    _tell_of_ours(job, telling)
+    _tell_of_params(job, telling)
+    return found
+
+
+def _set(
+    found: Variables, base: Mapping[str, str], telling: Telling, name: str, text: str, where: str
+) -> None:
+    found.plain.pop(name, None)
+    found.secret.pop(name, None)
+    references = list(references_in(text))
+    if any(each.kind == "secret" for each in references):
+        found.secret[name] = text
+        return
+    # A param's default is what it has been set to above.
+    values = base | found.plain
+    unknown = [each for each in references if variable_of(each) not in values]
+    if unknown:
+        missing = ", ".join(each.name for each in unknown)
+        telling.dropped(f"{where} {name}", f"what {missing} is over there cannot be told from here: set it by hand")
+        return
+    found.plain[name] = replaced(text, lambda each: values[variable_of(each)])
+
+
+def variable_of(reference: Reference) -> str:
+    """The variable of the job's environment in which the value stands."""
+    match reference.kind:
+        case "env":
+            return reference.name
+        case "param":
+            return f"PROCCLAW_PARAM_{reference.name}"
+        case _:
+            return reference.variable
+
+
+def shell_text(command: str) -> str:
+    """A command for the shell, with its references as variables of the shell."""
+    return replaced(command, lambda each: f"${{{variable_of(each)}}}")
+
+
+def quoted(text: str, quote: Callable[[str], str], value_of: Callable[[Reference], str]) -> str:
+    """The text with its references replaced, and all that is around them quoted."""
+    values: list[str] = []
+
+    def mark(reference: Reference) -> str:
+        values.append(value_of(reference))
+        return f"\0{len(values) - 1}\0"
+
+    return _MARK.sub(lambda found: values[int(found[1])], quote(replaced(text, mark)))
+
+
+def mentions(job: JobSpec) -> set[str]:
+    """The variables that ProcClaw sets and the job speaks of."""
+    words = (job.cmd,) if isinstance(job.cmd, str) else job.cmd
+    texts = (*words, *(text for _, text in job.env))
+    return {name for text in texts for name in _OURS.findall(text)}
+
+
+def _named_by_us(leaving: Leaving, job: JobSpec) -> dict[str, str]:
+    ours = {"PROCCLAW_HOME": leaving.home, "PROCCLAW_JOB_ID": job.id}
+    named = {name: value for name, value in ours.items() if name in mentions(job)}
+    return named | {f"PROCCLAW_PARAM_{param.name}": param.default or "" for param in job.params}
+
+
+def _tell_of_ours(job: JobSpec, telling: Telling) -> None:
+    unset = sorted(mentions(job) - {"PROCCLAW_HOME", "PROCCLAW_JOB_ID", "PROCCLAW_PARAM_"})
+    unset = [name for name in unset if not name.startswith(("PROCCLAW_PARAM_", "PROCCLAW_SECRET"))]
+    if unset:
+        telling.changed("cmd", f"nobody sets {', '.join(unset)} over there")
+    if "PROCCLAW_HOME" in mentions(job):
+        telling.explained("cmd", "PROCCLAW_HOME is still this home")
+
+
+def _tell_of_params(job: JobSpec, telling: Telling) -> None:
+    for param in job.params:
+        name = f"PROCCLAW_PARAM_{param.name}"
+        if param.default is None:
+            telling.changed(f"params {param.name}", f"has no default: fill in {name}")
+        else:
+            telling.changed(f"params {param.name}", f"is always its default; it stands in {name}")
