@@ -93,7 +93,9 @@ def _report(context: "Context", exported: Exported, written: list[str]) -> None:
         for note in job.notes:
             tell(context, "jobs.yaml", "" if note.fate is Fate.REFUSED else f"{job.id}: ", note)
     notes = exported.all_notes()
-    counted = (f"{sum(note.fate is fate for note in notes)} {fate}" for fate in (Fate.CHANGED, Fate.DROPPED, Fate.REFUSED))
+    counted = (
+        f"{sum(note.fate is fate for note in notes)} {fate}" for fate in (Fate.CHANGED, Fate.DROPPED, Fate.REFUSED)
+    )
     jobs = sum(not is_refused(job) for job in exported.jobs)
     context.console.complain(f"{jobs} {'job' if jobs == 1 else 'jobs'}; {', '.join(counted)}")
     for path in written:

@@ -5,6 +5,7 @@ which its secrets stand by name. The command for a shell takes them from its env
 """
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -44,9 +45,7 @@ def variables(leaving: Leaving, job: JobSpec, telling: Telling, known: Mapping[s
     return found
 
 
-def _set(
-    found: Variables, base: Mapping[str, str], telling: Telling, name: str, text: str, where: str
-) -> None:
+def _set(found: Variables, base: Mapping[str, str], telling: Telling, name: str, text: str, where: str) -> None:
     found.plain.pop(name, None)
     found.secret.pop(name, None)
     references = list(references_in(text))
@@ -77,6 +76,25 @@ def variable_of(reference: Reference) -> str:
 def shell_text(command: str) -> str:
     """A command for the shell, with its references as variables of the shell."""
     return replaced(command, lambda each: f"${{{variable_of(each)}}}")
+
+
+def shell_word(text: str) -> str:
+    """A word of a list command, written for the shell, with its references as variables."""
+    if "${" not in text:
+        return shlex.quote(text)
+    return quoted(text, single_quoted, lambda each: f"""'"${{{variable_of(each)}}}"'""")
+
+
+def single_quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def shell_path(path: str) -> str:
+    """A path written for the shell; relative ones begin at the account's home."""
+    if path.startswith("/"):
+        return shlex.quote(path)
+    rest = path.removeprefix("~").lstrip("/")
+    return f'"$HOME"/{shlex.quote(rest)}' if rest else '"$HOME"'
 
 
 def quoted(text: str, quote: Callable[[str], str], value_of: Callable[[Reference], str]) -> str:
