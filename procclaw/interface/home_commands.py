@@ -252,13 +252,9 @@ MOVE: Group = (
             "convert.exporting",
             "run",
             (
-                argument(
-                    "format", metavar="FORMAT", choices=EXPORT_FORMATS, help=f"one of {', '.join(EXPORT_FORMATS)}"
-                ),
+                argument("format", metavar="FORMAT", choices=EXPORT_FORMATS, help=", ".join(EXPORT_FORMATS)),
                 argument("jobs", completes="job", metavar="JOB", nargs="*", help="only these jobs"),
-                argument(
-                    "-o", "--output", completes="file", metavar="PATH", help="write the file, or the files, there"
-                ),
+                argument("-o", "--output", completes="file", metavar="PATH", help="write the file or files there"),
                 argument("--force", action="store_true", help="overwrite what is there"),
                 argument("--image", metavar="IMAGE", help="kubernetes: the image that has the commands"),
                 argument("--namespace", metavar="NAME", help="kubernetes: where it all goes"),

@@ -1,4 +1,4 @@
-"""One job's command as a line of a crontab: everything cron has no word for is said by the shell's and coreutils' tools.
+"""One job's command as a line of a crontab: what cron has no word for is said by the shell and its tools.
 
 flock keeps runs apart, timeout ends them, nice and umask do what they are called; `sleep` is the job's own jitter. The
 lock files are in the account's home, for nothing else is sure to be there and its own.
@@ -53,9 +53,7 @@ def command_line(job: JobSpec, found: Variables, env: Environment, telling: Tell
     text = "; ".join([*parts, _command(job, telling)])
     text = _on_one_line(text) if "\n" in text or "\\%" in text else text.replace("%", "\\%")
     if len(text) > _LONGEST:
-        raise Unexportable(
-            f"its line would have {len(text)} characters, and cron takes {_LONGEST}: put it into a script"
-        )
+        raise Unexportable(f"its line would have {len(text)} characters, cron takes {_LONGEST}: put it into a script")
     return text
 
 

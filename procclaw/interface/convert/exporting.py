@@ -1,11 +1,12 @@
 """`procclaw export`: the home's jobs in another tool's words, and what became of everything they say.
 
-What is exported is what the files say now, not what is in force: a home without a daemon, or without a database yet, has
-nothing else, and files that cannot be used are refused with what is wrong with them.
+What is exported is what the files say now, not what is in force: a home without a daemon, or without a database yet,
+has nothing else, and files that cannot be used are refused with what is wrong with them.
 """
 
 import os
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def run(context: "Context", options: Namespace) -> int:
             for line in _printed(exported):
                 context.console.say(line)
         _report(context, exported, written)
-    return 1 if any(is_refused(job) for job in exported.jobs) else 0
+    return 1 if any(note.fate is Fate.REFUSED for note in exported.all_notes()) else 0
 
 
 def _leaving(home: str, options: Namespace) -> Leaving:
@@ -92,10 +93,8 @@ def _report(context: "Context", exported: Exported, written: list[str]) -> None:
             context.console.complain(f"{job.source} {job.id}: kept are {', '.join(job.kept)}")
         for note in job.notes:
             tell(context, "jobs.yaml", "" if note.fate is Fate.REFUSED else f"{job.id}: ", note)
-    notes = exported.all_notes()
-    counted = (
-        f"{sum(note.fate is fate for note in notes)} {fate}" for fate in (Fate.CHANGED, Fate.DROPPED, Fate.REFUSED)
-    )
+    count = Counter(note.fate for note in exported.all_notes())
+    counted = (f"{count[fate]} {fate}" for fate in (Fate.CHANGED, Fate.DROPPED, Fate.REFUSED))
     jobs = sum(not is_refused(job) for job in exported.jobs)
     context.console.complain(f"{jobs} {'job' if jobs == 1 else 'jobs'}; {', '.join(counted)}")
     for path in written:

@@ -27,14 +27,14 @@ def written(converted: Sequence[Converted]) -> str:
     for section in ("queues", "workflows"):
         value = {name: entry for each in converted for name, entry in getattr(each.conversion, section).items()}
         if value:
-            lines += ["", *_dumped({section: value})]
+            lines += ["", *dumped({section: value})]
     return "\n".join(lines) + "\n"
 
 
 def _job(job: Imported, path: str) -> list[str]:
     above = [f"# {_plain(each)}" for each in job.comments]
     above.append(f"# {_plain(job.file or path)}:{job.line}")
-    return ["", *_indented([*above, *_comments(job.notes), *_dumped({job.id: job.fields})])]
+    return ["", *_indented([*above, *_comments(job.notes), *dumped({job.id: job.fields})])]
 
 
 def _comments(notes: Iterable[Note]) -> list[str]:
@@ -50,7 +50,8 @@ def _indented(lines: Iterable[str]) -> list[str]:
     return [f"  {line}" if line else line for line in lines]
 
 
-def _dumped(value: Any) -> list[str]:
+def dumped(value: Any) -> list[str]:
+    """The lines of it, for people to read."""
     import yaml
 
     class Dumper(yaml.SafeDumper):

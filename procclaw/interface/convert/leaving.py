@@ -102,7 +102,7 @@ class Telling:
 
 
 _SAID: dict[str, Callable[[JobSpec], bool]] = {
-    "cmd": lambda job: True,
+    "cmd": lambda _job: True,
     "name": lambda job: job.name != job.id,
     "description": lambda job: bool(job.description),
     "tags": lambda job: bool(job.tags),
@@ -123,10 +123,10 @@ _SAID: dict[str, Callable[[JobSpec], bool]] = {
     "timeout": lambda job: job.timeout_seconds is not None,
     "restart": lambda job: job.type is JobType.CONTINUOUS,
     "success_exit_codes": lambda job: job.success_exit_codes != (0,),
-    "retry": lambda job: True,
-    "shutdown": lambda job: True,
+    "retry": lambda _job: True,
+    "shutdown": lambda _job: True,
     "concurrency": lambda job: job.concurrency.max_instances != 1,
-    "log": lambda job: True,
+    "log": lambda _job: True,
     "health_check": lambda job: job.health_check.is_probed,
     "depends_on": lambda job: bool(job.depends_on),
     "queue": lambda job: job.queue is not None,

@@ -70,7 +70,7 @@ def period_of(text: str) -> int | None:
 
 def _times(text: str, zone: str) -> Times:
     read = expressions.read(text)
-    found = _aligned(read, zone) if isinstance(read, int) else Times(*read, zone)
+    found = _aligned(read, zone) if isinstance(read, int) else Times(*read[:5], zone)
     if found is None:
         raise Unexportable(f'"{text}" comes to no times of day: it takes a period that divides an hour or a day')
     return found

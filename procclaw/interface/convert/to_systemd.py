@@ -207,9 +207,7 @@ def _retrying(job: JobSpec, telling: Telling) -> tuple[Lines, Lines]:
     within = sum(delays) + (retry.reset_after_seconds if is_service else 0) + _SPARE_SECONDS
     within += 0 if is_service else (job.timeout_seconds or 0) * ((tries or 0) + 1)
     if job.type is JobType.SCHEDULED and tries is not None and _shortest_pause(job) <= within:
-        says = (
-            "systemd counts due times among the tries, and would refuse to start it: the next due time is the next try"
-        )
+        says = "systemd counts due times among the tries, and would refuse them: the next due time is the next try"
         telling.dropped("retry", says)
         return [], ["Restart=no"]
     telling.kept("restart")
@@ -239,10 +237,8 @@ def _shortest_pause(job: JobSpec) -> float:
         for hour in values(times.hour, *LIMITS[1])
         for minute in values(times.minute, *LIMITS[0])
     )
-    across = _DAY_SECONDS - (minutes[-1] - minutes[0]) * 60
-    return min(
-        (after - before) * 60 for before, after in zip(minutes, [*minutes[1:], minutes[-1] + across // 60], strict=True)
-    )
+    following = [*minutes[1:], minutes[0] + _DAY_SECONDS // 60]
+    return min((after - before) * 60 for before, after in zip(minutes, following, strict=True))
 
 
 def _stopping(job: JobSpec, telling: Telling) -> Lines:

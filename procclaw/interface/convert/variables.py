@@ -28,8 +28,8 @@ class Variables(NamedTuple):
 
 def variables(leaving: Leaving, job: JobSpec, telling: Telling, known: Mapping[str, str]) -> Variables:
     """Every variable that the job's declarations give it; `known` are those the other tool sets, in its own words."""
-    found = Variables(_named_by_us(leaving, job), {})
-    base = {"PATH": _BUILT_IN_PATH, **known}
+    found = Variables(named_by_us(leaving, job), {})
+    base: dict[str, str] = {"PATH": _BUILT_IN_PATH, **known}
     for name, text in leaving.config.env:
         _set(found, base, telling, name, text, "procclaw.yaml env")
         base |= {name: found.plain[name]} if name in found.plain else {}
@@ -40,8 +40,8 @@ def variables(leaving: Leaving, job: JobSpec, telling: Telling, known: Mapping[s
         found.secret[reference.variable] = f"${{secret:{reference.name}}}"
     if job.env:
         telling.kept("env")
-    _tell_of_ours(job, telling)
-    _tell_of_params(job, telling)
+    tell_of_ours(job, telling, "is still this home")
+    tell_of_params(job, telling)
     return found
 
 
@@ -53,7 +53,7 @@ def _set(found: Variables, base: Mapping[str, str], telling: Telling, name: str,
         found.secret[name] = text
         return
     # A param's default is what it has been set to above.
-    values = base | found.plain
+    values = {**base, **found.plain}
     unknown = [each for each in references if variable_of(each) not in values]
     if unknown:
         missing = ", ".join(each.name for each in unknown)
@@ -115,22 +115,23 @@ def mentions(job: JobSpec) -> set[str]:
     return {name for text in texts for name in _OURS.findall(text)}
 
 
-def _named_by_us(leaving: Leaving, job: JobSpec) -> dict[str, str]:
+def named_by_us(leaving: Leaving, job: JobSpec) -> dict[str, str]:
     ours = {"PROCCLAW_HOME": leaving.home, "PROCCLAW_JOB_ID": job.id}
     named = {name: value for name, value in ours.items() if name in mentions(job)}
     return named | {f"PROCCLAW_PARAM_{param.name}": param.default or "" for param in job.params}
 
 
-def _tell_of_ours(job: JobSpec, telling: Telling) -> None:
+def tell_of_ours(job: JobSpec, telling: Telling, home_says: str) -> None:
+    """`home_says`: what PROCCLAW_HOME is over there."""
     unset = sorted(mentions(job) - {"PROCCLAW_HOME", "PROCCLAW_JOB_ID", "PROCCLAW_PARAM_"})
     unset = [name for name in unset if not name.startswith(("PROCCLAW_PARAM_", "PROCCLAW_SECRET"))]
     if unset:
         telling.changed("cmd", f"nobody sets {', '.join(unset)} over there")
     if "PROCCLAW_HOME" in mentions(job):
-        telling.explained("cmd", "PROCCLAW_HOME is still this home")
+        telling.explained("cmd", f"PROCCLAW_HOME {home_says}")
 
 
-def _tell_of_params(job: JobSpec, telling: Telling) -> None:
+def tell_of_params(job: JobSpec, telling: Telling) -> None:
     for param in job.params:
         name = f"PROCCLAW_PARAM_{param.name}"
         if param.default is None:
