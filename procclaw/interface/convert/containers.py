@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from procclaw.interface.convert.leaving import Leaving, Telling
 from procclaw.interface.convert.variables import (
+    mentions,
     named_by_us,
     quoted,
     shell_text,
@@ -88,7 +89,9 @@ def _environment(leaving: Leaving, job: JobSpec, telling: Telling) -> list[Objec
     unset = {variable_of(each) for word in _words(job) for each in references_in(word)} - entries.keys()
     if unset and not isinstance(job.cmd, str):
         telling.changed("cmd", f"its references to {', '.join(sorted(unset))} stay as they are: set them in env")
-    tell_of_ours(job, telling, "is this home on this machine: mount a volume there")
+    tell_of_ours(job, telling)
+    if "PROCCLAW_HOME" in mentions(job):
+        telling.changed("cmd", "PROCCLAW_HOME is this home on this machine: a volume has to be mounted there")
     tell_of_params(job, telling)
     return list(entries.values())
 
@@ -180,7 +183,7 @@ def _asked(check: HealthCheck, telling: Telling) -> Object:
             telling.changed("health_check", "takes sh, date and stat in the image")
             test = 'test $(($(date +%s) - $(stat -c %Y "$0"))) -le "$1"'
             seconds = str(math.ceil(check.max_age_seconds))
-            return {"exec": {"command": ["/bin/sh", "-c", test, check.path, seconds]}}
+            return {"exec": {"command": ["/bin/sh", "-c", _escaped(test), _escaped(check.path or ""), seconds]}}
         case _:
             assert check.cmd is not None
             return {"exec": {"command": command(check.cmd)}}

@@ -5,6 +5,7 @@ has nothing else, and files that cannot be used are refused with what is wrong w
 """
 
 import os
+import re
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
@@ -16,16 +17,22 @@ from procclaw.interface.convert.conversion import Fate
 from procclaw.interface.convert.importing import put, tell, viewed
 from procclaw.interface.convert.leaving import Exported, File, Leaving, is_refused
 from procclaw.model.document import spec_from_document
-from procclaw.model.errors import NotFound, ProcclawError
+from procclaw.model.errors import Conflict, NotFound, ProcclawError, UsageError
 
 if TYPE_CHECKING:
     from procclaw.interface.cli import Context
 
 
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
 def run(context: "Context", options: Namespace) -> int:
+    _check(options)
     leaving = _leaving(context.home_path, options)
     export: Callable[[Leaving], Exported] = import_module(f"{__package__}.to_{options.format}").export
     exported = export(leaving)
+    if all(is_refused(job) for job in exported.jobs):
+        exported = exported._replace(files=())
     written = _write(exported, options)
     if context.console.is_json:
         context.console.json(_view(options.format, exported, written))
@@ -35,6 +42,16 @@ def run(context: "Context", options: Namespace) -> int:
                 context.console.say(line)
         _report(context, exported, written)
     return 1 if any(note.fate is Fate.REFUSED for note in exported.all_notes()) else 0
+
+
+def _check(options: Namespace) -> None:
+    """Raises UsageError for what goes with another format only, or not at all."""
+    if options.format != "kubernetes":
+        for option in ("image", "namespace"):
+            if getattr(options, option) is not None:
+                raise UsageError(f"--{option} goes with kubernetes only")
+    if options.namespace is not None and not _NAMESPACE.fullmatch(options.namespace):
+        raise UsageError(f'--namespace: "{options.namespace}" is not a name of small letters, digits and hyphens')
 
 
 def _leaving(home: str, options: Namespace) -> Leaving:
@@ -57,8 +74,8 @@ def _leaving(home: str, options: Namespace) -> Leaving:
 
 
 def _write(exported: Exported, options: Namespace) -> list[str]:
-    """Paths; where the first file is there already, and must stay, nothing has been written."""
-    if options.output is None:
+    """Paths. Raises Conflict, with nothing written, where one of them is there and must stay."""
+    if options.output is None or not exported.files:
         return []
     if exported.is_one_file:
         places = [(options.output, file.text) for file in exported.files]
@@ -68,6 +85,9 @@ def _write(exported: Exported, options: Namespace) -> list[str]:
         except OSError as error:
             raise ProcclawError(f"{options.output}: {(error.strerror or str(error)).lower()}") from None
         places = [(os.path.join(options.output, file.name), file.text) for file in exported.files]
+    there = [path for path, _ in places if os.path.lexists(path)]
+    if there and not options.force:
+        raise Conflict(f"{there[0]}: is there already; --force overwrites it")
     for path, text in places:
         put(path, text, is_forced=options.force)
     return [path for path, _ in places]

@@ -70,7 +70,10 @@ def period_of(text: str) -> int | None:
 
 def _times(text: str, zone: str) -> Times:
     read = expressions.read(text)
-    found = _aligned(read, zone) if isinstance(read, int) else Times(*read[:5], zone)
+    if not isinstance(read, int):
+        minute, hour, day, month, weekday = read
+        return Times(minute, hour, day, month, weekday, zone)
+    found = _aligned(read, zone)
     if found is None:
         raise Unexportable(f'"{text}" comes to no times of day: it takes a period that divides an hour or a day')
     return found

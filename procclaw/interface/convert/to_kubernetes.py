@@ -47,11 +47,12 @@ _LOST = {
 def export(leaving: Leaving) -> Exported:
     documents: list[str] = []
     left: list[Left] = []
-    called = _names([job.id for job in leaving.jobs])
+    names = _Names()
+    called = {job.id: names.of(job.id) for job in leaving.jobs}
     for job in leaving.jobs:
         telling = Telling(job)
         try:
-            objects = list(_objects(leaving, job, called[job.id], telling))
+            objects = list(_objects(leaving, job, called[job.id], names, telling))
         except Unexportable as error:
             left.append(telling.refused(str(error)))
             continue
@@ -84,24 +85,24 @@ def _about_all(leaving: Leaving) -> list[Note]:
 
 def _workflows(leaving: Leaving, called: dict[str, str]) -> tuple[list[str], list[Note]]:
     documents, notes = [], []
-    names = _names(list(leaving.workflows))
+    names = _Names()
     for name, workflow in leaving.workflows.items():
-        what = f"workflow {name}"
+        what, own = f"workflow {name}", names.of(name)
         try:
             spec = workflow_template(leaving, name, workflow, called)
         except Unexportable as error:
             notes.append(Note(0, what, Fate.REFUSED, str(error)))
             continue
-        template = _object(leaving, "argoproj.io/v1alpha1", "WorkflowTemplate", names[name], spec)
+        template = _object(leaving, "argoproj.io/v1alpha1", "WorkflowTemplate", own, spec)
         documents.append(_document(what, template))
-        says = f"takes Argo Workflows in the cluster: argo submit --from workflowtemplate/{names[name]}"
+        says = f"takes Argo Workflows in the cluster: argo submit --from workflowtemplate/{own}"
         notes.append(Note(0, what, Fate.CHANGED, says))
         if workflow.pass_results:
             notes.append(Note(0, f"{what} pass_results", Fate.DROPPED, "steps find nothing of those before them"))
     return documents, notes
 
 
-def _objects(leaving: Leaving, job: JobSpec, name: str, telling: Telling) -> Iterator[Object]:
+def _objects(leaving: Leaving, job: JobSpec, name: str, names: "_Names", telling: Telling) -> Iterator[Object]:
     telling.changed("log", "kubectl logs prints what a node still has")
     if name != job.id:
         telling.changed("name", f"is called {name} over there")
@@ -115,7 +116,7 @@ def _objects(leaving: Leaving, job: JobSpec, name: str, telling: Telling) -> Ite
             if len(times) > 1:
                 telling.changed("schedule", f"becomes {len(times)} CronJobs, which do not know of each other")
             for number, each in enumerate(times, start=1):
-                own = name if len(times) == 1 else f"{name}-{number}"
+                own = name if len(times) == 1 else names.of(f"{name}-{number}")
                 spec = _cron_job(leaving, job, each, pod, telling)
                 yield _object(leaving, "batch/v1", "CronJob", own, spec, job)
         case _:
@@ -272,15 +273,18 @@ def _document(about: str, value: dict[str, Any]) -> str:
     return "\n".join((f"# {about}", *dumped(value))) + "\n"
 
 
-def _names(ids: list[str]) -> dict[str, str]:
-    """By id, names that the cluster takes: small letters, digits and hyphens, each once."""
-    names: dict[str, str] = {}
-    for each in ids:
-        plain = _NO_NAME.sub("-", each.lower()).strip("-")[:_LONGEST_NAME].rstrip("-")
+class _Names:
+    """Names that the cluster takes: small letters, digits and hyphens, each once."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def of(self, name: str) -> str:
+        plain = _NO_NAME.sub("-", name.lower()).strip("-")[:_LONGEST_NAME].rstrip("-")
         found, number = plain, 1
-        while found in names.values():
+        while found in self._taken:
             number += 1
             ending = f"-{number}"
             found = plain[: _LONGEST_NAME - len(ending)].rstrip("-") + ending
-        names[each] = found
-    return names
+        self._taken.add(found)
+        return found

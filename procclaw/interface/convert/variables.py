@@ -40,7 +40,9 @@ def variables(leaving: Leaving, job: JobSpec, telling: Telling, known: Mapping[s
         found.secret[reference.variable] = f"${{secret:{reference.name}}}"
     if job.env:
         telling.kept("env")
-    tell_of_ours(job, telling, "is still this home")
+    tell_of_ours(job, telling)
+    if "PROCCLAW_HOME" in mentions(job):
+        telling.explained("cmd", "PROCCLAW_HOME is still this home")
     tell_of_params(job, telling)
     return found
 
@@ -121,14 +123,12 @@ def named_by_us(leaving: Leaving, job: JobSpec) -> dict[str, str]:
     return named | {f"PROCCLAW_PARAM_{param.name}": param.default or "" for param in job.params}
 
 
-def tell_of_ours(job: JobSpec, telling: Telling, home_says: str) -> None:
-    """`home_says`: what PROCCLAW_HOME is over there."""
+def tell_of_ours(job: JobSpec, telling: Telling) -> None:
+    """Of the variables that it speaks of and nobody sets any more."""
     unset = sorted(mentions(job) - {"PROCCLAW_HOME", "PROCCLAW_JOB_ID", "PROCCLAW_PARAM_"})
     unset = [name for name in unset if not name.startswith(("PROCCLAW_PARAM_", "PROCCLAW_SECRET"))]
     if unset:
         telling.changed("cmd", f"nobody sets {', '.join(unset)} over there")
-    if "PROCCLAW_HOME" in mentions(job):
-        telling.explained("cmd", f"PROCCLAW_HOME {home_says}")
 
 
 def tell_of_params(job: JobSpec, telling: Telling) -> None:
