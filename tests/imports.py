@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parent / "data" / "imports"
@@ -58,21 +59,30 @@ def expected(path: Path) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.imports", description=__doc__)
+    return review(__doc__ or "", {name_of(path): path.with_name(path.name + ".expected") for path in inputs()}, _now)
+
+
+def _now(name: str) -> str:
+    return converted(ROOT / name)
+
+
+def review(about: str, expectations: Mapping[str, Path], now_of: Callable[[str], str]) -> int:
+    """Shows what has changed for each name; `expectations` are the files that say what was expected."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--accept", action="store_true", help="what is there is what is expected from now on")
     parser.add_argument("names", nargs="*", help="only files whose name holds one of these")
     chosen = parser.parse_args()
     changed = 0
-    for path in inputs():
-        if chosen.names and not any(name in name_of(path) for name in chosen.names):
+    for name, beside in expectations.items():
+        if chosen.names and not any(each in name for each in chosen.names):
             continue
-        before, now = expected(path), converted(path)
+        before, now = beside.read_text() if beside.exists() else "", now_of(name)
         if before == now:
             continue
         changed += 1
-        sys.stdout.writelines(difflib.unified_diff(before.splitlines(True), now.splitlines(True), name_of(path), "now"))
+        sys.stdout.writelines(difflib.unified_diff(before.splitlines(True), now.splitlines(True), name, "now"))
         if chosen.accept:
-            path.with_name(path.name + ".expected").write_text(now)
+            beside.write_text(now)
     return 1 if changed and not chosen.accept else 0
 
 

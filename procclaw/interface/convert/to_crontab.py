@@ -101,7 +101,7 @@ def _due(leaving: Leaving, job: JobSpec, telling: Telling) -> list[tuple[str, st
 def _tell_of_times(leaving: Leaving, job: JobSpec, times: list[Times], telling: Telling) -> None:
     for each in times:
         if each.has_special_days:
-            raise Unexportable(f'"{each.line}": cron knows neither L nor #')
+            raise Unexportable(f'"{each.line.upper()}": cron knows neither L nor #')
     telling.kept("schedule", "timezone")
     if len(times) > 1:
         telling.changed("schedule", f"it has a line for each of its {len(times)} expressions")
@@ -121,9 +121,7 @@ def _lines(leaving: Leaving, entries: list[_Entry]) -> tuple[list[str], list[Lef
     assigned: dict[str, str] = {}
     zone = leaving.local_zone
     left: dict[str, Left] = {}
-    in_order = sorted(
-        entries, key=lambda each: (each.zone not in (None, leaving.local_zone), each.zone or "", len(each.found.plain))
-    )
+    in_order = sorted(entries, key=lambda each: (_other_zone(leaving, each), len(each.found.plain)))
     for entry in in_order:
         try:
             own, env = _environment(entry.found.plain, assigned)
@@ -144,6 +142,11 @@ def _lines(leaving: Leaving, entries: list[_Entry]) -> tuple[list[str], list[Lef
     return lines, list(left.values())
 
 
+def _other_zone(leaving: Leaving, entry: _Entry) -> str:
+    """Empty: it is that of the machine, or does not matter."""
+    return entry.zone if entry.zone not in (None, leaving.local_zone) and entry.zone else ""
+
+
 def _environment(wanted: dict[str, str], assigned: dict[str, str]) -> tuple[dict[str, str], Environment]:
     """What is to be assigned above the line, and what is left for the line itself."""
     leaked = tuple(name for name in assigned if name not in wanted)
@@ -157,6 +160,8 @@ def _environment(wanted: dict[str, str], assigned: dict[str, str]) -> tuple[dict
 def _told(entry: _Entry, env: Environment) -> Left:
     telling = entry.telling
     telling.kept("name", "description")
+    if not entry.job.retry.enabled:
+        telling.kept("retry")
     if entry.found.secret:
         wanted = " ".join(f"{name}={text}" for name, text in entry.found.secret.items())
         says = f"they are to stand in ~/.config/{entry.job.id}.secrets (mode 0600), quoted for the shell: {wanted}"

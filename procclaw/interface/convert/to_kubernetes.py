@@ -205,7 +205,7 @@ def _waiting_job(job: JobSpec, pod: Object, telling: Telling) -> Object:
 def _cron_line(times: Times) -> str:
     """Raises Unexportable for what the cluster's own cron reads otherwise."""
     if times.has_special_days:
-        raise Unexportable(f'"{times.line}": a CronJob knows neither L nor #')
+        raise Unexportable(f'"{times.line.upper()}": a CronJob knows neither L nor #')
     if times.restricts_both and times.needs_both:
         raise Unexportable(f'"{times.line}": a CronJob takes days and weekdays as alternatives, here both must fit')
     weekday = times.weekday

@@ -129,16 +129,23 @@ def _account(job: JobSpec, telling: Telling) -> dict[str, Any]:
 def _starting(leaving: Leaving, job: JobSpec, telling: Telling) -> dict[str, Any]:
     match job.type:
         case JobType.MANUAL:
-            telling.dropped("retry", "a run that failed is not tried again")
+            _tell_of_retries(job, telling)
             return {}
         case JobType.ONESHOT:
             raise Unexportable("launchd has no years, and would start it again in a year")
         case JobType.CONTINUOUS:
             return _kept_alive(job, telling)
         case JobType.SCHEDULED:
-            telling.dropped("retry", "a run that failed is not tried again before the next due time")
+            _tell_of_retries(job, telling)
             _tell_of_due_times(job, telling)
             return _schedule(leaving, job, telling)
+
+
+def _tell_of_retries(job: JobSpec, telling: Telling) -> None:
+    if job.retry.enabled:
+        telling.dropped("retry", "a run that failed is not tried again")
+    else:
+        telling.kept("retry")
 
 
 def _kept_alive(job: JobSpec, telling: Telling) -> dict[str, Any]:
@@ -185,7 +192,7 @@ def _has_zone(times: Times) -> bool:
 def _moments(times: Times) -> Iterator[dict[str, int]]:
     """Raises Unexportable for what no list of moments comes to."""
     if times.has_special_days:
-        raise Unexportable(f'"{times.line}": launchd knows neither L nor #')
+        raise Unexportable(f'"{times.line.upper()}": launchd knows neither L nor #')
     if times.restricts_both and times.needs_both:
         raise Unexportable(f'"{times.line}": launchd takes day and weekday as alternatives, here both must fit')
     patterns = [times]

@@ -5,9 +5,7 @@ which is `on_overlap: skip`. Clock changes were measured with systemd-analyze ca
 passed over, and of an hour that comes twice only the first counts.
 """
 
-import re
 import signal
-from collections.abc import Iterable
 
 from procclaw.interface.convert.conversion import Fate, Note
 from procclaw.interface.convert.leaving import (
@@ -20,18 +18,11 @@ from procclaw.interface.convert.leaving import (
     gathered,
     span,
 )
-from procclaw.interface.convert.oncalendar import calendar_events
-from procclaw.interface.convert.times import Times, period_of, times_of
+from procclaw.interface.convert.systemd_timer import shortest_pause, timer_unit
+from procclaw.interface.convert.unitfile import KNOWN, Lines, assigned, one_line, unit_path, word, written
 from procclaw.interface.convert.variables import quoted, shell_text, variable_of, variables
-from procclaw.model.spec import CatchUpPolicy, Condition, JobSpec, JobType, Leftovers, Overlap, Restart
+from procclaw.model.spec import Condition, JobSpec, JobType, Leftovers, Restart
 
-_KNOWN = {"HOME": "\0h\0", "USER": "\0u\0", "LOGNAME": "\0u\0", "SHELL": "\0s\0"}
-"""Variables that systemd sets itself, as specifiers: marked, so that a percent sign of the user's is not one."""
-_SPECIFIER = re.compile("\0([a-z])\0")
-_CONTROL = re.compile(r"[\x01-\x1f\x7f]")
-_PLAIN = re.compile(r"[A-Za-z0-9_./:=@,+-]+")
-_DAY_SECONDS = 86_400
-_MINUTE_SECONDS = 60
 _SPARE_SECONDS = 60
 """For what a failing attempt itself takes, beside its delays."""
 _LOST = {
@@ -45,8 +36,6 @@ _LOST = {
     "concurrency": "a unit runs once at a time",
 }
 
-Lines = list[str]
-
 
 def export(leaving: Leaving) -> Exported:
     files: list[File] = []
@@ -56,7 +45,7 @@ def export(leaving: Leaving) -> Exported:
         try:
             units = [File(f"{job.id}.service", _service(leaving, job, telling))]
             if job.type in (JobType.SCHEDULED, JobType.ONESHOT):
-                units.append(File(f"{job.id}.timer", _timer(job, telling)))
+                units.append(File(f"{job.id}.timer", timer_unit(job, telling)))
         except Unexportable as error:
             jobs.append(telling.refused(str(error)))
             continue
@@ -88,7 +77,7 @@ def _service(leaving: Leaving, job: JobSpec, telling: Telling) -> str:
     telling.kept("cmd", "name", "description")
     if job.description and job.name != job.id:
         telling.dropped("name", "Description= has the description")
-    unit = [f"Description={_one_line(job.description or job.name)}", *_order(leaving, job, telling)]
+    unit = [f"Description={one_line(job.description or job.name)}", *_order(leaving, job, telling)]
     limits, service = _retrying(job, telling)
     kind = "exec" if job.type is JobType.CONTINUOUS else "oneshot"
     service = [
@@ -102,7 +91,7 @@ def _service(leaving: Leaving, job: JobSpec, telling: Telling) -> str:
     if not job.enabled:
         telling.changed("enabled", "systemctl enable refuses it until it gets an [Install] section")
     telling.changed("log", "it is in the journal: journalctl --user -u NAME")
-    return _written(f"# {job.source}", ("Unit", [*unit, *limits]), ("Service", service), ("Install", _install(job)))
+    return written(f"# {job.source}", ("Unit", [*unit, *limits]), ("Service", service), ("Install", _install(job)))
 
 
 def _install(job: JobSpec) -> Lines:
@@ -113,59 +102,34 @@ def _install(job: JobSpec) -> Lines:
 
 def _command(job: JobSpec) -> str:
     if isinstance(job.cmd, str):
-        return f"/bin/sh -c {_word(shell_text(job.cmd).rstrip(), is_forced=True)}"
-    words = [quoted(word, _word, lambda each: f"${{{variable_of(each)}}}") for word in job.cmd]
+        return f"/bin/sh -c {word(shell_text(job.cmd).rstrip(), is_forced=True)}"
+    words = [quoted(text, word, lambda each: f"${{{variable_of(each)}}}") for text in job.cmd]
     if not job.cmd[0].startswith("/"):
         # systemd would look in directories of its own; env looks where PATH says, as we do.
         words.insert(0, "/usr/bin/env")
     return " ".join(words)
 
 
-def _word(text: str, *, is_forced: bool = False) -> str:
-    """Of a command line: systemd replaces specifiers and variables in it, and knows C's escapes within quotes."""
-    return _in_quotes(text.replace("$", "$$"), is_forced=is_forced)
-
-
-def _in_quotes(text: str, *, is_forced: bool = False) -> str:
-    text = text.replace("%", "%%")
-    if _PLAIN.fullmatch(text.replace("\0", "")) and not is_forced:
-        return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    escaped = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", escaped)
-    return f'"{escaped}"'
-
-
 def _surroundings(leaving: Leaving, job: JobSpec, telling: Telling) -> Lines:
-    lines = [] if job.cwd is None else [f"WorkingDirectory={_path(job.cwd)}"]
+    lines = [] if job.cwd is None else [f"WorkingDirectory={unit_path(job.cwd)}"]
     if job.user is not None:
         lines += [f"User={job.user}"] + ([] if job.cwd else ["WorkingDirectory=~"])
         telling.changed("user", "a user's manager cannot change accounts: these units belong in /etc/systemd/system")
     lines += [] if job.group is None else [f"Group={job.group}"]
-    found = variables(leaving, job, telling, _KNOWN)
+    found = variables(leaving, job, telling, KNOWN)
     if job.env_file is not None:
-        lines.append(f"EnvironmentFile={_path(job.env_file)}")
+        lines.append(f"EnvironmentFile={unit_path(job.env_file)}")
     if found.secret:
         lines.append(f"EnvironmentFile=%E/{job.id}.secrets")
         wanted = " ".join(f"{name}={text}" for name, text in found.secret.items())
-        says = f"they are to stand in ~/.config/{job.id}.secrets (mode 0600), a line each, with the values: {wanted}"
+        folder = "~/.config" if job.user is None else "/etc"
+        says = f"they are to stand in {folder}/{job.id}.secrets (mode 0600), a line each, with the values: {wanted}"
         telling.changed("secrets", says)
-    lines += [f"Environment={_assigned(name, value)}" for name, value in found.plain.items()]
+    lines += [f"Environment={assigned(name, value)}" for name, value in found.plain.items()]
     lines += [] if job.umask is None else [f"UMask={job.umask:04o}"]
     lines += [] if job.nice is None else [f"Nice={job.nice}"]
     telling.kept("cwd", "group", "umask", "nice", "env_file")
     return lines
-
-
-def _assigned(name: str, value: str) -> str:
-    return _SPECIFIER.sub(r"%\1", _in_quotes(f"{name}={value}"))
-
-
-def _path(path: str) -> str:
-    """Relative ones begin at the account's home."""
-    path = path.replace("%", "%%")
-    if path == "~" or path.startswith("~/"):
-        path = "%h" + path[1:]
-    return path if path.startswith(("/", "%h")) else f"%h/{path}"
 
 
 def _order(leaving: Leaving, job: JobSpec, telling: Telling) -> Lines:
@@ -203,10 +167,11 @@ def _retrying(job: JobSpec, telling: Telling) -> tuple[Lines, Lines]:
         telling.kept("retry", "restart")
         return [], ["Restart=no"]
     tries = retry.max_attempts
-    delays = [retry.delays_seconds[min(number, len(retry.delays_seconds) - 1)] for number in range(tries or 1)]
+    listed = retry.delays_seconds
+    delays = listed if tries is None else [listed[min(number, len(listed) - 1)] for number in range(max(tries, 1))]
     within = sum(delays) + (retry.reset_after_seconds if is_service else 0) + _SPARE_SECONDS
     within += 0 if is_service else (job.timeout_seconds or 0) * ((tries or 0) + 1)
-    if job.type is JobType.SCHEDULED and tries is not None and _shortest_pause(job) <= within:
+    if job.type is JobType.SCHEDULED and tries is not None and shortest_pause(job) <= within:
         says = "systemd counts due times among the tries, and would refuse them: the next due time is the next try"
         telling.dropped("retry", says)
         return [], ["Restart=no"]
@@ -222,23 +187,6 @@ def _retrying(job: JobSpec, telling: Telling) -> tuple[Lines, Lines]:
     counted = "without end" if tries is None else f"{tries} times within {span(within)} s"
     telling.changed("retry", f"after {span(pause)} s{rising}, {counted}")
     return limits, lines
-
-
-def _shortest_pause(job: JobSpec) -> float:
-    """Seconds between two due times on one day, at the least; a day and less a clock change otherwise."""
-    from procclaw.interface.convert.times import LIMITS, values
-
-    periods = [period for period in map(period_of, job.schedule) if period is not None]
-    if periods:
-        return min(periods)
-    minutes = sorted(
-        hour * 60 + minute
-        for times in times_of(job)
-        for hour in values(times.hour, *LIMITS[1])
-        for minute in values(times.minute, *LIMITS[0])
-    )
-    following = [*minutes[1:], minutes[0] + _DAY_SECONDS // 60]
-    return min((after - before) * 60 for before, after in zip(minutes, following, strict=True))
 
 
 def _stopping(job: JobSpec, telling: Telling) -> Lines:
@@ -273,77 +221,3 @@ def _resources(job: JobSpec, telling: Telling) -> Lines:
         says.append("beyond max_cpu_percent it is slowed down")
     telling.changed("resources", f"{', '.join(says)}, whatever action says")
     return lines
-
-
-# --- the timer ---
-
-
-def _timer(job: JobSpec, telling: Telling) -> str:
-    unit = [f"Description={_one_line(job.name)}"]
-    timer = [*_due(job, telling), "AccuracySec=1s"]
-    if job.jitter_seconds:
-        timer += [f"RandomizedDelaySec={span(job.jitter_seconds)}", "FixedRandomDelay=true"]
-        telling.changed("jitter", "stays the same as well, but is another delay than here")
-    timer += _catching_up(job, telling)
-    if job.type is JobType.SCHEDULED:
-        _overlapping(job, telling)
-    install = ["WantedBy=timers.target"] if job.enabled else []
-    return _written(f"# {job.source}", ("Unit", unit), ("Timer", timer), ("Install", install))
-
-
-def _due(job: JobSpec, telling: Telling) -> Lines:
-    if job.run_at is not None:
-        telling.kept("run_at")
-        return [f"OnCalendar={job.run_at:%Y-%m-%d %H:%M:%S} UTC"]
-    telling.kept("schedule", "timezone")
-    lines: Lines = []
-    for text in job.schedule:
-        period = period_of(text)
-        if period is not None and _MINUTE_SECONDS % period == 0:
-            lines.append(f"OnCalendar=*-*-* *:*:00/{period} UTC")
-        elif period is None:
-            [times] = times_of(job._replace(schedule=(text,)))
-            lines += [f"OnCalendar={event}" for event in calendar_events(times)]
-            _tell_of_clocks(times, telling)
-        else:
-            lines += [f"OnActiveSec={period}", f"OnUnitActiveSec={period}"]
-            telling.changed("schedule", f"{text} counts from the last start, not from the epoch")
-    return lines
-
-
-def _tell_of_clocks(times: Times, telling: Telling) -> None:
-    if not times.meets_clock_changes:
-        return
-    if times.is_rhythm:
-        telling.changed("schedule", "of an hour that comes twice when clocks go back only the first counts")
-    else:
-        telling.changed("schedule", "a time that is skipped when clocks go forward is passed over, not made up for")
-
-
-def _catching_up(job: JobSpec, telling: Telling) -> Lines:
-    policy = job.catch_up.policy
-    if any(period_of(text) for text in job.schedule) and policy is not CatchUpPolicy.NONE:
-        telling.changed("catch_up", "a rhythm has no missed times")
-        return []
-    if policy is CatchUpPolicy.NONE:
-        telling.kept("catch_up")
-        return ["Persistent=false"]
-    what = "the latest missed time is made up for, however long ago it was"
-    telling.changed("catch_up", what + (", and no other one" if policy is CatchUpPolicy.ALL else ""))
-    return ["Persistent=true"]
-
-
-def _overlapping(job: JobSpec, telling: Telling) -> None:
-    if job.on_overlap is Overlap.SKIP:
-        telling.kept("on_overlap")
-    else:
-        telling.changed("on_overlap", "a due time is skipped where the last run is active still")
-
-
-def _written(head: str, *sections: tuple[str, Iterable[str]]) -> str:
-    parts = ["\n".join((f"[{name}]", *lines)) for name, lines in sections if lines]
-    return head + "\n" + "\n\n".join(parts) + "\n"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split()).replace("%", "%%")

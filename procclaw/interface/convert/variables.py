@@ -84,7 +84,8 @@ def shell_word(text: str) -> str:
     """A word of a list command, written for the shell, with its references as variables."""
     if "${" not in text:
         return shlex.quote(text)
-    return quoted(text, single_quoted, lambda each: f"""'"${{{variable_of(each)}}}"'""")
+    word = quoted(text, single_quoted, lambda each: f"""'"${{{variable_of(each)}}}"'""")
+    return word.removeprefix("''").removesuffix("''")
 
 
 def single_quoted(text: str) -> str:
