@@ -1,6 +1,7 @@
 """What schedule expressions say, for whoever writes them down in another tool's words."""
 
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from procclaw.planning import expression, schedule
@@ -22,6 +23,18 @@ def is_fixed(text: str) -> bool:
 def moves_clocks(zone: str) -> bool:
     """Whether the zone's clocks are put forward and back in the course of a year."""
     return len({datetime(_ANY_YEAR, month, 1, tzinfo=ZoneInfo(zone)).utcoffset() for month in range(1, 13)}) > 1
+
+
+@lru_cache(maxsize=64)
+def are_alike(zone: str, other: str) -> bool:
+    """Whether clocks in both zones show the same all year long, as in UTC and Etc/UTC."""
+    if zone == other:
+        return True
+    begin = datetime(_ANY_YEAR, 1, 1, tzinfo=timezone.utc)
+    hours = (begin + timedelta(hours=hour) for hour in range(366 * 24))
+    return all(
+        hour.astimezone(ZoneInfo(zone)).utcoffset() == hour.astimezone(ZoneInfo(other)).utcoffset() for hour in hours
+    )
 
 
 def jitter_seconds(job_id: str, jitter: float) -> int:

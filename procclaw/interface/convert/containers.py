@@ -14,6 +14,7 @@ from procclaw.interface.convert.variables import (
     mentions,
     named_by_us,
     quoted,
+    refuse_visible_secrets,
     shell_text,
     tell_of_ours,
     tell_of_params,
@@ -34,6 +35,8 @@ Object = dict[str, Any]
 
 
 def container(leaving: Leaving, job: JobSpec, name: str, telling: Telling) -> Object:
+    """Raises Unexportable."""
+    refuse_visible_secrets(job)
     telling.kept("cmd")
     found: Object = {"name": name, "image": leaving.image or PLACEHOLDER, "command": command(job.cmd)}
     if job.cwd is not None:

@@ -146,7 +146,7 @@ def gathered(jobs: Iterable[Left]) -> tuple[tuple[Left, ...], tuple[Note, ...]]:
     """The jobs without the notes that all of them share, and those notes."""
     jobs = tuple(jobs)
     exported = [job for job in jobs if not is_refused(job)]
-    count = Counter((note.what, note.fate, note.says) for job in exported for note in set(job.notes))
+    count = Counter((note.what, note.fate, note.says) for job in exported for note in dict.fromkeys(job.notes))
     shared = {each for each, number in count.items() if number == len(exported) > 1}
     notes = tuple(Note(0, *each) for each in count if each in shared)
     rest = (

@@ -7,6 +7,7 @@ but to set it again.
 
 from typing import NamedTuple
 
+from procclaw.engine.expressions import are_alike
 from procclaw.interface.convert.conversion import Fate, Note
 from procclaw.interface.convert.cronline import KNOWN, Environment, command_line, is_assignable
 from procclaw.interface.convert.leaving import Exported, File, Leaving, Left, Telling, Unexportable, gathered
@@ -95,7 +96,11 @@ def _due(leaving: Leaving, job: JobSpec, telling: Telling) -> list[tuple[str, st
         case JobType.SCHEDULED:
             times = times_of(job)
             _tell_of_times(leaving, job, times, telling)
-            return [(each.line, each.zone) for each in times]
+            return [(each.line, _zone(leaving, each)) for each in times]
+
+
+def _zone(leaving: Leaving, times: Times) -> str:
+    return leaving.local_zone if are_alike(times.zone, leaving.local_zone) else times.zone
 
 
 def _tell_of_times(leaving: Leaving, job: JobSpec, times: list[Times], telling: Telling) -> None:
@@ -105,7 +110,7 @@ def _tell_of_times(leaving: Leaving, job: JobSpec, times: list[Times], telling: 
     telling.kept("schedule", "timezone")
     if len(times) > 1:
         telling.changed("schedule", f"it has a line for each of its {len(times)} expressions")
-    if any(each.zone != leaving.local_zone for each in times):
+    if not all(are_alike(each.zone, leaving.local_zone) for each in times):
         telling.changed("timezone", "by CRON_TZ, which cronie knows; Debian's cron takes the times as local ones")
     if job.catch_up.policy is CatchUpPolicy.NONE:
         telling.kept("catch_up")
@@ -144,7 +149,7 @@ def _lines(leaving: Leaving, entries: list[_Entry]) -> tuple[list[str], list[Lef
 
 def _other_zone(leaving: Leaving, entry: _Entry) -> str:
     """Empty: it is that of the machine, or does not matter."""
-    return entry.zone if entry.zone not in (None, leaving.local_zone) and entry.zone else ""
+    return "" if entry.zone in (None, leaving.local_zone) else str(entry.zone)
 
 
 def _environment(wanted: dict[str, str], assigned: dict[str, str]) -> tuple[dict[str, str], Environment]:

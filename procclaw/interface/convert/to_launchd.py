@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+from procclaw.engine.expressions import are_alike
 from procclaw.interface.convert.conversion import Fate, Note
 from procclaw.interface.convert.leaving import Exported, File, Leaving, Left, Telling, Unexportable, gathered
 from procclaw.interface.convert.times import LIMITS, Times, period_of, times_of, values, weekdays
@@ -177,7 +178,7 @@ def _schedule(leaving: Leaving, job: JobSpec, telling: Telling) -> dict[str, Any
         return {"StartInterval": periods[0]}
     moments = []
     for times in times_of(job):
-        if times.zone != leaving.local_zone and _has_zone(times):
+        if _has_zone(times) and not are_alike(times.zone, leaving.local_zone):
             raise Unexportable(f"launchd knows the machine's zone only: this is {leaving.local_zone}, not {times.zone}")
         moments += list(_moments(times))
     telling.kept("schedule", "timezone")

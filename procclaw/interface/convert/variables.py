@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from procclaw.interface.convert.leaving import Leaving, Telling
+from procclaw.interface.convert.leaving import Leaving, Telling, Unexportable
 from procclaw.model.references import Reference, references_in, replaced
 from procclaw.model.spec import JobSpec
 
@@ -27,7 +27,11 @@ class Variables(NamedTuple):
 
 
 def variables(leaving: Leaving, job: JobSpec, telling: Telling, known: Mapping[str, str]) -> Variables:
-    """Every variable that the job's declarations give it; `known` are those the other tool sets, in its own words."""
+    """Every variable that the job's declarations give it; `known` are those the other tool sets, in its own words.
+
+    Raises Unexportable.
+    """
+    refuse_visible_secrets(job)
     found = Variables(named_by_us(leaving, job), {})
     base: dict[str, str] = {"PATH": _BUILT_IN_PATH, **known}
     for name, text in leaving.config.env:
@@ -116,6 +120,16 @@ def mentions(job: JobSpec) -> set[str]:
     words = (job.cmd,) if isinstance(job.cmd, str) else job.cmd
     texts = (*words, *(text for _, text in job.env))
     return {name for text in texts for name in _OURS.findall(text)}
+
+
+def refuse_visible_secrets(job: JobSpec) -> None:
+    """A secret never becomes a word of a command, here or elsewhere: everybody can see those. Raises Unexportable."""
+    if isinstance(job.cmd, str):
+        return
+    env = dict(job.env)
+    for reference in (each for word in job.cmd for each in references_in(word) if each.kind == "env"):
+        if any(each.kind == "secret" for each in references_in(env.get(reference.name, ""))):
+            raise Unexportable(f"{reference.name} holds a secret, and everybody can see the words of a list cmd")
 
 
 def named_by_us(leaving: Leaving, job: JobSpec) -> dict[str, str]:
