@@ -366,7 +366,19 @@ PAGES = {
             "procclaw import - --from crontab",
         ),
         ("0 converted", "1 something was refused; the rest is converted all the same"),
-        ("config", "help jobs", "help scheduling"),
+        ("export", "config", "help jobs", "help scheduling"),
+    ),
+    "export": Page(
+        "Prints what the files say now: units for systemd, agents for launchd, a crontab, or manifests for Kubernetes,\n"
+        "and on stderr what became of every field of every job: kept, changed (it works, and not alike), dropped, or\n"
+        "refused with the reason. Values of secrets stay here; the report says what to provide over there, and how.",
+        (
+            "procclaw export systemd -o ~/.config/systemd/user",
+            "procclaw export crontab backup report",
+            "procclaw export kubernetes --image shop:1.4 --namespace shop | kubectl apply -f -",
+        ),
+        ("0 exported", "1 something was refused; the rest is exported all the same"),
+        ("import", "config", "help jobs"),
     ),
     "openclaw install-skill": Page(
         "Puts a SKILL.md where all agents find it, through OpenClaw's own command where that can be run.",

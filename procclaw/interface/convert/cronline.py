@@ -6,6 +6,7 @@ lock files are in the account's home, for nothing else is sure to be there and i
 
 import re
 import shlex
+from signal import Signals
 from typing import NamedTuple
 
 from procclaw.engine import expressions
@@ -93,7 +94,7 @@ def _wrappers(job: JobSpec, telling: Telling) -> list[str]:
         telling.explained("lock", "flock takes it, or ends with 1 when the time to wait is over")
     if job.timeout_seconds is not None:
         kill_after = f"-k {span(job.shutdown.grace_seconds)} " if job.shutdown.grace_seconds else ""
-        words.append(f"timeout -s {job.shutdown.signal} {kill_after}{span(job.timeout_seconds)}")
+        words.append(f"timeout -s {Signals(job.shutdown.signal).name} {kill_after}{span(job.timeout_seconds)}")
     words += [] if job.nice is None else [f"nice -n {job.nice}"]
     return words
 

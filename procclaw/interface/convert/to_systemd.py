@@ -5,7 +5,7 @@ which is `on_overlap: skip`. Clock changes were measured with systemd-analyze ca
 passed over, and of an hour that comes twice only the first counts.
 """
 
-import signal
+from signal import Signals
 
 from procclaw.interface.convert.conversion import Fate, Note
 from procclaw.interface.convert.leaving import (
@@ -191,7 +191,7 @@ def _retrying(job: JobSpec, telling: Telling) -> tuple[Lines, Lines]:
 
 def _stopping(job: JobSpec, telling: Telling) -> Lines:
     shutdown = job.shutdown
-    lines = [f"KillSignal={signal.Signals(shutdown.signal).name}", f"TimeoutStopSec={span(shutdown.grace_seconds)}"]
+    lines = [f"KillSignal={Signals(shutdown.signal).name}", f"TimeoutStopSec={span(shutdown.grace_seconds)}"]
     if shutdown.leftovers is Leftovers.KEEP:
         lines.append("KillMode=process")
     telling.kept("shutdown", "timeout", "success_exit_codes")
