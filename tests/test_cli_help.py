@@ -21,7 +21,7 @@ def understood(text: str) -> None:
     assert first == "procclaw", text
     found = commands.find(words)
     assert found is not None, text
-    commands.parser_of(found[0]).parse_args(words[found[1] :])
+    commands.parser_of(found[0]).parsed(words[found[1] :])
 
 
 @pytest.mark.parametrize("command", commands.COMMANDS, ids=lambda command: command.name)

@@ -159,6 +159,12 @@ def test_only_the_jobs_that_are_named_are_exported(cli: CommandLine, home: Path)
     )
     answer = cli("export", "kubernetes", "b", "--json")
     assert [job["id"] for job in answer.json["jobs"]] == ["b"]
+    for words in (
+        ("kubernetes", "--image", "x", "b"),
+        ("--image", "x", "kubernetes", "b"),
+        ("kubernetes", "b", "--json"),
+    ):
+        assert [job["id"] for job in cli("--json", "export", *words).json["jobs"]] == ["b"]
     assert "WorkflowTemplate" not in answer.json["files"][0]["text"]
     missing = cli("export", "kubernetes", "c")
     assert (missing.code, missing.err) == (1, 'procclaw: no job "c"\n')

@@ -155,7 +155,7 @@ def _run(words: list[str]) -> int:
         raise _unknown(words)
     command, length = found
     try:
-        options = commands.parser_of(command).parse_args([*before, *words[length:]])
+        options = commands.parser_of(command).parsed([*before, *words[length:]])
     except SystemExit:
         return 0  # it has printed its help
     if options.home == "":

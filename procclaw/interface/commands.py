@@ -3,7 +3,7 @@
 Only the one that is called gets a parser and has its module imported, so `procclaw list` pays for `list` alone.
 """
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from typing import NoReturn
 
 from procclaw.interface.arguments import argument
@@ -58,6 +58,11 @@ class Parser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog.partition(' ')[2]}: {message} ({self.prog} --help shows what it takes)")
+
+    def parsed(self, words: list[str]) -> Namespace:
+        # Otherwise an option in front of it leaves a list of any length empty.
+        takes_any = any(each.options.get("nargs") == "*" for each in self._command.arguments)
+        return self.parse_intermixed_args(words) if takes_any else self.parse_args(words)
 
 
 def parser_of(command: Command) -> Parser:

@@ -369,13 +369,13 @@ PAGES = {
         ("export", "config", "help jobs", "help scheduling"),
     ),
     "export": Page(
-        "Prints what the files say now: units for systemd, agents for launchd, a crontab, or manifests for Kubernetes,\n"
+        "Prints what the files say now: units for systemd, agents for launchd, a crontab or manifests for Kubernetes,\n"
         "and on stderr what became of every field of every job: kept, changed (it works, and not alike), dropped, or\n"
         "refused with the reason. Values of secrets stay here; the report says what to provide over there, and how.",
         (
             "procclaw export systemd -o ~/.config/systemd/user",
             "procclaw export crontab backup report",
-            "procclaw export kubernetes --image shop:1.4 --namespace shop | kubectl apply -f -",
+            "procclaw export kubernetes --image shop:1.4 --namespace shop > shop.yaml",
         ),
         ("0 exported", "1 something was refused; the rest is exported all the same"),
         ("import", "config", "help jobs"),

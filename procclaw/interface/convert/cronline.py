@@ -62,7 +62,7 @@ def word(text: str) -> str:
     """For the shell; variables that cron sets are left to it."""
     if not _KNOWN_MARK.search(text):
         return shlex.quote(text)
-    return _KNOWN_MARK.sub(r"""'"$\1"'""", single_quoted(text))
+    return _KNOWN_MARK.sub(r"""'"$\1"'""", single_quoted(text)).removeprefix("''").removesuffix("''")
 
 
 def is_assignable(value: str) -> bool:
