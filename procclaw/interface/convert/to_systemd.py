@@ -111,9 +111,9 @@ def _command(job: JobSpec) -> str:
 
 
 def _surroundings(leaving: Leaving, job: JobSpec, telling: Telling) -> Lines:
-    lines = [] if job.cwd is None else [f"WorkingDirectory={unit_path(job.cwd)}"]
+    lines = [f"WorkingDirectory={'~' if job.cwd is None else unit_path(job.cwd)}"]
     if job.user is not None:
-        lines += [f"User={job.user}"] + ([] if job.cwd else ["WorkingDirectory=~"])
+        lines.append(f"User={job.user}")
         telling.changed("user", "a user's manager cannot change accounts: these units belong in /etc/systemd/system")
     lines += [] if job.group is None else [f"Group={job.group}"]
     found = variables(leaving, job, telling, KNOWN)
