@@ -32,7 +32,8 @@ def variables(leaving: Leaving, job: JobSpec, telling: Telling, known: Mapping[s
     Raises Unexportable.
     """
     refuse_visible_secrets(job)
-    found = Variables(named_by_us(leaving, job), {})
+    # Every tool has a PATH of its own; what a job finds here is this one, unless somebody says otherwise.
+    found = Variables({**named_by_us(leaving, job), "PATH": _BUILT_IN_PATH}, {})
     base: dict[str, str] = {"PATH": _BUILT_IN_PATH, **known}
     for name, text in leaving.config.env:
         _set(found, base, telling, name, text, "procclaw.yaml env")
