@@ -380,6 +380,23 @@ def test_a_line_of_a_crontab_does_what_the_command_does(
     assert output(["/bin/sh", "-c", text.replace("\\%", "%")], tmp_path) == output(words, tmp_path)
 
 
+@pytest.mark.real
+def test_env_wins_over_env_file_in_a_crontab_as_it_does_here(cli: CommandLine, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "app.env").write_text("A=file\nB=file\n")
+    job = {"type": "scheduled", "schedule": "0 4 * * *", "cmd": "echo $A $B", "env": {"A": "env"}}
+    cli.declare(it={**job, "cwd": str(tmp_path), "env_file": "app.env"})
+    line = cli("export", "crontab").out.strip().split("\n")[-1]
+    assert output(["/bin/sh", "-c", line.removeprefix("0 4 * * * ")], tmp_path) == "env file\n"
+
+
+@pytest.mark.parametrize("kind", EXPORT_FORMATS)
+def test_a_secret_that_everybody_could_see_is_refused(cli: CommandLine, home: Path, kind: str) -> None:
+    cli.declare(it={"type": "continuous", "cmd": ["x", "${env:A}"], "env": {"A": "${secret:KEY}"}})
+    answer = cli("export", kind)
+    assert (answer.code, answer.out) == (1, "")
+    assert "A holds a secret, and everybody can see the words of a list cmd" in answer.err
+
+
 def output(words: list[str], folder: Path) -> str:
     env = {"PATH": os.environ["PATH"], "HOME": str(folder)}
     return subprocess.run(words, env=env, cwd=folder, capture_output=True, text=True, timeout=60, check=True).stdout

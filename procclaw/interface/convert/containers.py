@@ -6,11 +6,13 @@ is escaped, so that it means over there what it means here. Secrets are named, n
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from procclaw.interface.convert.leaving import Leaving, Telling
 from procclaw.interface.convert.variables import (
+    env_file_of,
     mentions,
     named_by_us,
     quoted,
@@ -46,7 +48,7 @@ def container(leaving: Leaving, job: JobSpec, name: str, telling: Telling) -> Ob
         telling.changed("cwd", says)
     if job.env_file is not None:
         found["envFrom"] = [{"secretRef": {"name": f"{name}-env"}}]
-        says = f"kubectl create secret generic {name}-env --from-env-file={job.env_file}"
+        says = f"kubectl create secret generic {name}-env --from-env-file={env_file_of(job)}"
         telling.changed("env_file", says)
     if env := _environment(leaving, job, telling):
         found["env"] = env
@@ -79,14 +81,13 @@ def _environment(leaving: Leaving, job: JobSpec, telling: Telling) -> list[Objec
         entries[reference.variable] = _from_secret(reference.variable, reference)
     # The PATH of this machine means nothing in an image.
     ours = [(name, text) for name, text in leaving.config.env if name != "PATH"]
-    for name, text in (*ours, *job.env):
-        missing = [each for each in references_in(text) if variable_of(each) not in entries]
-        if missing:
-            says = f"what {missing[0].name} is in the image cannot be told from here: set it by hand"
-            telling.dropped(f"env {name}", says)
-            continue
-        entries.pop(name, None)
-        entries[name] = {"name": name, "value": quoted(text, _escaped, lambda each: f"$({variable_of(each)})")}
+    before: dict[str, str] = {}
+    for name, text in ours:
+        _set(entries, before, telling, name, text)
+        before |= {name: str(entries[name]["value"])} if name in entries else {}
+    # What stands in env sees what stands before it, and not each other.
+    for name, text in job.env:
+        _set(entries, before, telling, name, text)
     if job.env:
         telling.kept("env")
     unset = {variable_of(each) for word in _words(job) for each in references_in(word)} - entries.keys()
@@ -97,6 +98,21 @@ def _environment(leaving: Leaving, job: JobSpec, telling: Telling) -> list[Objec
         telling.changed("cmd", "PROCCLAW_HOME is this home on this machine: a volume has to be mounted there")
     tell_of_params(job, telling)
     return list(entries.values())
+
+
+def _set(entries: dict[str, Object], before: Mapping[str, str], telling: Telling, name: str, text: str) -> None:
+    """`before`: values that the text may refer to by name; params and secrets are entries already."""
+
+    def value_of(reference: Reference) -> str:
+        return before[reference.name] if reference.kind == "env" else f"$({variable_of(reference)})"
+
+    entries.pop(name, None)
+    missing = [each.name for each in references_in(text) if each.kind == "env" and each.name not in before]
+    if missing:
+        says = f"what {missing[0]} is in the image cannot be told from here: set it by hand"
+        telling.dropped(f"env {name}", says)
+        return
+    entries[name] = {"name": name, "value": quoted(text, _escaped, value_of)}
 
 
 def _words(job: JobSpec) -> tuple[str, ...]:

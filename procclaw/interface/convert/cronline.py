@@ -11,7 +11,14 @@ from typing import NamedTuple
 
 from procclaw.engine import expressions
 from procclaw.interface.convert.leaving import Telling, Unexportable, span
-from procclaw.interface.convert.variables import Variables, shell_path, shell_text, shell_word, single_quoted
+from procclaw.interface.convert.variables import (
+    Variables,
+    env_file_of,
+    shell_path,
+    shell_text,
+    shell_word,
+    single_quoted,
+)
 from procclaw.model.spec import JobSpec, JobType, Overlap
 
 KNOWN = {"HOME": "\0HOME\0", "LOGNAME": "\0LOGNAME\0", "USER": "\0LOGNAME\0"}
@@ -39,7 +46,7 @@ def command_line(job: JobSpec, found: Variables, env: Environment, telling: Tell
         telling.explained("jitter", "it sleeps as long as it is delayed here")
     if env.unset_here:
         parts.append(f"unset {' '.join(env.unset_here)}")
-    files = [shell_path(job.env_file)] if job.env_file is not None else []
+    files = [shell_path(env_file_of(job))] if job.env_file is not None else []
     if files:
         telling.changed("env_file", "the shell reads it: its values have to be quoted as the shell wants it")
     files += [f'"$HOME/.config/{job.id}.secrets"'] if found.secret else []

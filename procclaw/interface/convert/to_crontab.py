@@ -129,7 +129,7 @@ def _lines(leaving: Leaving, entries: list[_Entry]) -> tuple[list[str], list[Lef
     in_order = sorted(entries, key=lambda each: (_other_zone(leaving, each), len(each.found.plain)))
     for entry in in_order:
         try:
-            own, env = _environment(entry.found.plain, assigned)
+            own, env = _environment(entry, assigned)
             command = command_line(entry.job, entry.found, env, entry.telling)
         except Unexportable as error:
             # Whatever was assigned for it must not stay, nor a line that it got for another time.
@@ -152,13 +152,16 @@ def _other_zone(leaving: Leaving, entry: _Entry) -> str:
     return "" if entry.zone in (None, leaving.local_zone) else str(entry.zone)
 
 
-def _environment(wanted: dict[str, str], assigned: dict[str, str]) -> tuple[dict[str, str], Environment]:
+def _environment(entry: _Entry, assigned: dict[str, str]) -> tuple[dict[str, str], Environment]:
     """What is to be assigned above the line, and what is left for the line itself."""
+    wanted = entry.found.plain
+    # What is assigned above would be overwritten by the file, which the line reads.
+    over_file = set(dict(entry.job.env)) if entry.job.env_file is not None else set()
     leaked = tuple(name for name in assigned if name not in wanted)
-    new = {name: value for name, value in wanted.items() if assigned.get(name) != value}
+    new = {name: value for name, value in wanted.items() if assigned.get(name) != value or name in over_file}
     if leaked:
         return {}, Environment(new, leaked)
-    own = {name: value for name, value in new.items() if is_assignable(value)}
+    own = {name: value for name, value in new.items() if is_assignable(value) and name not in over_file}
     return own, Environment({name: value for name, value in new.items() if name not in own})
 
 

@@ -5,6 +5,7 @@ of its fields, as far as that stays within what a person would want to see.
 """
 
 import plistlib
+import shlex
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -13,7 +14,7 @@ from procclaw.engine.expressions import are_alike
 from procclaw.interface.convert.conversion import Fate, Note
 from procclaw.interface.convert.leaving import Exported, File, Leaving, Left, Telling, Unexportable, gathered
 from procclaw.interface.convert.times import LIMITS, Times, period_of, times_of, values, weekdays
-from procclaw.interface.convert.variables import shell_path, shell_text, shell_word, variables
+from procclaw.interface.convert.variables import Variables, env_file_of, shell_path, shell_text, shell_word, variables
 from procclaw.model.spec import CatchUpPolicy, JobSpec, JobType, Leftovers, Overlap, Restart
 
 _PREFIX = "local."
@@ -72,7 +73,7 @@ def _about_all(leaving: Leaving, files: list[File]) -> list[Note]:
 def _agent(leaving: Leaving, job: JobSpec, telling: Telling) -> dict[str, Any]:
     agent: dict[str, Any] = {"Label": _PREFIX + job.id}
     found = variables(leaving, job, telling, {})
-    agent["ProgramArguments"] = _arguments(job, telling, bool(found.secret))
+    agent["ProgramArguments"] = _arguments(job, telling, found)
     if found.secret:
         wanted = " ".join(f"{name}={text}" for name, text in found.secret.items())
         says = f"they are to stand in ~/.config/{job.id}.secrets (mode 0600), quoted for the shell: {wanted}"
@@ -91,13 +92,17 @@ def _agent(leaving: Leaving, job: JobSpec, telling: Telling) -> dict[str, Any]:
     return agent
 
 
-def _arguments(job: JobSpec, telling: Telling, has_secrets: bool) -> list[str]:
+def _arguments(job: JobSpec, telling: Telling, found: Variables) -> list[str]:
     telling.kept("cmd")
-    files = [] if job.env_file is None else [shell_path(job.env_file)]
+    files = [] if job.env_file is None else [shell_path(env_file_of(job))]
     if files:
         telling.changed("env_file", "the shell reads it: its values have to be quoted as the shell wants it")
-    files += [f'"$HOME"/.config/{job.id}.secrets'] if has_secrets else []
+    files += [f'"$HOME"/.config/{job.id}.secrets'] if found.secret else []
     before = [f"set -a; . {file}; set +a" for file in files]
+    if job.env_file is not None:
+        # Once more, for the file may have overwritten them.
+        own = (name for name, _ in job.env if name in found.plain)
+        before += [f"export {name}={shlex.quote(found.plain[name])}" for name in own]
     if job.cwd is not None and not job.cwd.startswith("/"):
         before.append(f"cd {shell_path(job.cwd)} || exit")
     if isinstance(job.cmd, str):

@@ -20,7 +20,7 @@ from procclaw.interface.convert.leaving import (
 )
 from procclaw.interface.convert.systemd_timer import shortest_pause, timer_unit
 from procclaw.interface.convert.unitfile import KNOWN, Lines, assigned, one_line, unit_path, word, written
-from procclaw.interface.convert.variables import quoted, shell_text, variable_of, variables
+from procclaw.interface.convert.variables import env_file_of, quoted, shell_text, variable_of, variables
 from procclaw.model.spec import Condition, JobSpec, JobType, Leftovers, Restart
 
 _SPARE_SECONDS = 60
@@ -118,7 +118,9 @@ def _surroundings(leaving: Leaving, job: JobSpec, telling: Telling) -> Lines:
     lines += [] if job.group is None else [f"Group={job.group}"]
     found = variables(leaving, job, telling, KNOWN)
     if job.env_file is not None:
-        lines.append(f"EnvironmentFile={unit_path(job.env_file)}")
+        if job.env:
+            telling.changed("env_file", "what it sets wins over env")
+        lines.append(f"EnvironmentFile={unit_path(env_file_of(job))}")
     if found.secret:
         lines.append(f"EnvironmentFile=%E/{job.id}.secrets")
         wanted = " ".join(f"{name}={text}" for name, text in found.secret.items())

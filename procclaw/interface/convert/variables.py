@@ -4,6 +4,7 @@ What needs a secret is only ever spoken of: the variables that have to be provid
 which its secrets stand by name. The command for a shell takes them from its environment, as it does here.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from procclaw.model.references import Reference, references_in, replaced
 from procclaw.model.spec import JobSpec
 
 _OURS = re.compile(r"PROCCLAW_[A-Z_]+")
+_PARAM = "PROCCLAW_PARAM_"
 _BUILT_IN_PATH = "/usr/local/bin:/usr/bin:/bin"
 _MARK = re.compile("\0(\\d+)\0")
 """Stands for a reference while the text around it is quoted; no file can hold that character."""
@@ -34,12 +36,15 @@ def variables(leaving: Leaving, job: JobSpec, telling: Telling, known: Mapping[s
     refuse_visible_secrets(job)
     # Every tool has a PATH of its own; what a job finds here is this one, unless somebody says otherwise.
     found = Variables({**named_by_us(leaving, job), "PATH": _BUILT_IN_PATH}, {})
-    base: dict[str, str] = {"PATH": _BUILT_IN_PATH, **known}
+    params = {name: value for name, value in found.plain.items() if name.startswith(_PARAM)}
+    before: dict[str, str] = {"PATH": _BUILT_IN_PATH, **known, **params}
     for name, text in leaving.config.env:
-        _set(found, base, telling, name, text, "procclaw.yaml env")
-        base |= {name: found.plain[name]} if name in found.plain else {}
+        _set(found, before, telling, name, text, "procclaw.yaml env")
+        before.pop(name, None)
+        before |= {name: found.plain[name]} if name in found.plain else {}
+    # What stands in env sees what stands before it, and not each other.
     for name, text in job.env:
-        _set(found, base, telling, name, text, "env")
+        _set(found, before, telling, name, text, "env")
     words = (job.cmd,) if isinstance(job.cmd, str) else job.cmd
     for reference in (each for word in words for each in references_in(word) if each.kind == "secret"):
         found.secret[reference.variable] = f"${{secret:{reference.name}}}"
@@ -52,21 +57,18 @@ def variables(leaving: Leaving, job: JobSpec, telling: Telling, known: Mapping[s
     return found
 
 
-def _set(found: Variables, base: Mapping[str, str], telling: Telling, name: str, text: str, where: str) -> None:
+def _set(found: Variables, before: Mapping[str, str], telling: Telling, name: str, text: str, where: str) -> None:
     found.plain.pop(name, None)
     found.secret.pop(name, None)
     references = list(references_in(text))
     if any(each.kind == "secret" for each in references):
         found.secret[name] = text
         return
-    # A param's default is what it has been set to above.
-    values = {**base, **found.plain}
-    unknown = [each for each in references if variable_of(each) not in values]
-    if unknown:
-        missing = ", ".join(each.name for each in unknown)
+    missing = ", ".join(each.name for each in references if variable_of(each) not in before)
+    if missing:
         telling.dropped(f"{where} {name}", f"what {missing} is over there cannot be told from here: set it by hand")
         return
-    found.plain[name] = replaced(text, lambda each: values[variable_of(each)])
+    found.plain[name] = replaced(text, lambda each: before[variable_of(each)])
 
 
 def variable_of(reference: Reference) -> str:
@@ -75,7 +77,7 @@ def variable_of(reference: Reference) -> str:
         case "env":
             return reference.name
         case "param":
-            return f"PROCCLAW_PARAM_{reference.name}"
+            return f"{_PARAM}{reference.name}"
         case _:
             return reference.variable
 
@@ -95,6 +97,12 @@ def shell_word(text: str) -> str:
 
 def single_quoted(text: str) -> str:
     return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def env_file_of(job: JobSpec) -> str:
+    """Where its env_file is: a relative one is taken from the job's directory."""
+    path = job.env_file or ""
+    return path if path.startswith("~") else os.path.join(job.cwd or "", path)
 
 
 def shell_path(path: str) -> str:
@@ -136,20 +144,20 @@ def refuse_visible_secrets(job: JobSpec) -> None:
 def named_by_us(leaving: Leaving, job: JobSpec) -> dict[str, str]:
     ours = {"PROCCLAW_HOME": leaving.home, "PROCCLAW_JOB_ID": job.id}
     named = {name: value for name, value in ours.items() if name in mentions(job)}
-    return named | {f"PROCCLAW_PARAM_{param.name}": param.default or "" for param in job.params}
+    return named | {f"{_PARAM}{param.name}": param.default or "" for param in job.params}
 
 
 def tell_of_ours(job: JobSpec, telling: Telling) -> None:
     """Of the variables that it speaks of and nobody sets any more."""
-    unset = sorted(mentions(job) - {"PROCCLAW_HOME", "PROCCLAW_JOB_ID", "PROCCLAW_PARAM_"})
-    unset = [name for name in unset if not name.startswith(("PROCCLAW_PARAM_", "PROCCLAW_SECRET"))]
+    unset = sorted(mentions(job) - {"PROCCLAW_HOME", "PROCCLAW_JOB_ID", _PARAM})
+    unset = [name for name in unset if not name.startswith((_PARAM, "PROCCLAW_SECRET"))]
     if unset:
         telling.changed("cmd", f"nobody sets {', '.join(unset)} over there")
 
 
 def tell_of_params(job: JobSpec, telling: Telling) -> None:
     for param in job.params:
-        name = f"PROCCLAW_PARAM_{param.name}"
+        name = f"{_PARAM}{param.name}"
         if param.default is None:
             telling.changed(f"params {param.name}", f"has no default: fill in {name}")
         else:
