@@ -504,6 +504,7 @@ def test_units_come_back_as_the_same_jobs(cli: CommandLine, home: Path, tmp_path
             "timeout": 600,
         },
     }
+    jobs["pulse"] = {**jobs["nightly"], "schedule": "@every 10s"}
     cli.declare(**jobs)
     folder = tmp_path / "units"
     assert cli("export", "systemd", "-o", str(folder)).code == 0

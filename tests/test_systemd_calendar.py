@@ -38,6 +38,9 @@ ROWS = [
     ("*-*~1", "0 0 L * *", None),
     ("Sat *-*-8..14 10:00", "0 10 * * 6#2", None),
     ("Mon *-*~7/1 6:00", "0 6 * * L1", None),
+    ("*:*:0/20", "@every 20s", None),
+    ("*-*-* *:*:00/15 UTC", "@every 15s", "UTC"),
+    ("*:*:*", "@every 1s", None),
 ]
 
 
@@ -64,7 +67,8 @@ def test_a_date_with_its_year_is_a_single_moment(text: str, moment: str, zone: s
     ("text", "why"),
     [
         ("*:0/5:30", "counts no seconds"),
-        ("*:*:*", "counts no seconds"),
+        ("*:*:0/7", "counts no seconds"),
+        ("Mon *:*:0/10", "counts no seconds"),
         ("Fri *-*-13", "not both"),
         ("*-2~1..3", "the last day alone"),
         ("Mon *-*~1", "the last day alone"),

@@ -25,6 +25,8 @@ _EPOCH = re.compile(r"@(\d{1,11})")
 _WEEKDAYS = re.compile(r"[A-Za-z]{3,9}([,.-]+[A-Za-z]{3,9})*,?")
 _DATE = re.compile(r"((?P<year>[\d*,./]+)-)?(?P<month>[\d*,./]+)(?P<from>[-~])(?P<day>[\d*,./]+)")
 _TIME = re.compile(r"(?P<hour>[\d*,./]+):(?P<minute>[\d*,./]+)(:(?P<second>[\d*,./]+))?")
+_EVERY_DAY = ("*-*-*", "*-*")
+_EVERY_SECONDS = re.compile(r"(\*|00?/(?P<step>[1-9]\d?))")
 _JOINED = re.compile(r"(?<=\d)T(?=\d)")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
 _ITEM = re.compile(r"(?P<low>\d{1,4})(\.\.(?P<high>\d{1,4}))?(/(?P<step>\d{1,4}))?")
@@ -71,6 +73,9 @@ def read_calendar(expression: str) -> Calendar:
         raise ValueError(f'"{expression}" is no calendar expression of systemd')
     hour, minute, second = (time["hour"], time["minute"], time["second"]) if time else ("0", "0", "0")
     if second not in (None, "0", "00"):
+        is_each_minute = (hour, minute, weekdays) == ("*", "*", ()) and (day is None or day[0] in _EVERY_DAY)
+        if is_each_minute and (period := _period_of_seconds(second)):
+            return Calendar(f"@every {period}s", None, zone)
         raise ValueError(f'"{expression}": cron counts no seconds (":{second}")')
     year = day["year"] if day and day["year"] else "*"
     if day is not None and year != "*":
@@ -79,6 +84,13 @@ def read_calendar(expression: str) -> Calendar:
         return Calendar(None, _moment(expression, (year, day["month"], day["day"], hour, minute), weekdays), zone)
     times = f"{_cron(_field(minute), 0, 59)} {_cron(_field(hour), 0, 23)}"
     return Calendar(f"{times} {_days(expression, day, weekdays)}", None, zone)
+
+
+def _period_of_seconds(text: str) -> int | None:
+    """Of what comes round within each minute, which needs no cron line; None: it does so otherwise."""
+    found = _EVERY_SECONDS.fullmatch(text)
+    period = 0 if found is None else int(found["step"] or 1)
+    return period if period and 60 % period == 0 else None
 
 
 def _without_nickname(expression: str) -> str:

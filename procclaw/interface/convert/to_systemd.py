@@ -18,7 +18,7 @@ from procclaw.interface.convert.leaving import (
     gathered,
     span,
 )
-from procclaw.interface.convert.systemd_timer import shortest_pause, timer_unit
+from procclaw.interface.convert.timerunit import shortest_pause, timer_unit
 from procclaw.interface.convert.unitfile import KNOWN, Lines, assigned, one_line, unit_path, word, written
 from procclaw.interface.convert.variables import env_file_of, quoted, shell_text, variable_of, variables
 from procclaw.model.spec import Condition, JobSpec, JobType, Leftovers, Restart
