@@ -116,9 +116,10 @@ def _plan_jobs(
         requests.take(draft)
     if workflows is not None:
         workflows.advance()
-    needed = _needed_by_the_living(spec, state, drafts, now) if state.home_holds else frozenset()
+    at_once = _ends_at_once(state)
+    needed = _needed_by_the_living(spec, state, drafts, now) if state.home_holds and not at_once else frozenset()
     for draft in each:
-        _end_unwanted(draft, is_needed=draft.job.id in needed)
+        _end_unwanted(draft, is_needed=draft.job.id in needed, at_once=at_once)
         if judges_slots:
             _judge_slots(draft)
             triggers.take_files(draft)
@@ -213,7 +214,13 @@ def _needed_by_the_living(spec: Spec, state: State, drafts: Mapping[str, Draft],
     return frozenset(dependency.job for one in alive for dependency in one.depends_on)
 
 
-def _end_unwanted(draft: Draft, *, is_needed: bool) -> None:
+def _ends_at_once(state: State) -> bool:
+    """Whether somebody asks for the whole home to be stopped by force: no order, no grace period."""
+    home = state.jobs.get(HOME)
+    return home is not None and any(each.kind is IntentKind.HOLD_HOME and each.force for each in home.intents)
+
+
+def _end_unwanted(draft: Draft, *, is_needed: bool, at_once: bool) -> None:
     spec = draft.spec
     for going in draft.going:
         if going.is_over:
@@ -225,7 +232,7 @@ def _end_unwanted(draft: Draft, *, is_needed: bool) -> None:
             detail = "what depends on it is stopped first"
             draft.wait(going.run, Gate("stopping", Reason.STOPPING, detail))
         elif reason is not None:
-            draft.end(going, reason)
+            draft.end(going, reason, force=at_once)
 
 
 def _why_unwanted(draft: Draft, going: Going) -> Reason | None:
