@@ -24,6 +24,9 @@ from procclaw.system.processes import Processes, SignalBytes, run_command
 from procclaw.system.watch import Watcher, Woken
 
 ROLE = "daemon"
+FOREGROUND_ROLE = "up"
+"""Of a loop that ends together with the jobs it runs."""
+SERVING_ROLES = (ROLE, FOREGROUND_ROLE)
 _HANGUP, _INTERRUPT, _TERMINATE = 1, 2, 15
 """The same numbers on every system."""
 
@@ -40,7 +43,7 @@ UPGRADE_CHECK_SECONDS = 20.0
 
 
 class AlreadyRunning(ProcclawError):
-    """Another daemon serves this home."""
+    """Another daemon, or a loop in the foreground, serves this home."""
 
 
 class _File(NamedTuple):
@@ -77,11 +80,27 @@ OpenFront = Callable[[Callable[[], float]], Front]
 """Given what tells how many seconds the loop is late."""
 
 
+class Stay(Protocol):
+    """What the loop stays for, where that is not to serve until it is told to end."""
+
+    def is_interrupted(self) -> bool:
+        """A signal to end has come. True: end at once; False: go on until it is over."""
+
+    def is_over(self) -> bool:
+        """Whether there is nothing left to stay for; asked after every cycle."""
+
+
 class Daemon:
     """The loop. Construct and `run` it in the process that is the daemon."""
 
     def __init__(
-        self, home: Home, program: tuple[str, ...], *, keeps_holds: bool = False, open_front: OpenFront | None = None
+        self,
+        home: Home,
+        program: tuple[str, ...],
+        *,
+        keeps_holds: bool = False,
+        open_front: OpenFront | None = None,
+        stay: Stay | None = None,
     ) -> None:
         """`program` is the command line that starts this very program: interpreter and file.
 
@@ -91,6 +110,10 @@ class Daemon:
         self._program = program
         self._file = _look_at(program[-1])
         self._keeps_holds = keeps_holds
+        self._stay = stay
+        self._role = ROLE if stay is None else FOREGROUND_ROLE
+        self._ending_signals = {_TERMINATE, _INTERRUPT} | (set() if stay is None else {_HANGUP})
+        """Whoever stays for its jobs in a terminal leaves with that terminal; to a daemon it says: look again."""
         self._clock = home.clock
         self._log = home.log
         self._lock: HomeLock = home.lock()
@@ -152,10 +175,11 @@ class Daemon:
 
     def _take_over(self) -> None:
         deadline = self._clock.monotonic() + TAKEOVER_SECONDS
-        while not self._home.acquire(self._lock, ROLE):
+        while not self._home.acquire(self._lock, self._role):
             holder = self._lock.holder()
-            if holder is not None and holder.role == ROLE and self._home.is_alive(holder):
-                raise AlreadyRunning(f"a daemon runs already (pid {holder.pid})")
+            if holder is not None and holder.role in SERVING_ROLES and self._home.is_alive(holder):
+                who = "a daemon runs" if holder.role == ROLE else "procclaw up runs these jobs"
+                raise AlreadyRunning(f"{who} already (pid {holder.pid})")
             if self._clock.monotonic() >= deadline:
                 raise ProcclawError(f"{self._home.paths.lock} is held by another process (pid {holder and holder.pid})")
             self._clock.sleep(0.02)
@@ -201,12 +225,14 @@ class Daemon:
             if not has_served:
                 # Whoever started us waits for this: from now on everything that is declared has been seen to.
                 self._write_pid()
-                self._home.announce(self._lock, ROLE)
+                self._home.announce(self._lock, self._role)
             if cycle is not None:
                 self._take_note(cycle, processes, watcher)
             if not has_served:
                 self._notify.ready(self._state())
                 has_served = True
+            if self._stay is not None and self._stay.is_over():
+                return self._left()
             self._notify.status(self._state())
             # Also when a cycle failed: that is told and tried again, and to start us anew would mend nothing.
             self._notify.alive(self._clock.monotonic())
@@ -217,16 +243,20 @@ class Daemon:
                 # something else caused, and cannot get out of step.
                 self._keep_up(controller, cycle)
                 upkeep_at = self._clock.monotonic() + self._resync_seconds / 2
-            if self._clock.monotonic() >= upgrade_at:
+            # Whoever watches us in a terminal would not see the jobs through another program.
+            if self._stay is None and self._clock.monotonic() >= upgrade_at:
                 self._upgrade(processes)
                 upgrade_at = self._clock.monotonic() + UPGRADE_CHECK_SECONDS
             woken, has_stepped = self._sleep(watcher, next_full_at)
             processes.reap()
-            if woken.signals & {_TERMINATE, _INTERRUPT}:
-                self._close_front()
-                self._log.line("info", "daemon stopped", left_running=sum(map(len, self._watched.values())))
-                return 0
+            if woken.signals & self._ending_signals and (self._stay is None or self._stay.is_interrupted()):
+                return self._left()
             look = self._next_look(woken, has_stepped=has_stepped, is_resync=self._clock.now() >= next_full_at)
+
+    def _left(self) -> int:
+        self._close_front()
+        self._log.line("info", "daemon stopped", left_running=sum(map(len, self._watched.values())))
+        return 0
 
     def _cycle(self, controller: Controller, look: _Look) -> Cycle | None:
         """One cycle; a failure of ours is told and tried again, and never ends the daemon."""

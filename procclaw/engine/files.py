@@ -7,7 +7,9 @@ import tempfile
 from collections.abc import Mapping
 
 from procclaw.model import tree
+from procclaw.model.document import document_hash, spec_from_document
 from procclaw.model.errors import SpecError
+from procclaw.model.spec import Spec
 from procclaw.planning import expression, schedule
 from procclaw.system import homedir, specfile, surroundings
 
@@ -75,6 +77,12 @@ def read_yaml(text: str) -> tuple[tree.Node | None, tuple[tree.Fault, ...]]:
 def read_env(path: str, text: str) -> dict[str, str]:
     """What a job would find in such an env_file. Raises ProcclawError where it would not start with it."""
     return dict(surroundings.parse_env_file(path, text))
+
+
+def declared(home: str) -> Spec:
+    """What the files of a home say now, whatever is in force. Raises SpecError with all that is wrong."""
+    document = ConfigurationFiles(home).load().document
+    return spec_from_document(document, document_hash(document))
 
 
 def local_timezone() -> str:

@@ -4,6 +4,7 @@ A log is read by logical offsets, so a run's part is found again after rotation.
 told as such, never passed over.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -38,6 +39,15 @@ def of_job(home: Home, job_id: str, instances: int) -> list[Part]:
         for instance in range(instances)
         for file, is_stderr in zip(output.log_files(job_id, instance), (False, True), strict=True)
     ]
+
+
+def ends(home: Home) -> dict[str, int]:
+    """Where each log ends now, by its name; what is not named has nothing yet."""
+    try:
+        files = [name for name in os.listdir(home.paths.logs) if name.endswith(".log")]
+    except FileNotFoundError:
+        return {}
+    return {file: home.output.extent(file).end for file in files}
 
 
 def of_daemon(home: Home) -> list[Part]:
@@ -77,23 +87,43 @@ def whole(home: Home, parts: Iterable[Part]) -> Iterator[bytes]:
             yield f"{_text(piece)}\n".encode() if isinstance(piece, Gone) else piece
 
 
-def follow(home: Home, parts: Iterable[Part]) -> Iterator[Line | None]:
-    """What is written from where the open parts end, for ever; None when there is nothing new for the moment.
+class Following:
+    """What is written to logs from where their open parts end, line by line; an unfinished line waits for its end."""
 
-    An unfinished line waits for its end.
-    """
-    listed = [part for part in parts if part.is_open]
-    followers = [home.output.follow(part.file, part.end) for part in listed]
-    rests = [b""] * len(listed)
-    while followers:
-        for index, (follower, part) in enumerate(zip(followers, listed, strict=True)):
+    def __init__(self, home: Home, parts: Iterable[Part]) -> None:
+        self._parts = [part for part in parts if part.is_open]
+        self._followers = [home.output.follow(part.file, part.end) for part in self._parts]
+        self._rests = [b""] * len(self._parts)
+
+    @property
+    def is_idle(self) -> bool:
+        """There is nothing to follow."""
+        return not self._parts
+
+    def new_lines(self) -> Iterator[Line]:
+        """Those that have come since the last time."""
+        for index, (follower, part) in enumerate(zip(self._followers, self._parts, strict=True)):
             for piece in follower.read_new():
                 if isinstance(piece, Gone):
                     yield Line(_text(piece), part.is_stderr)
                     continue
-                *whole, rests[index] = (rests[index] + piece).split(b"\n")
+                *whole, self._rests[index] = (self._rests[index] + piece).split(b"\n")
                 for line in whole:
                     yield Line(_text(line), part.is_stderr)
+
+    def unfinished(self) -> Iterator[Line]:
+        """What waits for an end that nobody will write any more."""
+        for index, part in enumerate(self._parts):
+            if rest := self._rests[index]:
+                self._rests[index] = b""
+                yield Line(_text(rest), part.is_stderr)
+
+
+def follow(home: Home, parts: Iterable[Part]) -> Iterator[Line | None]:
+    """What is written from where the open parts end, for ever; None when there is nothing new for the moment."""
+    following = Following(home, parts)
+    while not following.is_idle:
+        yield from following.new_lines()
         yield None
         home.clock.sleep(POLL_SECONDS)
 

@@ -64,6 +64,18 @@ class Schedule(NamedTuple):
     timezone: str
 
 
+def named(spec: Spec, job_id: str) -> JobSpec:
+    """Raises NotFound, with what may have been meant."""
+    job = spec.jobs.get(job_id)
+    if job is not None:
+        return job
+    from difflib import get_close_matches
+
+    close = get_close_matches(job_id, spec.jobs, n=1)
+    hint = f'; did you mean "{close[0]}"?' if close else ""
+    raise NotFound(f'no job "{job_id}"{hint}')
+
+
 class Operations:
     def __init__(self, home: Home, asker: str) -> None:
         """`asker` is who asks, for the record: `alice (cli)`."""
@@ -112,17 +124,7 @@ class Operations:
 
     def job_spec(self, job_id: str) -> JobSpec:
         """Raises NotFound, with what may have been meant."""
-        return self._named(self.spec(), job_id)
-
-    def _named(self, spec: Spec, job_id: str) -> JobSpec:
-        job = spec.jobs.get(job_id)
-        if job is not None:
-            return job
-        from difflib import get_close_matches
-
-        close = get_close_matches(job_id, spec.jobs, n=1)
-        hint = f'; did you mean "{close[0]}"?' if close else ""
-        raise NotFound(f'no job "{job_id}"{hint}')
+        return named(self.spec(), job_id)
 
     def jobs(self, chosen: Filter) -> list[views.View]:
         spec = self.spec()
@@ -130,7 +132,7 @@ class Operations:
 
     def job(self, job_id: str) -> views.View:
         spec = self.spec()
-        return next(self._views(spec, [self._named(spec, job_id)]))
+        return next(self._views(spec, [named(spec, job_id)]))
 
     def _views(self, spec: Spec, jobs: Iterable[JobSpec]) -> Iterator[views.View]:
         now = self._clock.now()
@@ -150,7 +152,7 @@ class Operations:
         from procclaw.planning import why
 
         spec, now = self.spec(), self._clock.now()
-        job = self._named(spec, job_id)
+        job = named(spec, job_id)
         board = self.board(spec, now, {job_id: job})
         return why.why_view(job, why.gates(job, board, board.job(HOME).holds, self._store.lack(), now))
 
@@ -159,7 +161,7 @@ class Operations:
         spec = self.spec()
         has_history = self._store.runs(job_id, 1) or self._store.ledger(job_id, None, 1)
         if job_id not in spec.jobs and not has_history:
-            self._named(spec, job_id)
+            named(spec, job_id)
 
     def instances(self, job_id: str) -> int:
         """How many logs of each kind a job may have; of one that was removed, the first is looked at."""
@@ -284,7 +286,7 @@ class Operations:
         """The configuration, which has all of these. Raises NotFound."""
         spec = self.spec_that(lambda spec: all(job_id in spec.jobs for job_id in jobs))
         for job_id in jobs:
-            self._named(spec, job_id)
+            named(spec, job_id)
         return spec
 
     def spec_that(self, fits: Callable[[Spec], bool]) -> Spec:

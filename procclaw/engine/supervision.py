@@ -4,9 +4,9 @@ import os
 import sys
 from typing import NamedTuple
 
-from procclaw.engine.daemon import ROLE, Daemon, OpenFront
+from procclaw.engine.daemon import ROLE, SERVING_ROLES, Daemon, OpenFront, Stay
 from procclaw.engine.home import Home
-from procclaw.model.errors import NoDaemon, ProcclawError
+from procclaw.model.errors import Conflict, NoDaemon, ProcclawError
 from procclaw.model.outside import Process
 from procclaw.system.processes import detach, is_marked, reexec_without_mark
 
@@ -21,22 +21,24 @@ _LINES_SHOWN = 10
 
 
 class Serving(NamedTuple):
-    """The daemon that holds a home."""
+    """The daemon that holds a home, or the `procclaw up` that does."""
 
     pid: int
     start_ticks: int
     is_up: bool
     """It has seen to everything that was declared when it began."""
+    is_daemon: bool = True
+    """It stays whatever becomes of its jobs; False: a `procclaw up`, which ends when they have."""
 
 
 def serving(home: Home) -> Serving | None:
-    """The daemon that serves the home; None when none does."""
+    """Who serves the home; None when nobody does."""
     holder = home.lock().holder()
-    if holder is None or holder.role != ROLE or not home.is_alive(holder):
+    if holder is None or holder.role not in SERVING_ROLES or not home.is_alive(holder):
         return None
     assert holder.pid is not None
     assert holder.start_ticks is not None
-    return Serving(holder.pid, holder.start_ticks, holder.is_up)
+    return Serving(holder.pid, holder.start_ticks, holder.is_up, holder.role == ROLE)
 
 
 def own_program() -> tuple[str, ...]:
@@ -54,6 +56,14 @@ def serve(home: Home, *, keeps_holds: bool, open_front: OpenFront | None = None)
         # Started from within a job, it would count as part of that job and be stopped with it.
         reexec_without_mark([*_as_daemon(home), *(["--keep-holds"] if keeps_holds else [])])
     return Daemon(home, own_program(), keeps_holds=keeps_holds, open_front=open_front).run()
+
+
+def stay(home: Home, stays: Stay, open_front: OpenFront) -> int:
+    """Run the loop in the foreground until nothing is left to stay for; its exit code. Raises as `serve` does."""
+    if is_marked():
+        # As above; and the jobs of a home within a home are no part of the job that asks for them.
+        reexec_without_mark([*own_program(), *sys.argv[1:]])
+    return Daemon(home, own_program(), open_front=open_front, stay=stays).run()
 
 
 def bring_up(home: Home) -> Serving:
@@ -82,10 +92,14 @@ def _last_lines(path: str) -> str:
 
 
 def end(home: Home) -> None:
-    """Tell the daemon to end and wait until it has; jobs go on. Raises NoDaemon."""
+    """Tell the daemon to end and wait until it has; jobs go on. Raises NoDaemon, Conflict."""
     found = serving(home)
     if found is None:
         raise NoDaemon("no daemon runs")
+    if not found.is_daemon:
+        raise Conflict(
+            f"procclaw up (pid {found.pid}) has this home; it ends with its jobs: procclaw daemon stop --jobs"
+        )
     home.processes.signal_process(Process(found.pid, found.start_ticks), _TERMINATE)
     began = home.clock.monotonic()
     # The lock comes free a little before the process is gone.

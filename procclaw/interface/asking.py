@@ -142,14 +142,14 @@ def _outcome(run: Run, view: View) -> str:
         follows = f"attempt {len(view['attempts'])} is running"
         if run.state is RunState.RETRYING:
             follows = f"attempt {run.attempts + 1} follows at {local(iso(run.not_before_at))}"
-        return f"attempt 1 failed ({_how(first)}); {follows} (run {run.id})"
+        return f"attempt 1 failed ({how_it_ended(first)}); {follows} (run {run.id})"
     took = duration(view["duration_seconds"]) or "no time"
     is_news = run.state is not RunState.SUCCEEDED
-    why = (_how(view["attempts"][-1]) if view["attempts"] else _how(view)) if is_news else ""
+    why = (how_it_ended(view["attempts"][-1]) if view["attempts"] else how_it_ended(view)) if is_news else ""
     return f"{run.state} after {took}{f': {why}' if why else ''} (run {run.id})"
 
 
-def _how(attempt: View) -> str:
+def how_it_ended(attempt: View) -> str:
     """How an attempt, or a run without one, ended, in words."""
     if attempt["detail"]:
         return shown(attempt["detail"])

@@ -16,6 +16,9 @@ from typing import TextIO
 from procclaw.model.errors import ProcclawError
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "grey": "90", "bold": "1"}
+_COLOURS |= {"cyan": "36", "magenta": "35", "bright green": "92", "bright yellow": "93", "bright blue": "94"}
+TELLING_APART = ("cyan", "yellow", "green", "magenta", "blue", "bright green", "bright yellow", "bright blue")
+"""Colours for things that stand side by side and mean nothing by it; red is for trouble."""
 _OF_STATUS = {
     "running": "green",
     "succeeded": "green",

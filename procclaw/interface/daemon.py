@@ -10,7 +10,7 @@ from procclaw.engine.files import prepare_home
 from procclaw.interface.console import Unwritten, printable
 from procclaw.interface.history import print_logs
 from procclaw.model.clock import seconds_between
-from procclaw.model.errors import NoDaemon, ProcclawError
+from procclaw.model.errors import Conflict, NoDaemon, ProcclawError
 from procclaw.model.intents import IntentKind, IntentState
 from procclaw.model.records import HOME
 
@@ -30,9 +30,11 @@ def start(context: "Context", options: Namespace) -> int:
             context.home, keeps_holds=options.keep_holds, open_front=lambda late: Front(context.home, late)
         )
     running = supervision.serving(context.home)
-    if running is not None:
+    if running is not None and running.is_daemon:
         _say(context, f"already running (pid {running.pid})", pid=running.pid)
         return 0
+    if running is not None:
+        raise Conflict(f"procclaw up (pid {running.pid}) has this home")
     started = supervision.bring_up(context.home)
     _say(context, f"daemon started (pid {started.pid})", pid=started.pid)
     context.complain_of_files()
@@ -56,7 +58,9 @@ def _say(context: "Context", message: str, **fields: object) -> None:
 def stop(context: "Context", options: Namespace) -> int:
     if options.jobs:
         _stop_jobs(context)
-        has_daemon = supervision.serving(context.home) is not None
+        left = supervision.serving(context.home)
+        # A procclaw up is about to end of itself: it has nothing left to stay for.
+        has_daemon = left is not None and left.is_daemon
         if not (has_daemon and context.console.is_json):
             _say(context, "all jobs are stopped, until daemon start or reconcile --release", jobs_running=0)
         if not has_daemon:
@@ -101,6 +105,8 @@ def status(context: "Context", options: Namespace) -> int:
         committed = context.home.store.last_commit_at()
         age = None if committed is None else f"{seconds_between(committed, context.home.clock.now()):.0f} s ago"
         state = "not running" if serving is None else f"running (pid {serving.pid})"
+        if serving is not None and not serving.is_daemon:
+            state = f"procclaw up in its place (pid {serving.pid})"
         pairs = [("daemon", state), ("home", context.home.paths.home), ("jobs running", live), ("last change", age)]
         if api is not None:
             pairs.append(("http", api.address or f"not served: {api.problem or 'it is coming up'}"))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from procclaw.interface.cli import Context
 
 _POLL_SECONDS = 0.2
-_ERR_MARK = "err| "
+ERR_MARK = "err| "
 _WIDTHS = (12, 17)
 """Of the columns of job and event; events are printed as they come, so the widest is not known."""
 
@@ -54,7 +54,7 @@ def print_logs(
     console = context.console
     found = job_logs.read(context.home, parts, limit)
     if console.is_json and not follows:
-        entries = [_line_view(line) for line in found]
+        entries = [line_view(line) for line in found]
         lines = [entry["line"] for entry in entries]
         console.json({"job_id": job_id, "lines": lines, "entries": entries, "total_lines": len(lines)})
         return 0
@@ -68,15 +68,15 @@ def print_logs(
     return 0
 
 
-def _line_view(line: job_logs.Line) -> View:
+def line_view(line: job_logs.Line) -> View:
     return {"stream": "stderr" if line.is_stderr else "stdout", "line": line.text}
 
 
 def _print_line(context: "Context", line: job_logs.Line) -> None:
     if context.console.is_json:
-        context.console.json(_line_view(line))
+        context.console.json(line_view(line))
         return
-    mark = context.console.paint(_ERR_MARK, "red") if line.is_stderr else ""
+    mark = context.console.paint(ERR_MARK, "red") if line.is_stderr else ""
     context.console.say(mark + printable(line.text))
 
 

@@ -193,6 +193,37 @@ THE_LOOP: Group = (
             'procclaw next "30 2 * * *" --tz America/New_York -n 3',
         ),
         Command(
+            "up",
+            "run a jobs.yaml, Procfile or compose file in the foreground, with all it prints; Ctrl-C stops it",
+            "up",
+            "run",
+            (
+                argument(
+                    "place",
+                    completes="file",
+                    metavar="FILE|DIR",
+                    nargs="?",
+                    help="what to run, or where it lies (default: the current directory)",
+                ),
+                argument(
+                    "jobs",
+                    completes="job",
+                    metavar="JOB",
+                    nargs="*",
+                    help="jobs to start as well that do not begin by themselves",
+                ),
+                argument("--detach", action="store_true", help="have a daemon do it, and return once all is up"),
+                argument(
+                    "--timeout",
+                    type=arguments.seconds,
+                    default=60.0,
+                    metavar="SECONDS",
+                    help="with --detach: say what is not up after so long (default 60)",
+                ),
+            ),
+            "procclaw up",
+        ),
+        Command(
             "daemon start",
             "start the daemon in the background",
             "daemon",

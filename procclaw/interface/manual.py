@@ -142,6 +142,31 @@ PAGES = {
         ("procclaw daemon logs -n 20",),
         related=("logs", "events"),
     ),
+    "up": Page(
+        "Each line comes after its job's name, lines of stderr are marked, and what happens to jobs stands between\n"
+        "them. Continuous jobs start, scheduled ones run when due, manual ones only if they are named. Ctrl-C stops\n"
+        "all of them, dependants first; a second one kills, a third leaves what cannot be killed. It ends of itself\n"
+        "once nothing is left that would run. If it is killed itself the jobs live on, and the next up takes them over.\n"
+        "\n"
+        "In a directory it takes what it finds first: a home (procclaw.yaml), jobs.yaml, Procfile, compose.yaml,\n"
+        "docker-compose.yaml, process-compose.yaml. A home is run as it is, as is one that --home names; there is no\n"
+        "HTTP meanwhile. A file gets a home of its own, under $XDG_STATE_HOME or ~/.local/state, in procclaw/up, by\n"
+        "its path; up says which, for use from elsewhere with --home. Its jobs have the terminal's environment, and\n"
+        "run in the file's folder where they name no cwd. A saved jobs.yaml applies within seconds; what is converted\n"
+        "is read when up begins.",
+        (
+            "procclaw up shop/Procfile",
+            "procclaw up . migrate",
+            "procclaw up --detach",
+            "procclaw --home examples/web up",
+        ),
+        (
+            "0 stopped by Ctrl-C, or all is done; with --detach: all is up",
+            "1 something failed for good, or is not up; or somebody else runs it already",
+            "2 the file cannot be used, or no job of it begins by itself",
+        ),
+        ("daemon start", "logs", "import", "help stopping"),
+    ),
     # --- look at jobs ---
     "list": Page(
         "One line for each job: status, pid, how long it is up, next due time and the reason for what it waits for.\n"

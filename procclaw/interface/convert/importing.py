@@ -57,12 +57,7 @@ def _converted(options: Namespace) -> list[Converted]:
     found = []
     for path in options.files:
         source = _source(path)._replace(also=tuple(each for each in options.files if each != path))
-        try:
-            kind = named(options.kind) if options.kind else kind_of(source)
-            found.append(convert(source, kind, ids))
-        except Unconvertible as error:
-            place = f"{source.path}:{error.line}" if error.line else source.path
-            raise ProcclawError(f"{place}: {error}") from None
+        found.append(_one(source, options.kind, ids))
     return _said_once(found)
 
 
@@ -76,6 +71,20 @@ def _said_once(converted: list[Converted]) -> list[Converted]:
         said.update(notes)
         found.append(each._replace(conversion=each.conversion._replace(notes=kept)))
     return found
+
+
+def read_one(path: str) -> Converted:
+    """A file of whatever kind, less what our own loader refuses in it. Raises ProcclawError."""
+    [converted] = _acceptable([_one(_source(path), None, Ids())], None)
+    return converted
+
+
+def _one(source: Source, kind: str | None, ids: Ids) -> Converted:
+    try:
+        return convert(source, named(kind) if kind else kind_of(source), ids)
+    except Unconvertible as error:
+        place = f"{source.path}:{error.line}" if error.line else source.path
+        raise ProcclawError(f"{place}: {error}") from None
 
 
 def _source(path: str) -> Source:
