@@ -43,7 +43,7 @@ def ask_to_start(home: Home, asker: str, jobs: Iterable[str]) -> None:
     """Have jobs started that do not begin by themselves, or are held; nobody waits for what comes of it."""
     now = home.clock.now()
     for job_id in jobs:
-        home.store.add_intent(Intent(0, job_id, IntentKind.START, False, now, asker))
+        home.store.add_intent(Intent(0, job_id, IntentKind.START, requested_at=now, requested_by=asker, force=False))
 
 
 class Foreground:

@@ -58,9 +58,9 @@ def _say(context: "Context", message: str, **fields: object) -> None:
 def stop(context: "Context", options: Namespace) -> int:
     if options.jobs:
         _stop_jobs(context)
-        left = supervision.serving(context.home)
+        serving = supervision.serving(context.home)
         # A procclaw up is about to end of itself: it has nothing left to stay for.
-        has_daemon = left is not None and left.is_daemon
+        has_daemon = serving is not None and serving.is_daemon
         if not (has_daemon and context.console.is_json):
             _say(context, "all jobs are stopped, until daemon start or reconcile --release", jobs_running=0)
         if not has_daemon:
@@ -106,7 +106,7 @@ def status(context: "Context", options: Namespace) -> int:
         age = None if committed is None else f"{seconds_between(committed, context.home.clock.now()):.0f} s ago"
         state = "not running" if serving is None else f"running (pid {serving.pid})"
         if serving is not None and not serving.is_daemon:
-            state = f"procclaw up in its place (pid {serving.pid})"
+            state, api = f"procclaw up in its place (pid {serving.pid})", None
         pairs = [("daemon", state), ("home", context.home.paths.home), ("jobs running", live), ("last change", age)]
         if api is not None:
             pairs.append(("http", api.address or f"not served: {api.problem or 'it is coming up'}"))

@@ -146,7 +146,7 @@ PAGES = {
         "Each line comes after its job's name, lines of stderr are marked, and what happens to jobs stands between\n"
         "them. Continuous jobs start, scheduled ones run when due, manual ones only if they are named. Ctrl-C stops\n"
         "all of them, dependants first; a second one kills, a third leaves what cannot be killed. It ends of itself\n"
-        "once nothing is left that would run. If it is killed itself the jobs live on, and the next up takes them over.\n"
+        "once nothing is left that would run. If it is killed, the jobs live on and the next up takes them over.\n"
         "\n"
         "In a directory it takes what it finds first: a home (procclaw.yaml), jobs.yaml, Procfile, compose.yaml,\n"
         "docker-compose.yaml, process-compose.yaml. A home is run as it is, as is one that --home names; there is no\n"

@@ -54,11 +54,9 @@ def run(context: "Context", options: Namespace) -> int:
 
 def _converted(options: Namespace) -> list[Converted]:
     ids = Ids()
-    found = []
-    for path in options.files:
-        source = _source(path)._replace(also=tuple(each for each in options.files if each != path))
-        found.append(_one(source, options.kind, ids))
-    return _said_once(found)
+    files = options.files
+    sources = (_source(path)._replace(also=tuple(each for each in files if each != path)) for path in files)
+    return _said_once([_one(source, options.kind, ids) for source in sources])
 
 
 def _said_once(converted: list[Converted]) -> list[Converted]:

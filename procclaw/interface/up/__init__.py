@@ -21,7 +21,6 @@ from procclaw.planning.views import has_succeeded
 if TYPE_CHECKING:
     from procclaw.engine.home import Home
     from procclaw.interface.cli import Context
-    from procclaw.interface.up.screen import Screen
 
 _POLL_SECONDS = 0.1
 
@@ -70,17 +69,17 @@ def _stay(context: "Context", found: Found, jobs: Sequence[str], told: Sequence[
     from procclaw.interface.up.screen import Screen
 
     home, asker = context.home, f"{context.user.partition(' ')[0]} (up)"
-    screens: list[Screen] = []
+    screen = Screen(home, context.console, lambda own: foreground.ask_to_stop(own, asker))
 
     def open_screen(_late: object) -> Screen:
-        screen = Screen(home, context.console, lambda own: foreground.ask_to_stop(own, asker))
-        screens.append(screen)
+        """Once the home is ours."""
         for sentence in (_begins(found), *told, *_left_running(home)):
             screen.tell(sentence)
         foreground.ask_to_start(home, asker, jobs)
+        screen.begin()
         return screen
 
-    stays = foreground.Foreground(home, context.operations, asker, lambda sentence: screens[0].tell(sentence))
+    stays = foreground.Foreground(home, context.operations, asker, screen.tell)
     code = supervision.stay(home, stays, open_screen)
     return max(code, _told_of_end(context, stays))
 

@@ -16,6 +16,8 @@ class BringUp(NamedTuple):
     """Those that are on their way, and what they wait for."""
     failed: tuple[str, ...]
     """Those that nothing more is to come of, and why."""
+    held: tuple[str, ...] = ()
+    """Those that somebody holds back, and who."""
 
     @property
     def is_settled(self) -> bool:
@@ -31,14 +33,16 @@ class BringUp(NamedTuple):
 
     @property
     def told(self) -> str:
-        return "; ".join((f"{self.up}/{self.wanted} up", *self.failed, *self.waiting))
+        return "; ".join((f"{self.up}/{self.wanted} up", *self.failed, *self.waiting, *self.held))
 
 
 def bring_up_of(jobs: Iterable[View]) -> BringUp:
-    wanted = [job for job in jobs if job["type"] == "continuous" and not _is_held(job)]
+    continuous = [job for job in jobs if job["type"] == "continuous"]
+    wanted = [job for job in continuous if not _is_held(job)]
+    held = tuple(f"{job['id']} stays down: {_reason(job)}" for job in continuous if _is_held(job))
     failed = tuple(f"{job['id']} has failed: {_reason(job)}" for job in wanted if job["status"] == "failed")
     waiting = tuple(_lack(job) for job in wanted if job["status"] != "failed" and not _is_up(job))
-    return BringUp(len(wanted), waiting, failed)
+    return BringUp(len(wanted), waiting, failed, held)
 
 
 def _is_held(job: View) -> bool:

@@ -17,8 +17,8 @@ from procclaw.engine.operations import Filter, Operations
 from procclaw.interface.console import TELLING_APART, Console, Unwritten, printable
 from procclaw.interface.history import ERR_MARK, line_view
 from procclaw.interface.up.bringup import BringUp, bring_up_of
-from procclaw.interface.up.words import STARTED, of_event
-from procclaw.model.errors import NotFound
+from procclaw.interface.up.words import ENDED, HOLD_SET, of_event
+from procclaw.model.errors import NotFound, ProcclawError
 from procclaw.model.records import Event, Run
 from procclaw.planning.views import event_view
 
@@ -29,7 +29,7 @@ _LAST_WORDS_SECONDS = 30.0
 
 
 class Screen:
-    """A `Front` of the loop. `close` returns when everything has been shown."""
+    """A `Front` of the loop, from `begin` on. `close` returns when everything has been shown."""
 
     def __init__(self, home: Home, console: Console, lose: Callable[[Home], None]) -> None:
         """`lose` is called, with a home for that thread, once nobody can be shown anything any more."""
@@ -50,12 +50,16 @@ class Screen:
         self._width = len(OWN_NAME)
         self._has_begun = False
         """There has been a cycle, so a configuration is in force."""
+        self._trouble = ""
+        self._is_stopping = False
         self._is_closing = False
         self._nudge = threading.Event()
         self._thread = threading.Thread(target=self._show, name="procclaw-up", daemon=True)
-        self._thread.start()
 
     # --- from the loop's thread ---
+
+    def begin(self) -> None:
+        self._thread.start()
 
     def take_note(self, cycle: Cycle, seconds: float) -> None:
         del seconds
@@ -77,15 +81,20 @@ class Screen:
         with closing(Home(self._home_path)) as home:
             try:
                 self._keep_shown(home, Operations(home, OWN_NAME))
-            except (OSError, Unwritten):
+            except (BrokenPipeError, Unwritten):
                 if not self._is_closing:
                     self._lose(home)
+            except Exception as error:  # noqa: BLE001 (a boundary: what is shown must not stop what is done)
+                import traceback
+
+                home.log.line("error", "nothing is shown any more, a bug in ProcClaw", detail=traceback.format_exc())
+                self._console.complain(f"{OWN_NAME}: a bug in ProcClaw: {error}; the jobs go on, Ctrl-C stops them")
 
     def _keep_shown(self, home: Home, operations: Operations) -> None:
         while True:
             is_last = self._is_closing
             self._nudge.clear()
-            self._look(home, operations)
+            self._look_once(home, operations)
             if is_last:
                 break
             self._nudge.wait(_LOOK_SECONDS)
@@ -94,31 +103,42 @@ class Screen:
                 self._line(job_id, line)
         self._console.flush()
 
+    def _look_once(self, home: Home, operations: Operations) -> None:
+        """A trouble of ours is told, and it is looked again; one that only repeats itself is told once."""
+        try:
+            self._look(home, operations)
+            self._trouble = ""
+        except Unwritten:
+            raise
+        except ProcclawError as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._console.complain(f"{OWN_NAME}: {error}")
+
     def _look(self, home: Home, operations: Operations) -> None:
         while not self._sentences.empty():
             self._say(self._sentences.get())
         version = home.store.data_version()
+        has_news = self._has_begun and version != self._version
         events: tuple[Event, ...] = ()
-        if self._has_begun and version != self._version:
+        if has_news:
             self._version = version
             self._take_in_jobs(home, operations)
             events = home.store.events(self._seen_event)
-        touched: set[str | None] = set()
-        later = []
+        # What a job printed comes before its end; so do other jobs' lines, which does no harm.
+        with_end = {event.job_id: event.id for event in reversed(events) if event.kind == ENDED}
+        later = [event for event in events if event.id >= with_end.get(event.job_id, event.id + 1)]
         for event in events:
             self._seen_event = event.id
-            # What a job prints comes after its start and before its end, if only one of them is new.
-            if event.kind == STARTED and event.job_id not in touched:
+            self._is_stopping = self._is_stopping or (event.job_id is None and event.kind == HOLD_SET)
+            if event not in later:
                 self._tell(home, operations, event)
-            else:
-                later.append(event)
-            touched.add(event.job_id)
         for job_id, following in self._following.items():
             for line in following.new_lines():
                 self._line(job_id, line)
         for event in later:
             self._tell(home, operations, event)
-        if events:
+        if has_news:
             self._tell_of_files(operations)
             self._tell_of_bring_up(operations)
         self._console.flush()
@@ -163,10 +183,10 @@ class Screen:
         self._problems = problems
 
     def _tell_of_bring_up(self, operations: Operations) -> None:
-        if self._bring_up is not None and self._bring_up.is_settled:
+        if self._is_stopping or (self._bring_up is not None and self._bring_up.is_settled):
             return
         now = bring_up_of(operations.jobs(Filter()))
-        if now.wanted and now != self._bring_up:
+        if (now.wanted or now.held) and now != self._bring_up:
             self._say(now.told)
         self._bring_up = now
 

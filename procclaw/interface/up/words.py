@@ -5,9 +5,10 @@ from datetime import datetime
 from procclaw.interface.asking import how_it_ended
 from procclaw.interface.console import duration, shown
 from procclaw.model.clock import seconds_between
+from procclaw.model.reasons import Reason
 from procclaw.model.records import Event, Run, RunState
 
-STARTED = "attempt started"
+ENDED, HOLD_SET = "attempt ended", "hold set"
 
 
 def of_event(event: Event, run: Run | None, now: datetime) -> str | None:
@@ -22,6 +23,8 @@ def of_event(event: Event, run: Run | None, now: datetime) -> str | None:
             return f"ended: {_how(fields)}{_what_follows(run, now)}"
         case "run finished" if fields["attempts"] == "0":
             return f"{fields['state']}: {shown(fields.get('detail') or _plain(fields.get('reason')))}"
+        case "stop ordered" if fields["reason"] == Reason.HOME_STOPPED:
+            return "stopping"
         case "stop ordered":
             return f"stopping: {shown(fields.get('detail') or _plain(fields.get('reason')))}"
         case "health changed":
