@@ -31,7 +31,9 @@ from tests.commandline import CommandLine
 from tests.driver import PROGRAM, WITHIN, Driver, is_alive
 from tests.support import Reaper, wait_until
 
-LASTING = 'trap "echo $PROCCLAW_JOB_ID leaves; exit 0" TERM; echo $PROCCLAW_JOB_ID is here; while :; do sleep 0.05; done'
+LASTING = (
+    'trap "echo $PROCCLAW_JOB_ID leaves; exit 0" TERM; echo $PROCCLAW_JOB_ID is here; while :; do sleep 0.05; done'
+)
 STAYS: dict[str, Any] = {"cmd": LASTING, "type": "continuous"}
 STUBBORN: dict[str, Any] = {
     "cmd": "trap '' TERM INT; echo stubborn; while :; do sleep 0.05; done",
@@ -165,8 +167,8 @@ def test_others_go_on_when_one_has_failed_and_an_end_says_what_follows(project: 
     process = project.up()
     project.await_words(process, "bad: ended: exit code 3; next attempt in 0.")
     project.await_words(process, "bad: started again")
-    project.await_words(process, "it has failed for good: retries used up")
-    project.await_words(process, "1/2 up; bad has failed: last run failed: exit code 3; retries used up")
+    project.await_words(process, "bad: ended: exit code 3; it has failed for good: retries used up")
+    project.await_words(process, "good is here")
     assert "good leaves" not in project.text
     process.send_signal(signal.SIGTERM)
     code, lines, err = project.end(process)
@@ -207,7 +209,8 @@ def test_a_second_interrupt_kills_what_does_not_go(project: Project) -> None:
     process = project.up()
     project.await_words(process, "2/2 up")
     process.send_signal(signal.SIGHUP)
-    process.send_signal(signal.SIGINT)
+    project.await_words(process, "stopping everything")
+    process.send_signal(signal.SIGTERM)
     assert project.end(process)[0] == 0
 
 
@@ -437,7 +440,7 @@ def test_a_mistake_in_the_file_is_told_and_nothing_begins(cli: CommandLine, proj
     path = project.declare(web={"cmd": "true", "tpye": "manual"})
     answer = cli("up", str(path))
     assert (answer.code, answer.out) == (2, "")
-    assert 'jobs.yaml:1 jobs.web.tpye: unknown; did you mean "type"?' in answer.err
+    assert 'jobs.yaml:1 jobs.web.tpye: is not a known key; did you mean "type"?' in answer.err
     assert not (Path(place_of(str(path))) / "procclaw.db").exists()
 
 

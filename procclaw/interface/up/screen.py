@@ -122,22 +122,17 @@ class Screen:
         has_news = self._has_begun and version != self._version
         events: tuple[Event, ...] = ()
         if has_news:
-            self._version = version
             self._take_in_jobs(home, operations)
             events = home.store.events(self._seen_event)
-        # What a job printed comes before its end; so do other jobs' lines, which does no harm.
-        with_end = {event.job_id: event.id for event in reversed(events) if event.kind == ENDED}
-        later = [event for event in events if event.id >= with_end.get(event.job_id, event.id + 1)]
+            self._version = version
         for event in events:
             self._seen_event = event.id
             self._is_stopping = self._is_stopping or (event.job_id is None and event.kind == HOLD_SET)
-            if event not in later:
-                self._tell(home, operations, event)
-        for job_id, following in self._following.items():
-            for line in following.new_lines():
-                self._line(job_id, line)
-        for event in later:
+            if event.kind == ENDED and event.job_id in self._following:
+                self._show_lines(event.job_id)
             self._tell(home, operations, event)
+        for job_id in self._following:
+            self._show_lines(job_id)
         if has_news:
             self._tell_of_files(operations)
             self._tell_of_bring_up(operations)
@@ -162,6 +157,10 @@ class Screen:
             self._width = max(self._width, len(job.id))
 
     # --- what is said ---
+
+    def _show_lines(self, job_id: str) -> None:
+        for line in self._following[job_id].new_lines():
+            self._line(job_id, line)
 
     def _tell(self, home: Home, operations: Operations, event: Event) -> None:
         if event.job_id is None:
