@@ -408,7 +408,7 @@ def test_a_terminal_that_goes_away_takes_its_jobs_along(project: Project, reaper
 
 def test_what_comes_first_in_a_directory_is_run(project: Project) -> None:
     folder = project.folder
-    with pytest.raises(NotFound, match="no home .* and none of jobs.yaml, Procfile"):
+    with pytest.raises(NotFound, match=r"no home .* and none of jobs\.yaml, Procfile"):
         find(str(folder), None)
     for name in reversed(NAMES):
         (folder / name).write_text("")
@@ -422,7 +422,7 @@ def test_what_comes_first_in_a_directory_is_run(project: Project) -> None:
 def test_a_word_that_is_no_file_may_have_been_a_job(project: Project) -> None:
     with pytest.raises(NotFound, match=r'no file or directory "web"; jobs are named after it: procclaw up \. web'):
         find("web", None)
-    with pytest.raises(NotFound, match='no file or directory "./web"$'):
+    with pytest.raises(NotFound, match=r'no file or directory "\./web"$'):
         find("./web", None)
 
 
@@ -437,10 +437,10 @@ def test_a_file_has_one_home_however_it_is_named(project: Project, monkeypatch: 
 
 
 def test_a_mistake_in_the_file_is_told_and_nothing_begins(cli: CommandLine, project: Project) -> None:
-    path = project.declare(web={"cmd": "true", "tpye": "manual"})
+    path = project.declare("dev.yaml", web={"cmd": "true", "tpye": "manual"})
     answer = cli("up", str(path))
     assert (answer.code, answer.out) == (2, "")
-    assert 'jobs.yaml:1 jobs.web.tpye: is not a known key; did you mean "type"?' in answer.err
+    assert f'{path}:1 jobs.web.tpye: is not a known key; did you mean "type"?' in answer.err
     assert not (Path(place_of(str(path))) / "procclaw.db").exists()
 
 

@@ -13,8 +13,8 @@ from procclaw.engine.files import declared, prepare_home
 from procclaw.engine.operations import Filter
 from procclaw.interface.asking import how_it_ended
 from procclaw.interface.up.bringup import BringUp, bring_up_of
-from procclaw.interface.up.found import Found, find, prepare
-from procclaw.model.errors import Conflict, ProcclawError, UsageError
+from procclaw.interface.up.found import JOBS_FILE, Found, find, prepare
+from procclaw.model.errors import Conflict, ProcclawError, SpecError, UsageError
 from procclaw.model.intents import IntentKind
 from procclaw.planning.views import has_succeeded
 
@@ -55,7 +55,14 @@ def _taken(found: Found, serving: supervision.Serving) -> str:
 
 def _check(found: Found, jobs: Sequence[str]) -> None:
     """Raises SpecError, NotFound, UsageError: what cannot be used is not begun with, whatever was good before."""
-    spec = declared(found.home)
+    try:
+        spec = declared(found.home)
+    except SpecError as error:
+        # Of a file that is linked to, the home's name for it means nothing to whoever wrote it.
+        file, own = found.file or JOBS_FILE, f"{JOBS_FILE}:"
+        raise SpecError(
+            tuple(f"{file}:{each.removeprefix(own)}" if each.startswith(own) else each for each in error.problems)
+        ) from None
     foreground.check_known(spec, jobs)
     if not jobs and not any(map(foreground.begins_by_itself, spec.jobs.values())):
         names = ", ".join(spec.jobs) or "none"
