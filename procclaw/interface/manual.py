@@ -158,7 +158,7 @@ PAGES = {
             "procclaw up shop/Procfile",
             "procclaw up . migrate",
             "procclaw up --detach",
-            "procclaw --home examples/web up",
+            "procclaw up --home examples/web",
         ),
         (
             "0 stopped by Ctrl-C, or all is done; with --detach: all is up",
