@@ -73,7 +73,7 @@ def _said_once(converted: list[Converted]) -> list[Converted]:
 
 def read_one(path: str) -> Converted:
     """A file of whatever kind, less what our own loader refuses in it. Raises ProcclawError."""
-    [converted] = _acceptable([_one(_source(path), None, Ids())], None)
+    [converted] = acceptable([_one(_source(path), None, Ids())], None)
     return converted
 
 
