@@ -114,7 +114,9 @@ def _told(converted: Converted, note: Note) -> str:
 def _differences(converted: Converted) -> list[str]:
     """Told in one line: they are the same each time, and `import` has them in full."""
     fates = [note.fate for note in converted.conversion.all_notes()]
-    changed, dropped = fates.count(Fate.CHANGED), fates.count(Fate.DROPPED)
-    if not changed and not dropped:
-        return []
-    return [f"{changed} changed, {dropped} dropped of what it says: procclaw import {converted.path} tells"]
+    counted = (
+        (fates.count(Fate.CHANGED), "mean something else here"),
+        (fates.count(Fate.DROPPED), "have no place here"),
+    )
+    told = " and ".join(f"{count} {what}" for count, what in counted if count)
+    return [f"of what it says {told}: procclaw import {converted.path} tells"] if told else []
