@@ -161,6 +161,26 @@ def test_what_fails_for_good_is_told_and_the_exit_code_says_so(project: Project)
 
 
 @pytest.mark.real
+def test_no_line_is_lost_and_all_stand_before_the_end(project: Project) -> None:
+    project.declare(many={"cmd": "seq 1 20000; seq 1 500 >&2"})
+    code, lines, _ = project.end(project.up(".", "many"))
+    assert code == 0
+    assert [line for line in lines if " err| " not in line and line.startswith("many")] == [
+        f"many     | {number}" for number in range(1, 20001)
+    ]
+    assert [line for line in lines if " err| " in line] == [f"many     | err| {number}" for number in range(1, 501)]
+    assert lines[-1] == "procclaw | many: ended: exit code 0; succeeded"
+
+
+@pytest.mark.real
+def test_within_a_job_it_is_no_part_of_that_job(project: Project) -> None:
+    project.declare(inner={"cmd": "echo from within"})
+    process = project.up(".", "inner", PROCCLAW_ATTEMPT_MARK="0" * 32)
+    project.await_words(process, "inner    | from within")
+    assert project.end(process)[0] == 0
+
+
+@pytest.mark.real
 def test_others_go_on_when_one_has_failed_and_an_end_says_what_follows(project: Project) -> None:
     again = {**FAILS, "retry": {"delays": [0.2], "max_attempts": 1}}
     project.declare(bad=again, good=STAYS)
@@ -444,6 +464,12 @@ def test_a_mistake_in_the_file_is_told_and_nothing_begins(cli: CommandLine, proj
     assert not (Path(place_of(str(path))) / "procclaw.db").exists()
 
 
+def test_a_home_that_is_none_is_not_made(cli: CommandLine, project: Project) -> None:
+    answer = cli("up", "--home", str(project.folder / "none"))
+    assert (answer.code, "no home at" in answer.err) == (1, True)
+    assert not (project.folder / "none").exists()
+
+
 def test_a_home_and_a_file_exclude_each_other(cli: CommandLine, project: Project) -> None:
     path = project.declare(web=STAYS)
     assert cli("--home", str(project.folder), "up", str(path)).code == 2
@@ -500,8 +526,8 @@ def test_what_happens_to_a_job_is_a_sentence(kind: str, fields: dict[str, str], 
 def test_a_forced_stop_of_everything_waits_for_nobody(driver: Driver) -> None:
     driver.declare({"stubborn": {**STUBBORN, "depends_on": ["needed"]}, "needed": STUBBORN})
     driver.start_daemon()
-    for job in ("stubborn", "needed"):
-        driver.wait(lambda job=job: "stubborn" in (driver.home / "logs" / f"{job}.log").read_text())
+    logs = [driver.home / "logs" / f"{job}.log" for job in ("stubborn", "needed")]
+    driver.wait(lambda: all("stubborn" in log.read_text() for log in logs))
     gentle = driver.request(IntentKind.HOLD_HOME, HOME)
     driver.wait_for_status("stubborn", "stopping")
     assert driver.status("needed") == "running"

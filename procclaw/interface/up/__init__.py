@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from procclaw.engine import foreground, supervision
 from procclaw.engine.files import declared, prepare_home
 from procclaw.engine.operations import Filter
-from procclaw.interface.asking import how_it_ended
+from procclaw.interface.asking import how_it_ended, watched
 from procclaw.interface.up.bringup import BringUp, bring_up_of
 from procclaw.interface.up.found import JOBS_FILE, Found, find, prepare
 from procclaw.model.errors import Conflict, ProcclawError, SpecError, UsageError
@@ -32,7 +32,8 @@ def run(context: "Context", options: Namespace) -> int:
         )
     found = find(options.place, options.home)
     context.home_path = found.home
-    prepare_home(found.home)
+    if found.file is not None:
+        prepare_home(found.home)
     serving = supervision.serving(context.home)
     if serving is not None and not (serving.is_daemon and options.detach):
         raise Conflict(_taken(found, serving))
@@ -117,6 +118,7 @@ def _told_of_end(context: "Context", stays: foreground.Foreground) -> int:
 
 def _detach(context: "Context", found: Found, options: Namespace, told: Sequence[str]) -> int:
     home, console = context.home, context.console
+    prepare_home(found.home)
     for sentence in told:
         console.complain(sentence)
     if supervision.serving(home) is None:
@@ -142,12 +144,13 @@ def _detach(context: "Context", found: Found, options: Namespace, told: Sequence
 
 def _brought_up(context: "Context", seconds: float) -> BringUp:
     """Once all are up, or fail for good, or the time is over."""
-    clock, console = context.home.clock, context.console
-    give_up_at = clock.monotonic() + seconds
-    while True:
-        state = bring_up_of(context.operations.jobs(Filter()))
-        if state.is_settled or clock.monotonic() >= give_up_at:
-            console.end_progress()
-            return state
-        console.progress(state.told)
-        clock.sleep(_POLL_SECONDS)
+    clock = context.home.clock
+    began = clock.monotonic()
+    with watched(context, "up", "the daemon goes on with it") as on_wait:
+        while True:
+            state = bring_up_of(context.operations.jobs(Filter()))
+            waited = clock.monotonic() - began
+            if state.is_settled or waited >= seconds:
+                return state
+            on_wait(waited, (state.told,))
+            clock.sleep(_POLL_SECONDS)
