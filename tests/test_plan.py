@@ -710,6 +710,22 @@ def test_whoever_stopped_everything_is_not_kept_waiting_by_what_is_planned_for_l
     assert done(intent, "nothing is left running") in found.writes
 
 
+@pytest.mark.parametrize(("force", "killed"), [(False, []), (True, ["db", "job"])])
+def test_everything_is_killed_at_once_where_it_is_stopped_by_force(force: bool, killed: list[str]) -> None:
+    service, web = SERVICE._replace(id="db"), a_job("continuous", depends_on=(ON_DB,))
+    # One has been told to go and takes its time, the other is needed by it.
+    run, needed = continuous_run(ending=Reason.HOME_STOPPED), continuous_run(job_id="db")
+    told = an_attempt(run, web, stop=an_order(Reason.HOME_STOPPED, 3, signalled_ago=3))
+    state = a_state(
+        a_home(accepted("hold_home", job_id=HOME, force=force), held=True),
+        a_job_state(ActiveRun(run, alive(told, CHILD))),
+        a_job_state(with_process(needed, service), id="db"),
+        home_holds=HOME_HELD,
+    )
+    effects = plan(a_spec(service, web), state, NOW).effects
+    assert sorted(each.attempt.job_id for each in effects if isinstance(each, Signal) and each.is_kill) == killed
+
+
 def test_a_job_is_stopped_in_the_plan_that_sees_the_last_process_end_that_depended_on_it() -> None:
     service, web = SERVICE._replace(id="db"), a_job("continuous", depends_on=(ON_DB,))
     run, needed = continuous_run(), continuous_run(job_id="db")
