@@ -501,6 +501,11 @@ def test_the_bring_up_tells_who_waits_for_what() -> None:
     )
 
 
+def test_of_many_that_wait_few_are_named() -> None:
+    state = bring_up_of([a_view(f"job{number}", "pending") for number in range(9)])
+    assert state.told == "0/9 up; job0 waits: pending; job1 waits: pending; job2 waits: pending; 6 more wait"
+
+
 @pytest.mark.parametrize(
     ("kind", "fields", "wanted"),
     [

@@ -6,6 +6,8 @@ from typing import NamedTuple
 from procclaw.interface.console import shown, with_local_times
 from procclaw.planning.views import View
 
+_MOST_NAMED = 3
+"""Of those that wait: they may be many, and wait for each other."""
 _HELD = frozenset({"paused", "disabled"})
 
 
@@ -33,7 +35,9 @@ class BringUp(NamedTuple):
 
     @property
     def told(self) -> str:
-        return "; ".join((f"{self.up}/{self.wanted} up", *self.failed, *self.waiting, *self.held))
+        more = len(self.waiting) - _MOST_NAMED
+        waiting = (*self.waiting[:_MOST_NAMED], *((f"{more} more wait",) if more > 0 else ()))
+        return "; ".join((f"{self.up}/{self.wanted} up", *self.failed, *waiting, *self.held))
 
 
 def bring_up_of(jobs: Iterable[View]) -> BringUp:
