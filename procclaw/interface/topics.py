@@ -266,7 +266,8 @@ A job's own code is in runs show. 0 counts as success unless told otherwise, and
     "files": Topic(
         "what lies where in a home",
         """\
-The home is --home DIR, else PROCCLAW_HOME, else ~/.procclaw. One user, one machine.
+The home is --home DIR, else PROCCLAW_HOME, else ~/.procclaw. One user, one machine. A file that procclaw up runs
+has one of its own, below ~/.local/state/procclaw/up.
 
   procclaw.yaml   settings: daemon, api, alerts, history, the base environment
   jobs.yaml       jobs, queues, workflows; jobs.d/*.yaml may hold more
