@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from itertools import chain
 
 from procclaw.engine import logs as job_logs
 from procclaw.engine.controller import Cycle
@@ -41,6 +42,8 @@ class Screen:
         self._seen_event = newest[-1].id if newest else 0
         self._sentences: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._following: dict[str, job_logs.Following] = {}
+        self._one_at_a_time: set[str] = set()
+        """Jobs of which nobody goes on with a line once one has ended."""
         self._colours: dict[str, str] = {}
         self._spec_hash = ""
         self._version = -1
@@ -98,9 +101,8 @@ class Screen:
             if is_last:
                 break
             self._nudge.wait(_LOOK_SECONDS)
-        for job_id, following in self._following.items():
-            for line in following.unfinished():
-                self._line(job_id, line)
+        for job_id in self._following:
+            self._show_lines(job_id, and_unfinished=True)
         self._console.flush()
 
     def _look_once(self, home: Home, operations: Operations) -> None:
@@ -129,7 +131,7 @@ class Screen:
             self._seen_event = event.id
             self._is_stopping = self._is_stopping or (event.job_id is None and event.kind == HOLD_SET)
             if event.kind == ENDED and event.job_id in self._following:
-                self._show_lines(event.job_id)
+                self._show_lines(event.job_id, and_unfinished=event.job_id in self._one_at_a_time)
             self._tell(home, operations, event)
         for job_id in self._following:
             self._show_lines(job_id)
@@ -151,6 +153,8 @@ class Screen:
             if job.id in self._following:
                 continue
             parts = job_logs.of_job(home, job.id, max(1, job.concurrency.max_instances))
+            if job.concurrency.max_instances == 1:
+                self._one_at_a_time.add(job.id)
             begun = [part._replace(end=self._begins.get(part.file, 0)) for part in parts]
             self._following[job.id] = job_logs.Following(home, begun)
             self._colours[job.id] = TELLING_APART[len(self._colours) % len(TELLING_APART)]
@@ -158,8 +162,9 @@ class Screen:
 
     # --- what is said ---
 
-    def _show_lines(self, job_id: str) -> None:
-        for line in self._following[job_id].new_lines():
+    def _show_lines(self, job_id: str, *, and_unfinished: bool = False) -> None:
+        following = self._following[job_id]
+        for line in chain(following.new_lines(), following.unfinished() if and_unfinished else ()):
             self._line(job_id, line)
 
     def _tell(self, home: Home, operations: Operations, event: Event) -> None:
