@@ -509,6 +509,17 @@ def test_the_readme_lists_the_commands_there_are_with_options_they_have() -> Non
         assert [option for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", entry) if option not in options] == []
 
 
+def test_a_plan_says_that_the_files_are_wrong_though_nobody_has_looked_at_them_yet(
+    cli: CommandLine, home: Path
+) -> None:
+    (home / "jobs.yaml").write_text("jobs: {a: {cmd: x, restart: alway}}\n")
+    answer = cli("plan")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.splitlines()[0].startswith("jobs.yaml:1 jobs.a.restart: ")
+    assert answer.err.endswith("the files cannot be used; nothing is in force\n")
+    assert cli("plan", "--json").json["problems"] == answer.err.splitlines()[:1]
+
+
 def test_the_jobs_in_the_readme_are_valid(cli: CommandLine, home: Path) -> None:
     [jobs] = re.findall(r"^```yaml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     (home / "jobs.yaml").write_text(jobs)

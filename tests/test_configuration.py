@@ -273,6 +273,27 @@ def test_broken_files_change_nothing_and_are_told(world: World, text: str) -> No
     assert world.store.problems() == problems
 
 
+def test_that_files_broke_and_that_they_are_good_again_is_told_once(world: World) -> None:
+    def news() -> list[str]:
+        return [event.kind for event in world.configuration.news()]
+
+    world.files.write(jobs("a"), LONG_AGO)
+    world.look(ago(60))
+    assert news() == []
+    for at in (NOW, later(1)):
+        world.files.write("jobs: {a: {cmd", NOW)
+        world.look(at)
+    [told] = world.configuration.news()
+    assert (told.kind, dict(told.fields)["problems"]) == ("configuration refused", "1")
+    assert dict(told.fields)["detail"].startswith("jobs.yaml:1: a list")
+    world.restart()
+    world.look(later(2))
+    assert news() == [], "what is on record already is no news to another process"
+    world.files.write(jobs("a"), later(3))
+    world.look(later(3))
+    assert news() == ["configuration good again"]
+
+
 def test_the_last_good_configuration_stays_in_force_across_restarts(world: World) -> None:
     world.files.write(jobs("a"), LONG_AGO)
     before = world.look(ago(60)).spec

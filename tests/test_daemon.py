@@ -298,6 +298,9 @@ def test_a_broken_file_changes_nothing_and_is_told_everywhere(driver: Driver) ->
         status = driver.ask("daemon", "status", "--json").json
         assert not status["configuration_valid"]
         assert "jobs.yaml" in status["problems"][0]
+        planned = driver.ask("plan", code=2)
+        assert "the last good configuration stays in force" in planned.err
+        assert "warning configuration refused problems=" in (driver.home / "logs" / "daemon.log").read_text()
         assert "jobs.yaml" in driver.ask("reload", code=2).err
     # Past the time that a removal takes, and across a restart of the daemon.
     broken_at = time.monotonic()

@@ -17,6 +17,7 @@ from procclaw.model.clock import after
 from procclaw.model.document import document_hash
 from procclaw.model.errors import DiskFull, SpecError
 from procclaw.model.masking import without_secrets
+from procclaw.model.records import Event
 from procclaw.model.spec import Spec
 from procclaw.system.specfile import Fingerprint, Loaded
 from procclaw.system.store import Problems, Store
@@ -53,6 +54,12 @@ class Configuration:
         self._departing: tuple[str, ...] = ()
         self._refused: str | None = None
         """Content hash of files that were found unusable."""
+        self._news: list[Event] = []
+
+    def news(self) -> tuple[Event, ...]:
+        """What has been found of the files since the last question: that they cannot be used, or can again."""
+        news, self._news = tuple(self._news), []
+        return news
 
     def current(self, now: datetime) -> InForce | None:
         """The configuration in force after a look at the files; None if there has never been a good one.
@@ -87,7 +94,7 @@ class Configuration:
         if content == self._refused:
             return None if in_force is None else InForce(in_force, None, is_new=False)
         if in_force is not None and content == self._store.meta("content") and not is_letting_go:
-            self._store.set_problems(None)
+            self._accept(now)
             self._remember(fingerprint, now)
             return InForce(in_force, settles_at, is_new=False)
         try:
@@ -107,7 +114,7 @@ class Configuration:
             self._store.save_spec(document_is, document, now, past)
             self._adopt(document_is, document)
         self._refused = None
-        self._store.set_problems(None)
+        self._accept(now)
         self._store.set_warnings(loaded.warnings)
         self._store.set_meta("content", loaded.content_hash)
         self._remember(fingerprint, now)
@@ -120,6 +127,13 @@ class Configuration:
         before = self._store.problems()
         if before is None or before.problems != problems:
             self._store.set_problems(Problems(now, problems))
+            told = (("problems", str(len(problems))), ("detail", problems[0]))
+            self._news.append(Event(now, "configuration refused", None, told))
+
+    def _accept(self, now: datetime) -> None:
+        if self._store.problems() is not None:
+            self._store.set_problems(None)
+            self._news.append(Event(now, "configuration good again", None, ()))
 
     def _remember(self, fingerprint: Fingerprint, now: datetime) -> None:
         """From now on the directory entries alone tell that nothing has changed, unless the files are too young for

@@ -130,6 +130,8 @@ class Controller:
         """
         now = self._clock.now()
         in_force = self._configuration.current(now)
+        for event in self._configuration.news():
+            self._tell(event)
         if in_force is None:
             self._answer_home(now)
             return Cycle(now, jobs, Plan(), None, None, {}, (), has_acted=False)

@@ -353,7 +353,7 @@ class Operations:
         from procclaw.planning.preview import plan_view
 
         spec, state, decided = self._home.controller().preview()
-        view = plan_view(spec, decided)
+        view = plan_view(spec, decided) | {"problems": list(self._problems_now())}
         if foresees_seconds is not None:
             from procclaw.planning.forecast import Forecast, forecast, forecast_view
 
@@ -362,6 +362,16 @@ class Operations:
             found = Forecast((), ()) if spec is None else forecast(spec, state.jobs, state.home_holds, now, until)
             view |= forecast_view(found)
         return view
+
+    def _problems_now(self) -> tuple[str, ...]:
+        """Of the files as they stand, whether anybody has looked at them before or not."""
+        from procclaw.engine.files import ConfigurationFiles
+
+        try:
+            ConfigurationFiles(self._home.paths.home).load()
+        except SpecError as error:
+            return error.problems
+        return ()
 
     def schedule_of(self, text: str, zone: str | None) -> Schedule:
         """A job's schedule, in another zone if one is given. Raises NotFound, Conflict."""

@@ -16,6 +16,8 @@ from procclaw.model.paths import chosen_home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from procclaw.engine.asking import Asking
     from procclaw.engine.home import Home
     from procclaw.engine.operations import Operations
@@ -77,13 +79,16 @@ class Context:
     def complain_of_files(self) -> bool:
         """Say what is wrong with the configuration files, if anything is, and what holds instead."""
         problems = self.operations.problems()
+        self.tell_of_files(problems)
+        return bool(problems)
+
+    def tell_of_files(self, problems: "Sequence[str]") -> None:
         for problem in problems:
             self.console.complain(problem)
         if problems:
             is_any = self.home.store.spec_hash() is not None
             in_force = "the last good configuration stays in force" if is_any else "nothing is in force"
             self.console.complain(f"the files cannot be used; {in_force}")
-        return bool(problems)
 
     def close(self) -> None:
         if self._home is not None:

@@ -58,11 +58,14 @@ def plan(context: "Context", options: Namespace) -> int:
         rows = [(each["job_id"], each["action"], each["because"]) for each in actions]
         rows += [(each["job_id"], "wait", each["because"]) for each in waits]
         context.console.table(("JOB", "WOULD", "BECAUSE"), rows)
-        if not rows:
+        if not rows and not view["problems"]:
             context.console.say("nothing to do")
         if span is not None:
             context.console.say()
             _print_fires(context, view)
+        context.tell_of_files(view["problems"])
+    if view["problems"]:
+        return BAD_CONFIGURATION
     return SOMETHING_TO_DO if actions else 0
 
 

@@ -106,7 +106,7 @@ PAGES = {
         "Per job what a pass would do and which fact causes it, and what is waited for. Nothing is changed. --for\n"
         "adds the times at which schedules fire, with the days marked on which clocks change.",
         ("procclaw plan",),
-        ("0 nothing to do", "10 something to do"),
+        ("0 nothing to do", "2 the files are wrong: what is told is of the last good ones", "10 something to do"),
         ("reconcile", "next", "why"),
     ),
     "next": Page(

@@ -18,7 +18,9 @@ LEVELS = ("debug", "info", "warning", "error")
 MAX_BYTES = 10 * 1024 * 1024
 KEPT = 5
 
-_WARNINGS = frozenset({"slot missed", "clock went back", "limit passed", "alert not delivered"})
+_WARNINGS = frozenset(
+    {"slot missed", "clock went back", "limit passed", "alert not delivered", "configuration refused"}
+)
 _BAD = {("state", "failed"), ("health", "unhealthy")}
 _AUDITED = frozenset({"request answered", "hold set", "hold lifted", "configuration loaded", "job removed"})
 
