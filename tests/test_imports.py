@@ -40,6 +40,31 @@ def test_a_mutated_input_is_converted_or_refused(first: int) -> None:
         assert not list(fuzz_imports.problems(tried)), f"python -m tests.fuzz_imports --seed {seed} 1"
 
 
+_LONG = "9" * 5000
+_FAR = "9" * 400
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("compose", f"services: {{a: {{image: x, restart: 'on-failure:{_LONG}'}}}}"),
+        ("compose", f"services: {{a: {{image: x, stop_grace_period: {_FAR}s}}}}"),
+        ("compose", f"services: {{a: {{image: x, stop_grace_period: 1.{_FAR}s}}}}"),
+        ("process-compose", f"processes: {{a: {{command: x, schedule: {{interval: {_FAR}s}}}}}}"),
+        ("supervisord", f"[program:a]\ncommand=x\nstopsignal={_LONG}\n"),
+        ("systemd", f"[Service]\nExecStart=/x\nMemoryMax={_FAR}K\n"),
+        ("systemd", f"[Service]\nExecStart=/x\nRuntimeMaxSec={_FAR}\n"),
+        ("systemd", f"[Service]\nExecStart=/x\nRestart=always\nRestartSteps={_LONG}\nRestartMaxDelaySec=9\n"),
+        ("systemd", f"[Timer]\nOnCalendar={_LONG}-01-01 00:00\n"),
+    ],
+)
+def test_a_number_beyond_all_measure_is_refused_or_left_out(kind: str, text: str) -> None:
+    files = {"a.service": "[Service]\nExecStart=/x\n"}
+    source = Source("there/a.timer" if "[Timer]" in text else "there/a.service", text, files.get)
+    conversion = kinds.convert(source, kinds.named(kind), Ids()).conversion
+    assert conversion.jobs or conversion.all_notes()
+
+
 def test_mutated_inputs_are_of_every_kind() -> None:
     tried = [fuzz_imports.case(seed) for seed in range(400)]
     assert {each.kind for each in tried} == set(kinds.NAMES)
