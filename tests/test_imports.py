@@ -1,6 +1,8 @@
 """Files of other tools as jobs.yaml: whole conversions as they are expected, and what no input may do."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,29 @@ def test_written_into_the_home_it_applies_and_is_not_written_twice(
     assert again.code == 1
     assert "is there already; --force overwrites it" in again.err
     assert cli("import", str(file), "--write", "--force").code == 0
+
+
+def test_a_source_whose_name_has_no_letter_that_a_file_of_ours_may_have_is_loaded_all_the_same(
+    cli: CommandLine, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "定時"
+    file.write_text(CRONTAB)
+    assert cli("import", "--from", "crontab", str(file), "--write").code == 0
+    assert [path.name for path in (home / "jobs.d").iterdir()] == ["imported.yaml"]
+    assert [job["id"] for job in cli("list", "--json").json["jobs"]] == ["backup"]
+
+
+@pytest.mark.parametrize(("make", "why"), [(os.mkfifo, "it is not a regular file"), (os.mkdir, "is a directory")])
+def test_what_cannot_be_read_in_the_home_is_told_and_nothing_is_written(
+    make: Callable[[Path], None], why: str, cli: CommandLine, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "crontab.txt"
+    file.write_text(CRONTAB)
+    (home / "jobs.d").mkdir()
+    make(home / "jobs.d" / "other.yaml")
+    answer = cli("import", str(file), "--write")
+    assert (answer.code, answer.err) == (1, f"procclaw: {home}/jobs.d/other.yaml: cannot be read: {why}\n")
+    assert not (home / "jobs.d" / "crontab.txt.yaml").exists()
 
 
 def test_what_a_file_includes_is_found_beside_it(
