@@ -599,6 +599,19 @@ BARE = "* * * * * procclaw reconcile"
             [problem("crontab", f"procclaw is not on the PATH that cron gives (/usr/bin:/bin): {BARE}", RENEW)],
             id="a word that only the user's own shell finds",
         ),
+        pytest.param(
+            "* * * * * LANG=C API_TOKEN=s3cret procclaw trigger a\n",
+            NOT_KEPT,
+            True,
+            [
+                problem(
+                    "crontab",
+                    "procclaw is not on the PATH that cron gives (/usr/bin:/bin): * * * * * LANG=C API_TOKEN=****",
+                    RENEW,
+                )
+            ],
+            id="a line with a secret",
+        ),
         pytest.param(f'PATH = "/my/bin:/bin"\n{BARE}\n', NOT_KEPT, True, [], id="the crontab names a PATH"),
         pytest.param(
             f"{BARE}\nPATH=/my/bin\n",

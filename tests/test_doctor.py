@@ -178,7 +178,8 @@ def test_without_a_home_the_machine_is_looked_at_all_the_same(doctor: Doctor, ho
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: takes root to give a home away")
-def test_a_home_of_somebody_else_is_told_once(doctor: Doctor, home: Path) -> None:
+def test_a_home_of_somebody_else_is_told_once_and_its_database_not_opened(doctor: Doctor, home: Path) -> None:
+    (home / "procclaw.db").write_bytes(b"no database at all" * 100)
     os.chown(home, 12345, -1)
     try:
         problems = doctor.problems()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from procclaw.model.errors import ProcclawError
 from procclaw.system.homelock import Holder, HomeLock
 
 US = Holder(os.getpid(), 12345, "daemon")
@@ -130,8 +131,35 @@ def test_asking_who_holds_it_does_not_keep_anybody_from_taking_it(lock: HomeLock
 
 def test_a_link_in_the_place_of_the_file_is_not_followed(lock: HomeLock, path: str, tmp_path: Path) -> None:
     os.symlink(tmp_path / "elsewhere", path)
-    with pytest.raises(OSError, match="symbolic links"):
+    for ask in (lambda: lock.try_acquire(US), lock.holder):
+        with pytest.raises(ProcclawError, match=r"lock: too many levels of symbolic links; check what is there"):
+            ask()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_in_the_place_of_the_file_is_told(lock: HomeLock, path: str) -> None:
+    os.mkdir(path)
+    with pytest.raises(ProcclawError, match=r"lock: is a directory; check what is there"):
         lock.try_acquire(US)
+
+
+def test_a_pipe_in_the_place_of_the_file_keeps_nobody_waiting(lock: HomeLock, path: str) -> None:
+    os.mkfifo(path)
+    told: list[str] = []
+
+    def ask() -> None:
+        for each in (lambda: lock.try_acquire(US), lock.holder):
+            with pytest.raises(ProcclawError) as refused:
+                each()
+            told.append(str(refused.value))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(10)
+    try:
+        assert told == [f"{path}: is no ordinary file; check what is there, its owner and the disk"] * 2
+    finally:
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
 
 
 def test_the_lock_is_not_inherited(lock: HomeLock, path: str) -> None:

@@ -1,6 +1,8 @@
 """Files of other tools as jobs.yaml: whole conversions as they are expected, and what no input may do."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,31 @@ def test_a_mutated_input_is_converted_or_refused(first: int) -> None:
     for seed in range(first, first + 50):
         tried = fuzz_imports.case(seed)
         assert not list(fuzz_imports.problems(tried)), f"python -m tests.fuzz_imports --seed {seed} 1"
+
+
+_LONG = "9" * 5000
+_FAR = "9" * 400
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("compose", f"services: {{a: {{image: x, restart: 'on-failure:{_LONG}'}}}}"),
+        ("compose", f"services: {{a: {{image: x, stop_grace_period: {_FAR}s}}}}"),
+        ("compose", f"services: {{a: {{image: x, stop_grace_period: 1.{_FAR}s}}}}"),
+        ("process-compose", f"processes: {{a: {{command: x, schedule: {{interval: {_FAR}s}}}}}}"),
+        ("supervisord", f"[program:a]\ncommand=x\nstopsignal={_LONG}\n"),
+        ("systemd", f"[Service]\nExecStart=/x\nMemoryMax={_FAR}K\n"),
+        ("systemd", f"[Service]\nExecStart=/x\nRuntimeMaxSec={_FAR}\n"),
+        ("systemd", f"[Service]\nExecStart=/x\nRestart=always\nRestartSteps={_LONG}\nRestartMaxDelaySec=9\n"),
+        ("systemd", f"[Timer]\nOnCalendar={_LONG}-01-01 00:00\n"),
+    ],
+)
+def test_a_number_beyond_all_measure_is_refused_or_left_out(kind: str, text: str) -> None:
+    files = {"a.service": "[Service]\nExecStart=/x\n"}
+    source = Source("there/a.timer" if "[Timer]" in text else "there/a.service", text, files.get)
+    conversion = kinds.convert(source, kinds.named(kind), Ids()).conversion
+    assert conversion.jobs or conversion.all_notes()
 
 
 def test_mutated_inputs_are_of_every_kind() -> None:
@@ -89,6 +116,29 @@ def test_written_into_the_home_it_applies_and_is_not_written_twice(
     assert again.code == 1
     assert "is there already; --force overwrites it" in again.err
     assert cli("import", str(file), "--write", "--force").code == 0
+
+
+def test_a_source_whose_name_has_no_letter_that_a_file_of_ours_may_have_is_loaded_all_the_same(
+    cli: CommandLine, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "定時"
+    file.write_text(CRONTAB)
+    assert cli("import", "--from", "crontab", str(file), "--write").code == 0
+    assert [path.name for path in (home / "jobs.d").iterdir()] == ["imported.yaml"]
+    assert [job["id"] for job in cli("list", "--json").json["jobs"]] == ["backup"]
+
+
+@pytest.mark.parametrize(("make", "why"), [(os.mkfifo, "it is not a regular file"), (os.mkdir, "is a directory")])
+def test_what_cannot_be_read_in_the_home_is_told_and_nothing_is_written(
+    make: Callable[[Path], None], why: str, cli: CommandLine, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "crontab.txt"
+    file.write_text(CRONTAB)
+    (home / "jobs.d").mkdir()
+    make(home / "jobs.d" / "other.yaml")
+    answer = cli("import", str(file), "--write")
+    assert (answer.code, answer.err) == (1, f"procclaw: {home}/jobs.d/other.yaml: cannot be read: {why}\n")
+    assert not (home / "jobs.d" / "crontab.txt.yaml").exists()
 
 
 def test_what_a_file_includes_is_found_beside_it(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from procclaw.model.clock import SystemClock
 from procclaw.model.masking import masked, masked_at, without_secrets
 
 
@@ -66,6 +67,8 @@ def test_a_secret_is_shown_as_stars_and_all_else_as_it_is(document: Any, shown: 
         (("jobs", "a", "nice"), 99, 99),
         (("api", "auth"), True, True),
         ((), "nonsense", "nonsense"),
+        (("jobs", "a", "env"), "LANG=C TOKEN=s3cret", "LANG=C TOKEN=****"),
+        (("jobs", "a", "env"), "LANG=C\nTOKEN: s3cret\nX=1", "LANG=C\nTOKEN: ****"),
     ],
 )
 def test_a_wrong_value_is_told_unless_it_may_be_a_secret(path: tuple[str | int, ...], value: Any, told: Any) -> None:
@@ -82,3 +85,12 @@ def test_of_a_configuration_that_was_all_is_kept_but_secrets_save_what_runs_are_
         "config": {"env": {"TOKEN": "****", "LANG": "C"}},
         "jobs": {"a": {"cmd": "curl http://me:****@host", "env": {"PASSWORD": "****"}, "params": params}},
     }
+
+
+@pytest.mark.parametrize("text", ["a" * 60_000, "a://" * 15_000, "a-" * 30_000, " " * 60_000, "a:" * 30_000])
+def test_a_long_command_takes_no_longer_than_reading_it(text: str) -> None:
+    clock = SystemClock()
+    began = clock.monotonic()
+    masked({"cmd": text})
+    masked_at(("jobs", "a", "cmd"), text)
+    assert clock.monotonic() - began < 10

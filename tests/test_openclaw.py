@@ -461,7 +461,10 @@ def test_an_agent_that_takes_its_time_is_not_waited_for_for_ever(
     assert told == "agent: it has not answered after 0 s, and may be at it still"
 
 
-@pytest.mark.parametrize("answer", [saying(b"x\r\n\r\n"), saying(), answering(200, b"[]"), answering(503)])
+@pytest.mark.parametrize(
+    "answer",
+    [saying(b"x\r\n\r\n"), saying(), answering(200, b"[]"), answering(200, b"[" * 60_000), answering(503)],
+)
 def test_an_answer_that_makes_no_sense_is_a_failure(notifier: Notifier, stub: Stub, answer: Behaviour) -> None:
     with listening() as listeners:
         odd = listeners(answer)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -40,10 +41,11 @@ from procclaw.system.processes import (
     run_command,
     shell_argv,
     shim,
+    table,
 )
 from procclaw.system.processes.records import SIZE, Records, parse
 from procclaw.system.processes.spawning import Descriptors, spawn
-from procclaw.system.processes.table import ProcTable, PsTable
+from procclaw.system.processes.table import ProcTable, PsTable, Row
 from tests.contract_processes import MARK as FIRST_MARK
 from tests.contract_processes import OTHER_MARK, Behaviour, ProcessesContract, an_attempt
 from tests.realmachine import ENDINGS, ENV, SHELLS, WITHIN, Machine, eventually, shell_of_shims
@@ -322,6 +324,32 @@ def test_what_was_started_for_homes_within_a_folder_is_found_whatever_became_of_
     assert {jobs[home], jobs[below], *shims} <= found
     assert jobs[beside] not in found
     assert {process.pid for process in machine.processes.started_within(str(below))} == {jobs[below]}
+
+
+def test_whoever_gets_a_number_while_environments_are_read_is_not_taken_for_what_had_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = machine.start("exec sleep 600")
+    job = eventually_job(machine, attempt)
+    ticks = machine.processes.start_ticks(job)
+    looked_at: list[int] = []
+    row_of = ProcTable.row
+
+    def row(self: ProcTable, pid: int) -> Row | None:
+        """After its environment was read, somebody else has the number."""
+        found = row_of(self, pid)
+        return found and found._replace(start_ticks=found.start_ticks + (pid in looked_at))
+
+    def noting(path: str, mode: str = "r") -> IO[Any]:
+        if path.endswith("/environ"):
+            looked_at.append(int(path.split("/")[2]))
+        return open(path, mode)
+
+    monkeypatch.setattr(ProcTable, "row", row)
+    monkeypatch.setattr(table, "open", noting, raising=False)
+    found = {process.pid: process.start_ticks for process in machine.processes.started_within(str(machine.home))}
+    assert job in looked_at
+    assert found[job] == ticks
 
 
 def eventually_job(machine: Machine, attempt: Attempt) -> int:

@@ -100,6 +100,8 @@ def test_a_home_of_an_earlier_version_can_be_listed_and_goes_on(cli: CommandLine
     assert cli("reconcile").code == 2
     answer = cli("list", "--json")
     assert answer.json.get("total") == 1, answer
+    told = [each["found"] for each in cli("doctor", "--json").json["findings"] if each["thing"] == "configuration"]
+    assert ["the last good configuration stays in force" in each for each in told] == [True]
 
 
 def test_another_program_reads_files_again_that_have_not_changed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

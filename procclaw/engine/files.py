@@ -1,6 +1,5 @@
 """The home's configuration files, as the configuration in force asks for them: read, checked, schedules and all."""
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -8,7 +7,7 @@ from collections.abc import Mapping
 
 from procclaw.model import tree
 from procclaw.model.document import document_hash, spec_from_document
-from procclaw.model.errors import SpecError
+from procclaw.model.errors import ProcclawError, SpecError, in_words
 from procclaw.model.spec import Spec
 from procclaw.planning import expression, schedule
 from procclaw.system import homedir, specfile, surroundings
@@ -48,13 +47,21 @@ def _lint_schedule(expressions: tuple[str, ...], _zone: str) -> tuple[str, ...]:
 
 
 def check(files: Mapping[str, str], beside: str | None) -> tuple[str, ...]:
-    """What would be wrong with these files, by name within a home, together with those of the home `beside`."""
+    """What would be wrong with these files, by name within a home, together with those of the home `beside`.
+
+    Raises ProcclawError where one of those cannot be read.
+    """
     place = tempfile.mkdtemp(prefix="procclaw-check-")
     try:
         os.mkdir(os.path.join(place, "jobs.d"))
         for path in () if beside is None else specfile.paths(beside):
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 shutil.copyfile(path, os.path.join(place, os.path.relpath(path, beside)))
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                why = "it is not a regular file" if isinstance(error, shutil.SpecialFileError) else in_words(error)
+                raise ProcclawError(f"{path}: cannot be read: {why}") from error
         for name, text in files.items():
             with open(os.path.join(place, name), "w", encoding="utf-8") as file:
                 file.write(text)

@@ -42,8 +42,10 @@ def references_in(text: str) -> Iterator[Reference]:
 
 
 def secrets_named(document: object) -> set[str]:
-    """The names of all secrets that anything in a document refers to."""
+    """The names of all secrets that anything in a document, or in the values made of one, refers to."""
     match document:
+        case Secret():
+            return secrets_named(revealed(document))
         case str():
             return {reference.name for reference in references_in(document) if reference.kind == "secret"}
         case Mapping():

@@ -8,8 +8,11 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import time
 from typing import NamedTuple
+
+from procclaw.model.errors import ProcclawError, in_words
 
 _TRIES = 50
 _PAUSE_SECONDS = 0.001
@@ -37,11 +40,14 @@ class HomeLock:
         self._fd: int | None = None
 
     def try_acquire(self, holder: Holder) -> bool:
-        """Take the lock if nobody has it, and write down who has it now; True as well when it is ours already."""
+        """Take the lock if nobody has it, and write down who has it now; True as well when it is ours already.
+
+        Raises ProcclawError where there can be none.
+        """
         if self._fd is not None and self.is_current():
             return True
         self.release()
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = self._opened(os.O_RDWR | os.O_CREAT)
         if not _lock_exclusively(fd) or not _is_at(self._path, fd):
             # Refused; or the file was replaced between opening and locking, and whoever did that has the better claim.
             os.close(fd)
@@ -49,6 +55,23 @@ class HomeLock:
         self._fd = fd
         self.tell(holder)
         return True
+
+    def _opened(self, flags: int) -> int:
+        """Raises FileNotFoundError, and ProcclawError for what is no file that we may lock."""
+        try:
+            # Non-blocking: a FIFO in its place would keep us waiting for its other end.
+            fd = os.open(self._path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self._unfit(in_words(error)) from error
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        raise self._unfit("is no ordinary file")
+
+    def _unfit(self, why: str) -> ProcclawError:
+        return ProcclawError(f"{self._path}: {why}; check what is there, its owner and the disk")
 
     def tell(self, holder: Holder) -> None:
         """Write down who has it, for those who ask; only while it is ours."""
@@ -70,7 +93,7 @@ class HomeLock:
     def holder(self) -> Holder | None:
         """Who holds it, whether us or another; None when nobody does."""
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = self._opened(os.O_RDONLY)
         except FileNotFoundError:
             return None
         try:

@@ -12,6 +12,7 @@ from procclaw.engine.autostart import Seen, of_this_system
 from procclaw.engine.checkup.finding import Finding, ok, problem, warning
 from procclaw.engine.checkup.setup import Setup
 from procclaw.engine.supervision import own_program
+from procclaw.model.masking import masked_at
 from procclaw.system.listening import Listener, listener_at
 
 ASK_SECONDS = 2.0
@@ -173,9 +174,10 @@ def judge_crontab(text: str, kept: Seen, is_cron_up: bool, finds: Finds, command
         for word in _files(_words(line)):
             if not finds(word, path):
                 how = "is not there" if "/" in word else f"is not on the PATH that cron gives ({path})"
-                yield problem("crontab", f"{word} {how}: {line}", renew)
+                yield problem("crontab", f"{word} {how}: {masked_at((), line)}", renew)
     if kept.cron_line is not None and not kept.is_cron_current:
-        yield warning("crontab", f"its line is not as this version writes it: {kept.cron_line}", renew)
+        told = f"its line is not as this version writes it: {masked_at((), kept.cron_line)}"
+        yield warning("crontab", told, renew)
     if lines and not is_cron_up:
         yield warning("crontab", "no cron is seen to run that would read it", "sudo service cron start")
     elif kept.cron_line is not None and kept.is_cron_current:

@@ -167,10 +167,11 @@ def judge_room(path: str, room: Room, reserve_bytes: int) -> Iterator[Finding]:
 
 
 def look_at_database(setup: Setup) -> Iterator[Finding]:
+    if not setup.is_there:
+        return
     size = size_of(setup.paths.database)
     if size is None:
-        if setup.is_there:
-            yield ok("database", "none yet; the first command makes it")
+        yield ok("database", "none yet; the first command makes it")
         return
     try:
         schema, lack = _read_through(setup, size)

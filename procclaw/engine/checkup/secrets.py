@@ -1,12 +1,11 @@
 """Whether the secrets that the configuration refers to can be had. Their names are told, their values never."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from procclaw.engine.checkup.finding import Finding, listed, ok, problem, problem_told
 from procclaw.engine.checkup.setup import Setup
 from procclaw.model.errors import NotFound, ProcclawError
-from procclaw.model.references import references_in
-from procclaw.model.secret import Secret, revealed
+from procclaw.model.references import secrets_named
 from procclaw.model.spec import JobSpec, Spec
 from procclaw.system.credentials import Credentials, Place
 
@@ -63,7 +62,7 @@ def wanted_secrets(spec: Spec) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     places = [("procclaw.yaml", spec.config), *((job.id, _behaviour(job)) for job in spec.jobs.values())]
     for place, declared in places:
-        for name in dict.fromkeys(_secrets_in(declared)):
+        for name in sorted(secrets_named(declared)):
             found.setdefault(name, []).append(place)
     return found
 
@@ -71,11 +70,3 @@ def wanted_secrets(spec: Spec) -> dict[str, list[str]]:
 def _behaviour(job: JobSpec) -> JobSpec:
     """Without what is only for people to read, which may explain what a reference is."""
     return job._replace(name="", description="", tags=())
-
-
-def _secrets_in(value: object) -> Iterator[str]:
-    if isinstance(value, str | Secret):
-        yield from (each.name for each in references_in(revealed(value)) if each.kind == "secret")
-    elif isinstance(value, Iterable) and not isinstance(value, bytes):
-        for each in value.values() if isinstance(value, Mapping) else value:
-            yield from _secrets_in(each)

@@ -14,6 +14,7 @@ from procclaw.engine.autostart import of_this_system
 from procclaw.engine.files import ConfigurationFiles
 from procclaw.engine.home import Home
 from procclaw.engine.operations import API_ADDRESS, API_PROBLEM, Api
+from procclaw.engine.stored import spec_of
 from procclaw.engine.supervision import serving
 from procclaw.model.document import document_hash, spec_from_document
 from procclaw.model.errors import SpecError, StoreError
@@ -81,7 +82,7 @@ class Setup:
             return None
         with closing(store):
             stored = store.load_spec()
-        return None if stored is None else spec_from_document(stored[1], stored[0])
+        return None if stored is None else spec_of(stored[1], stored[0])
 
     def api(self) -> Api:
         """Where the daemon says that it is served, and why not."""

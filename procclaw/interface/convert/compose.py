@@ -218,14 +218,14 @@ class _Service:
         """Its word, how often at most, and the pause if one is given."""
         if (given := self._text(self._service, "restart")) is not None:
             word, _, tries = given.partition(":")
-            return {"false": "no", "off": "no"}.get(word, word), tries if tries.isdecimal() else "", None
+            return {"false": "no", "off": "no"}.get(word, word), tries[:6] if tries.isdecimal() else "", None
         deploy = self._service.section("deploy")
         policy = deploy.section("restart_policy") if deploy else None
         if policy is None:
             return "no", "", None
         tries, delay = policy.text("max_attempts") or "", policy.text("delay")
         pause = self._seconds(delay, "delay", policy) if delay else None
-        return policy.text("condition") or "any", tries if tries.isdecimal() else "", pause
+        return policy.text("condition") or "any", tries[:6] if tries.isdecimal() else "", pause
 
     def _dependencies(self) -> list[dict[str, str]]:
         if isinstance(self._service.take("depends_on"), Items):

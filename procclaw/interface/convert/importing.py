@@ -188,7 +188,7 @@ def put(path: str, text: str, *, is_forced: bool) -> None:
 def _file_name(converted: Sequence[Converted]) -> str:
     """Within the home: named after the first source, so that importing it again is noticed."""
     base = "stdin" if converted[0].path == STANDARD_INPUT else os.path.basename(converted[0].path)
-    return os.path.join("jobs.d", re.sub(r"[^A-Za-z0-9_.-]", "-", base).strip(".-") + ".yaml")
+    return os.path.join("jobs.d", (re.sub(r"[^A-Za-z0-9_.-]", "-", base).strip(".-") or "imported") + ".yaml")
 
 
 # --- telling ---

@@ -5,6 +5,7 @@ an end after that counts afresh.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -193,7 +194,7 @@ class Program:
     def _shutdown(self) -> dict[str, Any]:
         found: dict[str, Any] = {"grace_period": self._of("stopwaitsecs", values.number, 10)}
         name = self._of("stopsignal", values.plain, "TERM").strip().upper().removeprefix("SIG")
-        signal = _SIGNALS.get(int(name), name) if name.isascii() and name.isdecimal() else name
+        signal = _SIGNALS.get(int(name), name) if re.fullmatch(r"\d{1,3}", name, re.ASCII) else name
         if signal not in _KNOWN_SIGNALS:
             self._note("stopsignal", Fate.CHANGED, "a job cannot be stopped with that; it gets SIGTERM")
         elif signal != "TERM":

@@ -103,7 +103,7 @@ def _without_nickname(expression: str) -> str:
 def _moment(expression: str, parts: tuple[str, ...], weekdays: tuple[int, ...]) -> str:
     if not all(part.isdecimal() for part in parts):
         raise ValueError(f'"{expression}": cron knows no years; only a single date and time can be taken over')
-    year, month, day, hour, minute = (int(part) for part in parts)
+    year, month, day, hour, minute = (int(part[:6]) for part in parts)
     if year < 100:
         year += 2000 if year < 70 else 1900
     try:

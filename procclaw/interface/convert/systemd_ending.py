@@ -84,7 +84,7 @@ class Ending:
         first = self._seconds("RestartSec", _DEFAULT_PAUSE)
         steps, most = self._unit.last("Service", "RestartSteps"), self._seconds("RestartMaxDelaySec", FOREVER)
         first = min(first, _A_YEAR)
-        if not steps or not steps.isdecimal() or not 0 < int(steps) < _MOST_STEPS or most == FOREVER or first <= 0:
+        if not steps or not steps.isdecimal() or not 0 < int(steps[:6]) < _MOST_STEPS or most == FOREVER or first <= 0:
             for name in ("RestartSteps", "RestartMaxDelaySec"):
                 if setting := self._unit.one("Service", name):
                     self._note(setting, Fate.DROPPED, "the pauses stay what RestartSec= says")

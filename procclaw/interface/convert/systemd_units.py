@@ -12,7 +12,7 @@ from procclaw.interface.convert.conversion import Fate, Note, Source, Unconverti
 from procclaw.interface.convert.section import Misfit
 
 _HEADER = re.compile(r"\[([^\[\]]+)\]")
-_SPAN = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([a-zA-Zµ]*)")
+_SPAN = re.compile(r"\s*(\d{1,12}(?:\.\d{0,12})?)(?!\d)\s*([a-zA-Zµ]*)")
 _UNITS = {
     **dict.fromkeys(("us", "usec", "µs"), 1e-6),
     **dict.fromkeys(("ms", "msec"), 1e-3),
@@ -24,7 +24,7 @@ _UNITS = {
     **dict.fromkeys(("M", "month", "months"), 2_629_800),
     **dict.fromkeys(("y", "year", "years"), 31_557_600),
 }
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?")
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGT]?)B?")
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "s": " "}
 _CODE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4}))")

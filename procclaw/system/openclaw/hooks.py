@@ -102,7 +102,7 @@ def _outcome(status: int, answer: bytes) -> SendResult:
 def _completion(answer: bytes) -> Mapping[str, Any] | None:
     try:
         told = json.loads(answer)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     completion = told.get("completion", {}) if isinstance(told, dict) else None
     return completion if isinstance(completion, dict) else None

@@ -85,12 +85,13 @@ def started_within(folder: str) -> list[Row]:
     exactly, below = (f"\0{HOME}={folder}{end}".encode() for end in ("\0", "/"))
     found = []
     for pid in map(int, filter(str.isdigit, os.listdir("/proc") if has_proc() else ())):
+        # Before its environment: should another process get the number in between, this is not that one.
+        row = ProcTable().row(pid)
         try:
             with open(f"/proc/{pid}/environ", "rb") as listing:
                 environment = b"\0" + listing.read()
         except OSError:
             continue
-        row = ProcTable().row(pid)
         if (exactly in environment or below in environment) and row is not None and not row.is_dead:
             found.append(row)
     return found
