@@ -85,6 +85,21 @@ def test_for_a_time_the_last_cycle_by_then_is_told(cli: CommandLine, home: Path,
     assert cli("replay", "0s", "--json").json["cycles"] == cycles[-1:]
 
 
+@pytest.mark.real
+def test_a_cycle_that_cannot_be_recorded_acts_all_the_same_and_leaves_word_once(
+    cli: CommandLine, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_recorded: object) -> None:
+        raise TypeError("no such thing")
+
+    monkeypatch.setattr("procclaw.engine.controller.record_of", broken)
+    cli.declare(bad=FAILS, good={"cmd": "exit 0"})
+    assert cli("run", "good", "--wait").code == 0
+    assert cli("run", "bad", "--wait").code == 1
+    log = (home / "logs" / "daemon.log").read_text()
+    assert "error cycle not recorded error=TypeError" in log
+
+
 def test_what_is_not_recorded_is_said_with_what_is(cli: CommandLine, home: Path) -> None:
     cli.declare(bad=FAILS, idle={"cmd": "true"})
     nothing = "no cycle has been recorded yet: one is with the next that acts, such as that of a start"

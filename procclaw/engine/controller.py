@@ -91,6 +91,8 @@ class Controller:
         self._log = log
         self._unwatched: dict[str, tuple[str, ...]] = {}
         """By job, what is wrong with the directories it watches, so that it is said once."""
+        self._unrecorded: set[type[Exception]] = set()
+        """What kept a cycle from being recorded, each told once."""
         self._left_alone: set[str] = set()
         """What lies among the records and does not belong there, so that it is said once."""
 
@@ -186,7 +188,13 @@ class Controller:
             return []  # what room there is belongs to what has to be written
         if not is_worth_it(recorded.decided):
             return []
-        record = record_of(slimmed(recorded, spec, by_job))
+        try:
+            record = record_of(slimmed(recorded, spec, by_job))
+        except Exception as error:  # noqa: BLE001 (a bug of ours in what is for looking back keeps no job from acting)
+            if type(error) not in self._unrecorded:
+                self._unrecorded.add(type(error))
+                self._log.line("error", "cycle not recorded", error=type(error).__name__, detail=error)
+            return []
         return [] if record is None else [record]
 
     def _tell_of_directories(self, state: State, jobs: Iterable[str]) -> None:
