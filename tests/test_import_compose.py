@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from procclaw.interface.convert import compose, process_compose
 from procclaw.interface.convert.conversion import STANDARD_INPUT, Conversion, Fate, Ids, Source, Unconvertible
 from tests.commandline import CommandLine
@@ -80,3 +82,42 @@ def test_who_waits_for_a_job_the_loader_refuses_is_told_and_waits_no_more(cli: C
     assert answer.code == 1
     assert "depends_on:" not in answer.out
     assert "web: dropped: depends_on bad: is not waited for: it is refused" in answer.err
+
+
+def test_what_stands_in_an_override_alone_is_a_job_too_and_what_it_changes_is_told(tmp_path: Path) -> None:
+    (tmp_path / "docker-compose.override.yml").write_text(
+        "services:\n  web:\n    restart: always\n    ports: [8080:80]\n"
+        "  extra: {image: b, restart: 'no', depends_on: [web]}\n  bad: {image: c, restart: sometimes}\n"
+    )
+    text = "services:\n  web: {image: a}\n"
+    found = converted(tmp_path, "docker-compose.yml", text)
+    web, extra = found.jobs
+    place = str(tmp_path / "docker-compose.override.yml")
+    assert (extra.id, extra.file, extra.line) == ("extra", place, 5)
+    assert extra.fields["depends_on"] == [{"job": "web", "condition": "after_start"}]
+    assert web.fields["restart"] == "never"
+    told = [(note.line, note.what, note.fate) for note in found.notes if note.file == place]
+    assert told == [(3, "web.restart", Fate.DROPPED), (6, "bad", Fate.REFUSED)]
+    # docker compose looks for an override only beside a file that it finds by itself.
+    [job] = converted(tmp_path, "stack.yml", text).jobs
+    assert place not in "".join(job.fields["cmd"])
+
+
+def test_an_override_that_cannot_be_read_refuses_the_file(tmp_path: Path) -> None:
+    (tmp_path / "compose.override.yml").write_text("services: [\n")
+    with pytest.raises(Unconvertible, match=r"compose\.override\.yml:"):
+        converted(tmp_path, "compose.yaml", "services:\n  web: {image: a}\n")
+
+
+def test_profiles_that_the_env_file_switches_on_are_wanted(tmp_path: Path) -> None:
+    text = "services:\n  adminer: {image: a, profiles: [debug]}\n  other: {image: b, profiles: [x, y]}\n"
+    adminer, other = converted(tmp_path, "compose.yaml", text).jobs
+    assert adminer.fields["enabled"] is other.fields["enabled"] is False
+    (tmp_path / ".env").write_text('COMPOSE_PROFILES="debug,z"\nCOMPOSE_FILE=a.yml:b.yml\n')
+    found = converted(tmp_path, "compose.yaml", text)
+    adminer, other = found.jobs
+    assert "enabled" not in adminer.fields
+    assert other.fields["enabled"] is False
+    assert ("COMPOSE_FILE", Fate.CHANGED) in [(note.what, note.fate) for note in found.notes]
+    (tmp_path / ".env").write_text("COMPOSE_PROFILES=*\n")
+    assert not any("enabled" in job.fields for job in converted(tmp_path, "compose.yaml", text).jobs)

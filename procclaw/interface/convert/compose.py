@@ -37,6 +37,12 @@ _OF_THE_CONTAINER = frozenset(
 """,
     )
 )
+_READ_HERE = frozenset(
+    {"restart", "deploy", "scale", "profiles", "depends_on", "healthcheck", "stop_grace_period", "extends"}
+)
+"""What a job is made of; all else of a service is docker compose's alone."""
+_FOUND_BY_ITSELF = frozenset({"compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"})
+"""Files that docker compose puts an override on top of."""
 _OVERRIDES = (
     "compose.override.yaml",
     "compose.override.yml",
@@ -75,8 +81,12 @@ class _File:
         self._ids = ids
         self._source = source
         self.folder = source.folder
-        self.compose = ["docker", "compose", *self._files()]
+        self._override = self._find_override()
+        files = [os.path.basename(source.path), *([self._override] if self._override else [])]
+        self.compose = ["docker", "compose", *(word for name in files for word in ("-f", name))]
         self.variables: dict[str, str] = dict(_ASSIGNED.findall(source.read(".env") or ""))
+        self.profiles = frozenset(re.findall(r"[^\s,\"']+", self.variables.get("COMPOSE_PROFILES", "")))
+        """Those that are switched on."""
         self.ids: dict[str, str] = {}
         self.asked_for_health: set[str] = set()
         """Services that another one waits for until docker finds them healthy."""
@@ -85,20 +95,26 @@ class _File:
         services = self._top.section("services")
         if services is None or not services.keys:
             raise Misfit(self._top.line, "has no services")
-        self.ids = {name: self._ids.of(name) for name in services.keys}
         notes = self._notes()
+        others = self._services_of_override(notes)
+        parts: list[tuple[Section, tuple[str, ...], str]] = [(services, services.keys, "")]
+        if others is not None:
+            added = tuple(name for name in others.keys if name not in services.keys)
+            parts.append((others, added, self._override or ""))
+        self.ids = {name: self._ids.of(name) for _, names, _ in parts for name in names}
         jobs: list[Imported] = []
         read: list[_Service] = []
-        for name in services.keys:
-            try:
-                read.append(_Service(self, services.child(name)))
-            except Misfit as error:
-                notes.append(Note(error.line, name, Fate.REFUSED, str(error)))
+        for within, names, file in parts:
+            for name in names:
+                try:
+                    read.append(_Service(self, within.child(name), file))
+                except Misfit as error:
+                    notes.append(Note(error.line, name, Fate.REFUSED, str(error), self.place(file)))
         for service in read:
             try:
                 jobs.append(service.imported())
             except Misfit as error:
-                notes.append(Note(error.line, service.name, Fate.REFUSED, str(error)))
+                notes.append(Note(error.line, service.name, Fate.REFUSED, str(error), self.place(service.file)))
         if any(job.fields["restart"] != "never" for job in jobs):
             says = "is ProcClaw's, after 1 s and longer; docker starts a container again too, unless its restart is no"
             notes.append(Note(0, "restart", Fate.CHANGED, says))
@@ -116,12 +132,36 @@ class _File:
             notes.append(Note(self._top.line_of("include"), "include", Fate.DROPPED, says))
         for key in _OF_THE_FILE:
             self._top.take(key)
+        if "COMPOSE_FILE" in self.variables:
+            says = f"of .env is not followed: the jobs name {' and '.join(self.compose[3::2])}"
+            notes.append(Note(0, "COMPOSE_FILE", Fate.CHANGED, says))
         return [*notes, *self._top.dropped("docker compose does not know it")]
 
-    def _files(self) -> list[str]:
-        base = os.path.basename(self._source.path)
-        others = [name for name in _OVERRIDES if name != base and self._source.read(name) is not None]
-        return [word for name in (base, *others[:1]) for word in ("-f", name)]
+    def _find_override(self) -> str | None:
+        if os.path.basename(self._source.path) not in _FOUND_BY_ITSELF:
+            return None
+        return next((name for name in _OVERRIDES if self._source.read(name) is not None), None)
+
+    def _services_of_override(self, notes: list[Note]) -> Section | None:
+        """The services of the override, and a note of what it changes of those that the file has itself."""
+        if self._override is None:
+            return None
+        place = self.place(self._override)
+        try:
+            root = document(self._source._replace(text=self._source.read(self._override) or ""))
+            services = Section("", root).section("services") if isinstance(root, Entries) else None
+        except (Unconvertible, Misfit) as error:
+            raise Misfit(0, f"{place}:{error.line}: {error}") from None
+        own = self._top.child("services").keys
+        says = f"is not seen here: write it into {os.path.basename(self._source.path)}"
+        for service in () if services is None else (services.child(name) for name in services.keys if name in own):
+            keys = (key for key in service.keys if key in _READ_HERE)
+            notes += [Note(service.line_of(key), f"{service.name}.{key}", Fate.DROPPED, says, place) for key in keys]
+        return services
+
+    def place(self, file: str) -> str:
+        """A file that lies beside this one, as the user would name it; empty stays so."""
+        return os.path.join(os.path.dirname(self._source.path), file) if file else ""
 
     def filled(self, text: str, line: int) -> str:
         """With its variables, as far as the file and .env tell them. Raises Misfit."""
@@ -140,10 +180,12 @@ class _File:
 class _Service:
     """One service of the file."""
 
-    def __init__(self, file: _File, service: Section) -> None:
-        self._file = file
+    def __init__(self, whole: _File, service: Section, file: str) -> None:
+        self._file = whole
         self._service = service
         self.name = service.name
+        self.file = file
+        """Where it stands, if that is the override."""
         self._notes: list[Note] = []
         self._is_wanted = True
         self._depends = self._dependencies()
@@ -152,8 +194,7 @@ class _Service:
         service = self._service
         fields: dict[str, Any] = {"cmd": self._command(), **self._restart()}
         if profiles := service.words("profiles"):
-            self._is_wanted = False
-            self._note("profiles", Fate.CHANGED, f"{', '.join(profiles)}: runs when it is asked to, or enabled: true")
+            self._profiles(profiles)
         fields |= {} if self._is_wanted else {"enabled": False}
         fields["cwd"] = self._file.folder
         stop = service.text("stop_grace_period")
@@ -168,7 +209,17 @@ class _Service:
         for key in _OF_THE_CONTAINER:
             service.take(key)
         self._notes += service.dropped("docker compose does not know it")
-        return Imported(self._file.ids[self.name], fields, service.line, tuple(self._notes))
+        place = self._file.place(self.file)
+        notes = tuple(note._replace(file=place) for note in self._notes)
+        return Imported(self._file.ids[self.name], fields, service.line, notes, file=place)
+
+    def _profiles(self, names: list[str]) -> None:
+        switched_on = [name for name in names if {name, "*"} & self._file.profiles]
+        if switched_on:
+            self._note("profiles", Fate.KEPT, f"{', '.join(switched_on)}: is switched on by COMPOSE_PROFILES of .env")
+            return
+        self._is_wanted = False
+        self._note("profiles", Fate.CHANGED, f"{', '.join(names)}: runs when it is asked to, or enabled: true")
 
     def _note(self, key: str, fate: Fate, says: str) -> None:
         self._notes.append(Note(self._service.line_of(key), key, fate, says))
