@@ -1065,8 +1065,11 @@ def test_waiting_for_the_completion_of_what_never_completes_is_a_warning(tmp_pat
         "  use: {cmd: x, depends_on: [web, {job: web, condition: after_complete}]}\n"
     )
     assert load(written(tmp_path, {"jobs.yaml": text})).warnings == (
-        'jobs.yaml:3 jobs.use.depends_on[1]: "web" is continuous and never completes',
+        'jobs.yaml:3 jobs.use.depends_on[1]: "web" is continuous with restart: always and never completes',
     )
+    for restart in ("never", "on_failure"):  # its success is its end
+        ending = text.replace("continuous", f"continuous, restart: {restart}")
+        assert load(written(tmp_path, {"jobs.yaml": ending})).warnings == ()
 
 
 def test_a_job_that_is_refused_as_a_whole_is_not_reported_missing_elsewhere(tmp_path: Path) -> None:

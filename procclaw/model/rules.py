@@ -364,9 +364,10 @@ def _dependencies(home: Home, hint: _JobHints) -> Findings:
         for index, dependency in enumerate(dependencies(job)):
             other = dependency["job"]
             if other in home.jobs:
-                if dependency["condition"] == "after_complete" and home.jobs[other].whole["type"] == "continuous":
+                if dependency["condition"] == "after_complete" and _never_completes(home.jobs[other].whole):
                     path = _written_at(job, home.config.get("defaults", {}), ("depends_on", index))
-                    yield Finding(path, f"{quoted(other)} is continuous and never completes", is_error=False)
+                    told = f"{quoted(other)} is continuous with restart: always and never completes"
+                    yield Finding(path, told, is_error=False)
                 earlier, later = (job.id, other) if dependency["condition"] == "before_complete" else (other, job.id)
                 waits_for[later].append(earlier)
             elif other not in home.refused_jobs:
@@ -377,6 +378,11 @@ def _dependencies(home: Home, hint: _JobHints) -> Findings:
         chain = " -> ".join((*cycle, cycle[0]))
         message = "waits for itself" if len(cycle) == 1 else f"these wait for each other for ever: {chain}"
         yield Finding(("jobs", cycle[0], "depends_on"), message)
+
+
+def _never_completes(whole: Document) -> bool:
+    """Success ends a continuous job too, unless it is started again after that as well."""
+    return (whole["type"], whole["restart"]) == ("continuous", "always")
 
 
 def _cycles(waits_for: Mapping[str, list[str]]) -> Iterator[tuple[str, ...]]:
