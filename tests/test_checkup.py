@@ -15,7 +15,17 @@ import pytest
 
 from procclaw.engine.autostart import Seen
 from procclaw.engine.checkup import check_up
-from procclaw.engine.checkup.demands import Fault, fault_of_word, judge_faults, judge_problems, judge_zones
+from procclaw.engine.checkup.demands import (
+    Examined,
+    Fault,
+    Program,
+    fault_of_word,
+    judge_faults,
+    judge_jobs,
+    judge_problems,
+    judge_zones,
+    programs_of,
+)
 from procclaw.engine.checkup.finding import Finding, Level, listed, ok, problem, warning
 from procclaw.engine.checkup.keeping import Serves, judge_crontab, judge_daemon, judge_service
 from procclaw.engine.checkup.machine import (
@@ -698,6 +708,37 @@ def test_a_command_is_looked_for_where_the_job_would(word: str, wanted: list[Fau
         return {("here", "/bin"): "/bin/here", ("mine", None): "/home/me/bin/mine"}.get((name, path))
 
     assert list(fault_of_word(word, "/bin", "/cwd", which)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("cmd", "wanted"),
+    [
+        ("restic backup", [Program("restic", "/cwd")]),
+        (("restic", "-c", "./x"), [Program("restic", "/cwd")]),
+        (("/bin/bash", "-c", "pg_backup.sh daily"), [Program("/bin/bash", "/cwd"), Program("pg_backup.sh", "/cwd")]),
+        (("sh", "-ec", "cd app; cd ../b && ./run"), [Program("sh", "/cwd"), Program("./run", "/cwd/app/../b")]),
+        (("sh", "run.sh"), [Program("sh", "/cwd")]),
+        (("bash", "-lc", "restic"), [Program("bash", "/cwd"), None]),
+        (("bash", "-c"), [Program("bash", "/cwd"), None]),
+        (("bash", "-c", "[ -x /opt/x ] && /opt/x"), [Program("bash", "/cwd"), None]),
+        (("${env:SHELL}", "-c", "x"), [None]),
+        ("cd /srv/app && php artisan", [Program("php", "/srv/app")]),
+    ],
+)
+def test_the_programs_of_a_command(cmd: str | tuple[str, ...], wanted: list[Program | None]) -> None:
+    assert programs_of(cmd, "/cwd") == wanted
+
+
+def test_only_what_was_looked_for_is_said_to_be_found() -> None:
+    good, unknown = Examined((), has_program=True), Examined((), has_program=False)
+    bad = Examined((Fault("commands", "gone", "mend it"),), has_program=True)
+    not_examined = ok("commands", "not examined, for what they start with is no plain program: u")
+    assert list(judge_jobs({})) == []
+    assert list(judge_jobs({"g": good})) == [ok("commands", "all are found on the PATH that jobs get")]
+    assert list(judge_jobs({"u": unknown})) == [not_examined]
+    some = ok("commands", "those that were examined are found on the PATH that jobs get")
+    assert list(judge_jobs({"g": good, "u": unknown})) == [some, not_examined]
+    assert list(judge_jobs({"b": bad, "g": good})) == [problem("commands", "b: gone", "mend it")]
 
 
 @pytest.mark.parametrize(

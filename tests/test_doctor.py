@@ -39,7 +39,7 @@ class Doctor:
         self._cli = cli
         self.home = home
         self.configure()
-        self.declare(a={"cmd": "true"})
+        self.declare(a={"cmd": "cat /dev/null"})
 
     def configure(self, **config: Any) -> None:
         daemon = {"port": 0} | config.pop("daemon", {})
@@ -315,21 +315,26 @@ def test_what_jobs_need_and_do_not_find(doctor: Doctor, home: Path, commands: Pa
     doctor.declare(
         good={"cmd": "cat /dev/null | sort", "cwd": str(home)},
         own={"cmd": "PATH=/x:$PATH only-here"},
-        builtin={"cmd": "cd / && only-here"},
+        elsewhere={"cmd": "cd / && only-here"},
+        hidden={"cmd": "if true; then only-here; fi"},
         unused={"cmd": "only-here", "enabled": False},
         listed={"cmd": ["only-here", "x"]},
         shell={"cmd": "only-here | sort"},
+        within={"cmd": ["/bin/sh", "-c", "only-here && true"]},
+        profile={"cmd": ["sh", "-lc", "only-here"]},
         plain={"cmd": "./plain", "cwd": str(home)},
         lost={"cmd": "true", "cwd": f"{home}/lost"},
         unset={"cmd": "true", "env_file": f"{home}/.env"},
         who={"cmd": "true", "user": "nobody-of-that-name"},
     )
+    told = "not examined, for what they start with is no plain program: own, hidden, profile"
+    assert [each for each in doctor.of("commands") if each[0] == "ok"] == [("ok", "commands", told, None)]
     remedy = f"in procclaw.yaml, under env: PATH: {commands}:/usr/bin:/bin"
     assert doctor.problems() == [
         (
             "problem",
             "commands",
-            'listed, shell: "only-here" is not on the PATH that jobs get (/usr/bin:/bin)',
+            'elsewhere, listed, shell, within: "only-here" is not on the PATH that jobs get (/usr/bin:/bin)',
             remedy,
         ),
         ("problem", "commands", f"plain: {home}/plain is not executable", f"chmod +x {home}/plain"),

@@ -1,6 +1,7 @@
 """What the declared jobs need: a good configuration, and on this machine their programs, folders and zones."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from shlex import quote
@@ -61,6 +62,14 @@ class NoSecrets:
         return Secret(name)
 
 
+class Examined(NamedTuple):
+    """What a look at one job came to."""
+
+    faults: tuple[Fault, ...]
+    has_program: bool
+    """Whether the program it starts with could be told, and was looked for."""
+
+
 def look_at_jobs(setup: Setup) -> Iterator[Finding]:
     spec = setup.spec()
     if spec is None:
@@ -68,14 +77,22 @@ def look_at_jobs(setup: Setup) -> Iterator[Finding]:
     if "PATH" in spec.config.pass_env:
         told = "daemon.pass_env names PATH: under cron and systemd jobs get another one than from your shell"
         yield warning("commands", told, "name it under env in procclaw.yaml instead, as procclaw init does")
+    looked_at = {job.id: examined(job, spec.config, setup.command) for job in spec.jobs.values() if job.enabled}
+    yield from judge_jobs(looked_at)
+
+
+def judge_jobs(looked_at: Mapping[str, Examined]) -> Iterator[Finding]:
     faults: dict[Fault, list[str]] = {}
-    looked_at = [job for job in spec.jobs.values() if job.enabled]
-    for job in looked_at:
-        for fault in faults_of(job, spec.config, setup.command):
-            faults.setdefault(fault, []).append(job.id)
+    for job, found in looked_at.items():
+        for fault in found.faults:
+            faults.setdefault(fault, []).append(job)
     yield from judge_faults(faults)
-    if looked_at and not faults:
-        yield ok("commands", "all are found on the PATH that jobs get")
+    left_out = [job for job, found in looked_at.items() if not (found.faults or found.has_program)]
+    if len(left_out) < len(looked_at) and not faults:
+        which = "those that were examined" if left_out else "all"
+        yield ok("commands", f"{which} are found on the PATH that jobs get")
+    if left_out:
+        yield ok("commands", f"not examined, for what they start with is no plain program: {listed(left_out)}")
 
 
 def judge_faults(faults: Mapping[Fault, list[str]]) -> Iterator[Finding]:
@@ -83,28 +100,61 @@ def judge_faults(faults: Mapping[Fault, list[str]]) -> Iterator[Finding]:
         yield problem(fault.thing, f"{listed(jobs)}: {fault.told}", fault.remedy)
 
 
-def faults_of(job: JobSpec, config: Config, command: Callable[[str], str]) -> Iterator[Fault]:
+def examined(job: JobSpec, config: Config, command: Callable[[str], str]) -> Examined:
     try:
         account = account_for(job)
         variables = {each.name: each.value for each in environment(job, config, NoSecrets())}
     except ProcclawError as error:
-        yield Fault("environment", str(error), command(f"env {job.id} --explain"))
-        return
+        return Examined((Fault("environment", str(error), command(f"env {job.id} --explain")),), has_program=False)
     if job.user is not None and os.geteuid() != 0:
-        return  # what that user may see is not for us to see
+        return Examined((), has_program=False)  # what that user may see is not for us to see
     cwd = working_directory(job, account)
     if not os.path.isdir(cwd):
-        yield Fault("folders", f"its cwd {cwd} is not there", f"mkdir -p {quote(cwd)}")
-        return
-    word, path = _program(job.cmd), variables["PATH"]
-    if word is not None and not isinstance(path, Secret):
-        yield from fault_of_word(word, path, cwd, shutil.which)
+        fault = Fault("folders", f"its cwd {cwd} is not there", f"mkdir -p {quote(cwd)}")
+        return Examined((fault,), has_program=False)
+    path, programs = variables["PATH"], programs_of(job.cmd, cwd)
+    if isinstance(path, Secret):
+        return Examined((), has_program=False)
+    faults = tuple(
+        fault
+        for program in programs
+        if program is not None
+        for fault in fault_of_word(program.word, path, program.folder, shutil.which)
+    )
+    return Examined(faults, has_program=None not in programs)
 
 
-def _program(cmd: str | tuple[str, ...]) -> str | None:
+class Program(NamedTuple):
+    """One that a command starts."""
+
+    word: str
+    folder: str
+    """Where the command is when it does."""
+
+
+_SHELLS = frozenset({"sh", "ash", "bash", "dash", "ksh", "zsh"})
+_TEXT_FOLLOWS = re.compile(r"-[eux]*c")
+"""As an option of a shell that reads no profile, which may set another PATH."""
+_GOES_TO = re.compile(r"\s*cd\s+(?P<folder>[A-Za-z0-9_./+@:,-]+)\s*(?:&&|;)\s*")
+
+
+def programs_of(cmd: str | tuple[str, ...], cwd: str) -> list[Program | None]:
+    """What it starts with, and within a shell what the text for that starts with; None: that cannot be told."""
     if isinstance(cmd, str):
-        return first_program(cmd)
-    return None if any(references_in(cmd[0])) else cmd[0]
+        return [_first_of(cmd, cwd)]
+    program, *rest = cmd
+    found: list[Program | None] = [None if any(references_in(program)) else Program(program, cwd)]
+    if os.path.basename(program) not in _SHELLS or not rest or not rest[0].startswith("-"):
+        return found
+    is_text = _TEXT_FOLLOWS.fullmatch(rest[0]) is not None and len(rest) > 1
+    return [*found, _first_of(rest[1], cwd) if is_text else None]
+
+
+def _first_of(text: str, cwd: str) -> Program | None:
+    while going := _GOES_TO.match(text):
+        text, cwd = text[going.end() :], os.path.join(cwd, going["folder"])
+    word = first_program(text)
+    return None if word is None else Program(word, cwd)
 
 
 def fault_of_word(word: str, path: str, cwd: str, which: Callable[..., str | None]) -> Iterator[Fault]:
