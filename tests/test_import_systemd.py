@@ -184,3 +184,129 @@ def test_a_span_of_time_is_read(text: str, wanted: float) -> None:
 def test_a_span_of_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no span of time"):
         systemd_units.seconds_of(text)
+
+
+INSTALLED = "[Install]\nWantedBy=multi-user.target\n"
+
+
+def told(answer: Any) -> list[str]:
+    """Every note, as FATE WHAT: SAYS."""
+    sources = answer.json["sources"]
+    notes = [note for each in sources for part in (each, *each["jobs"]) for note in part["notes"]]
+    return [f"{note['fate']} {note['what']}: {note['says']}" for note in notes]
+
+
+def test_a_start_that_a_condition_prevents_is_not_tried_again(cli: CommandLine, tmp_path: Path) -> None:
+    text = "[Service]\nExecCondition=/bin/false\nExecCondition=-/bin/maybe\nExecStart=/opt/x\n{}\n" + INSTALLED
+    [path] = units(tmp_path, x_service=text.format("Restart=always"))
+    answer = cli("import", path, "--json")
+    assert "/bin/false || exit 0\n      /bin/maybe || true\n" in answer.json["jobs_yaml"]
+    assert "restart: on_failure" in answer.json["jobs_yaml"]
+    assert any(each.startswith("changed Restart=always: ends for good with exit code 0") for each in told(answer))
+    assert any(each.startswith("changed ExecCondition=/bin/false: ") for each in told(answer))
+    units(tmp_path, x_service=text.format("Restart=no"))
+    answer = cli("import", path, "--json")
+    assert "restart: never" in answer.json["jobs_yaml"]
+    assert not any("Restart=" in each for each in told(answer))
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted", "waits"),
+    [
+        ("Requires=db.service", "changed Requires=db.service: a start waits for it, but a stop of it does not", True),
+        ("BindsTo=db.service x.device", "changed BindsTo=db.service: a start waits for it, but this one is not", True),
+        ("Requisite=db.service", "changed Requisite=db.service: a start waits for it, and does not fail", True),
+        ("Upholds=db.service", "changed Upholds=db.service: a start waits for it, but it is not kept running", True),
+        ("PartOf=db.service", "dropped PartOf=db.service: is neither stopped nor started again with it", False),
+        ("Conflicts=db.service", "dropped Conflicts=db.service: both can run at one time", False),
+        ("Before=db.service", "dropped Before=db.service: it does not wait for this one", False),
+        ("PropagatesStopTo=db.service", "dropped PropagatesStopTo=db.service: what is done to one", False),
+    ],
+)
+def test_what_is_lost_of_a_relation_between_converted_units_is_told(
+    cli: CommandLine, tmp_path: Path, line: str, wanted: str, waits: bool
+) -> None:
+    paths = units(
+        tmp_path,
+        db_service="[Service]\nExecStart=/opt/db\n" + INSTALLED,
+        web_service=f"[Unit]\n{line}\n[Service]\nExecStart=/opt/web\n{INSTALLED}",
+    )
+    answer = cli("import", *paths, "--json")
+    assert [each for each in told(answer) if each.startswith(wanted)]
+    assert ("job: db, condition: after_start" in answer.json["jobs_yaml"]) is waits
+    # Of units that are not converted too, only those are spoken of.
+    strange = [each for each in told(answer) if "not converted with it" in each]
+    assert [each.partition(":")[0] for each in strange] == (["dropped BindsTo=x.device"] if "x.device" in line else [])
+
+
+def test_waiting_for_and_wanting_a_converted_unit_loses_nothing(cli: CommandLine, tmp_path: Path) -> None:
+    instance = tmp_path / "db@1.service"
+    instance.write_text("[Service]\nExecStart=/opt/db\n" + INSTALLED)
+    text = f"[Unit]\nAfter=db@1.service\nWants=db@1.service\n[Service]\nExecStart=/opt/web\n{INSTALLED}"
+    [web] = units(tmp_path, web_service=text)
+    answer = cli("import", str(instance), web, "--json")
+    assert (answer.code, list(jobs(answer))) == (0, ["db-1", "web"])
+    assert "{job: db-1, condition: after_start}" in answer.json["jobs_yaml"]
+    assert not any("db@1" in each for each in told(answer))
+
+
+def test_the_service_of_a_refused_timer_is_not_said_to_be_kept(cli: CommandLine, tmp_path: Path) -> None:
+    paths = units(
+        tmp_path,
+        nightly_service=SERVICE.format(name="n"),
+        nightly_timer="[Timer]\nOnBootSec=5min\n[Install]\nWantedBy=timers.target\n",
+    )
+    answer = cli("import", *paths, "--json")
+    assert answer.code == 1
+    assert jobs(answer) == {}
+    assert "refused nightly.service: is what nightly.timer starts, which is refused" in told(answer)
+    assert not any(each.startswith("kept") for each in told(answer))
+
+
+@pytest.mark.parametrize(("install", "is_off"), [("", True), ("[Install]\nWantedBy=timers.target\n", False)])
+def test_a_timer_that_nothing_starts_is_switched_off(
+    cli: CommandLine, tmp_path: Path, install: str, is_off: bool
+) -> None:
+    units(tmp_path, b_service=SERVICE.format(name="b"))
+    [timer] = units(tmp_path, b_timer=f"[Timer]\nOnCalendar=daily\n{install}")
+    answer = cli("import", timer, "--json")
+    assert ("\n    enabled: false\n" in answer.json["jobs_yaml"]) is is_off
+    assert any(each.startswith("changed no WantedBy=: nothing starts this timer") for each in told(answer)) is is_off
+
+
+def test_a_note_stands_where_its_setting_does(cli: CommandLine, tmp_path: Path) -> None:
+    lines = ["[Unit]", "StartLimitBurst=3", "[Service]", "ExecStart=/opt/x", "Restart=on-failure", "TimeoutSec=0"]
+    [path] = units(tmp_path, x_service="\n".join(lines) + "\n" + INSTALLED)
+    [job] = cli("import", path, "--json").json["sources"][0]["jobs"]
+    places = {note["what"]: note["line"] for note in job["notes"]}
+    assert places["StartLimitBurst=3"] == 2
+    assert places["TimeoutSec=0"] == 6
+
+
+def test_an_environment_file_that_may_be_missing_and_is_keeps_no_job_from_starting(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.write_text("A=1\n")
+    text = f"[Service]\nType=oneshot\nExecStart=/opt/x\nEnvironmentFile={there}\nEnvironmentFile=-{gone}\n"
+    [path] = units(tmp_path, x_service=text)
+    answer = cli("import", path, "--json")
+    assert f"env_file: {there}\n" in answer.json["jobs_yaml"]
+    left_out = "is not there and is left out; once it is, name it as env_file"
+    assert [each for each in told(answer) if each.startswith("changed EnvironmentFile=-") and each.endswith(left_out)]
+    gone.write_text("B=1\n")
+    answer = cli("import", path, "--json")
+    assert f"env_file: {gone}\n" in answer.json["jobs_yaml"]
+    assert any("the file is there now" in each for each in told(answer))
+    assert not any(each.endswith(left_out) for each in told(answer))
+    units(tmp_path, x_service=text.replace("=-", "="))
+    gone.unlink()
+    assert f"env_file: {gone}\n" in cli("import", path, "--json").json["jobs_yaml"]
+
+
+def test_a_misspelt_setting_is_not_taken_for_one_that_confines(cli: CommandLine, tmp_path: Path) -> None:
+    text = "[Service]\nType=oneshot\nExecStart=/opt/x\nRestrictt=yes\nProtectSystem=full\nRestrictRealtime=yes\n"
+    [path] = units(tmp_path, x_service=text)
+    notes = told(cli("import", path, "--json"))
+    assert "dropped ProtectSystem=, RestrictRealtime=: the process is not confined" in notes
+    assert "dropped Restrictt=yes: has no counterpart here" in notes

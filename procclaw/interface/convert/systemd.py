@@ -20,6 +20,7 @@ _OF_A_USER = re.compile(r"^\s*WantedBy\s*=\s*default\.target\s*$", re.MULTILINE)
 _A_YEAR = 31_536_000
 """Seconds."""
 _PERIODS = ("OnUnitActiveSec", "OnUnitInactiveSec")
+_WANTED = ("WantedBy", "RequiredBy", "UpheldBy")
 _ONCE = ("OnBootSec", "OnStartupSec", "OnActiveSec")
 
 
@@ -71,9 +72,13 @@ class _Reading:
             if service is None:
                 raise Misfit(self._unit.line_of("Timer"), f"its {wanted} is not beside it")
             return self._job(service, self._unit)
-        timers = [timer for path in self._source.also if (timer := self._timer_of(path)) is not None]
+        timers = {timer: path for path in self._source.also if (timer := self._timer_of(path)) is not None}
         if timers:
-            says = f"is what {', '.join(timers)} starts, and stands there"
+            good = [name for name, path in timers.items() if self._is_convertible(path)]
+            if not good:
+                says = f"is what {', '.join(timers)} starts, which is refused"
+                return Conversion((), (Note(0, self._unit.name, Fate.REFUSED, says),))
+            says = f"is what {', '.join(good)} starts, and stands there"
             return Conversion((), (Note(0, self._unit.name, Fate.KEPT, says),))
         return self._job(self._unit, self._beside(f"{self._unit.stem}.timer"))
 
@@ -85,6 +90,20 @@ class _Reading:
             return None
         started = read_unit(self._source, name, text).last("Timer", "Unit") or name.removesuffix(".timer") + ".service"
         return name if started == self._unit.name else None
+
+    def _is_convertible(self, path: str) -> bool:
+        """Whether the timer at that path becomes a job."""
+        folder, name = os.path.split(os.path.abspath(path))
+        beside = self._source._replace(
+            path=path,
+            read=lambda other: self._source.read(os.path.join(folder, other)),
+            find=lambda pattern: self._source.find(os.path.join(folder, pattern)),
+        )
+        try:
+            unit = read_unit(beside, name, beside.read(name) or "")
+            return bool(_Reading(beside, unit, Ids()).conversion().jobs)
+        except (Misfit, Unconvertible):
+            return False
 
     def _beside(self, name: str) -> Unit | None:
         """The unit of that name, or the template it is an instance of."""
@@ -149,11 +168,12 @@ class _Reading:
     # --- when it runs ---
 
     def _when(self, unit: Unit, timer: Unit | None, kind: str, notes: list[Note]) -> dict[str, Any]:
-        installed = [unit.all("Install", each) for each in ("WantedBy", "RequiredBy", "UpheldBy")]
+        installed = [unit.all("Install", each) for each in _WANTED]
         if timer is not None:
             says = "runs when its timer is due, not with each boot"
             notes += [Note(each.line, shown(each), Fate.DROPPED, says) for found in installed for each in found]
-            return _due(timer, "" if timer is self._unit else timer.name, notes)
+            due = _due(timer, "" if timer is self._unit else timer.name, notes)
+            return due | _switched_on(timer, "" if timer is self._unit else timer.name, notes)
         if kind != "oneshot":
             if any(installed):
                 return {"type": "continuous"}
@@ -176,6 +196,14 @@ def _due(timer: Unit, file: str, notes: list[Note]) -> dict[str, Any]:
     except Misfit as error:
         raise Misfit(error.line, str(error), error.file or file) from None
     return found
+
+
+def _switched_on(timer: Unit, file: str, notes: list[Note]) -> dict[str, Any]:
+    if any(timer.all("Install", each) for each in _WANTED):
+        return {}
+    says = "nothing starts this timer by itself, as there; without enabled: false the job is due at its times"
+    notes.append(Note(timer.line_of("Timer"), "no WantedBy=", Fate.CHANGED, says, file))
+    return {"enabled": False}
 
 
 def _times(timer: Unit, file: str, notes: list[Note]) -> dict[str, Any]:
@@ -250,9 +278,6 @@ def _rest_of(timer: Unit, file: str) -> list[Note]:
     for name in ("Description", "Documentation"):
         timer.all("Unit", name)
     timer.all("Timer", "Unit")
-    if not timer.all("Install", "WantedBy"):
-        says = "is due from now on; systemd starts this timer only when asked to"
-        notes.append(Note(timer.line_of("Timer"), "no WantedBy=", Fate.CHANGED, says, file))
     for setting in timer.left():
         says = "it is due on the second" if setting.name == "AccuracySec" else "has no counterpart here"
         fate = Fate.KEPT if setting.name == "AccuracySec" else Fate.DROPPED

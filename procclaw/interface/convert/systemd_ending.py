@@ -68,7 +68,7 @@ class Ending:
             found["restart"] = _RESTARTS[word]
         elif word == "always":
             self._note(policy or Setting("", "", "", 0, ""), Fate.CHANGED, "it is tried again after a failure only")
-        pauses, burst, interval = self._pauses(), *self._start_limit()
+        pauses, (burst, interval, said) = self._pauses(), self._start_limit()
         if word == "no":
             return found | {"retry": {"enabled": False}}
         # More than `burst` starts within `interval` are given up; with longer pauses that never happens.
@@ -77,7 +77,11 @@ class Ending:
         if self._is_continuous and not is_endless:
             retry["reset_after"] = plain(interval)
             says = f"is given up after {burst} failures, each within {plain(interval)} s of its start"
-            self.notes.append(Note(policy.line if policy else self._line, "StartLimitBurst=", Fate.CHANGED, says))
+            if said is None:
+                what = f"StartLimitBurst={burst}, systemd's own"
+                self.notes.append(Note(self._line, what, Fate.CHANGED, says))
+            else:
+                self._note(said, Fate.CHANGED, says)
         return found | {"retry": retry}
 
     def _pauses(self) -> list[float | int]:
@@ -92,16 +96,19 @@ class Ending:
         growth = math.pow(most / first, 1 / int(steps))
         return [plain(round(first * growth**step, 1)) for step in range(int(steps) + 1)]
 
-    def _start_limit(self) -> tuple[int, float]:
+    def _start_limit(self) -> tuple[int, float, Setting | None]:
+        """How many starts there may be, in which time, and the setting that says so."""
         interval: float = _DEFAULT_INTERVAL
         burst = _DEFAULT_BURST
+        said: Setting | None = None
         for section in ("Service", "Unit"):
             for name in ("StartLimitInterval", "StartLimitIntervalSec"):
                 if setting := self._unit.one(section, name):
-                    interval = span_of(setting)
-            if (value := self._unit.last(section, "StartLimitBurst")) and value.isdecimal():
-                burst = int(value[:6])
-        return burst, (_A_YEAR if interval == FOREVER else interval)
+                    interval, said = span_of(setting), setting
+            setting = self._unit.one(section, "StartLimitBurst")
+            if setting is not None and setting.value.isdecimal():
+                burst, said = int(setting.value[:6]), setting
+        return burst, (_A_YEAR if interval == FOREVER else interval), said
 
     def _success_codes(self) -> list[int]:
         codes = {0}
@@ -147,10 +154,9 @@ class Ending:
         stop = self._seconds("TimeoutStopSec", self._seconds("TimeoutSec", -1))
         if stop >= 0 or self._is_continuous:
             found["grace_period"] = plain(_DEFAULT_STOP if stop < 0 else min(stop, _A_YEAR))
-            if stop == FOREVER:
-                self.notes.append(
-                    Note(self._line, "TimeoutStopSec=", Fate.CHANGED, "a year is what a stop waits at most")
-                )
+            place = self._unit.one("Service", "TimeoutStopSec") or self._unit.one("Service", "TimeoutSec")
+            if place is not None and stop == FOREVER:
+                self._note(place, Fate.CHANGED, "a year is what a stop waits at most")
         signal = self._unit.one("Service", "KillSignal")
         sent = [name for each in self._unit.all("Service", "ExecStop") if (name := signal_sent_by(each))]
         name = signal.value.removeprefix("SIG") if signal else sent[0] if sent else ""

@@ -4,11 +4,12 @@ When it runs (at boot, by a timer) is decided by `systemd`, which hands in the t
 field or as a note; those that share a fate share a note.
 """
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
-from procclaw.interface.convert.conversion import Fate, Note
+from procclaw.interface.convert.conversion import Fate, Ids, Note
 from procclaw.interface.convert.section import Misfit
 from procclaw.interface.convert.systemd_commands import (
     Command,
@@ -26,9 +27,18 @@ from procclaw.model.references import literal
 
 _SHARED_FATES: tuple[tuple[str, str], ...] = (
     (
-        r"(Protect|Private|Restrict|SystemCall|Capabilit|Ambient|NoNewPriv|LockPers|MemoryDeny|ReadOnly|ReadWrite"
-        r"|Inaccessible|NoExecP|ExecP|ExecSearch|Root[DIEHV]|BindP|BindR|TemporaryFile|Mount|Device|IPA|IPI|IPE|Socket"
-        r"|Keyring|Secure|SELinux|AppArmor|Smack|UserNames|NetworkName|RemoveIPC|Personality|ProcSubset).*",
+        r"Protect(System|Home|KernelTunables|KernelModules|KernelLogs|ControlGroups|Clock|Hostname|Proc)"
+        r"|Private(Tmp|Devices|Network|Users|Mounts|IPC|PIDs)"
+        r"|Restrict(AddressFamilies|FileSystems|Namespaces|Realtime|SUIDSGID|NetworkInterfaces)"
+        r"|SystemCall(Filter|ErrorNumber|Architectures|Log)|Capabilit(yBoundingSet|ies)|AmbientCapabilities"
+        r"|NoNewPrivileges|LockPersonality|MemoryDenyWriteExecute|ReadOnly(Paths|Directories)"
+        r"|ReadWrite(Paths|Directories)|Inaccessible(Paths|Directories)|(No)?ExecPaths|ExecSearchPath"
+        r"|Root(Directory|DirectoryStartOnly|Image|ImageOptions|ImagePolicy|Ephemeral|Hash|HashSignature|Verity)"
+        r"|Bind(ReadOnly)?Paths|TemporaryFileSystem|Mount(APIVFS|Flags|Images|ImagePolicy)"
+        r"|ExtensionImages|ExtensionDirectories|Device(Allow|Policy)"
+        r"|IP(AddressAllow|AddressDeny|IngressFilterPath|EgressFilterPath|CNamespacePath)|SocketBind(Allow|Deny)"
+        r"|KeyringMode|SecureBits|SELinuxContext|AppArmorProfile|SmackProcessLabel"
+        r"|UserNamespacePath|NetworkNamespacePath|RemoveIPC|Personality|ProcSubset",
         "the process is not confined",
     ),
     (
@@ -57,6 +67,19 @@ _RELATIONS = (
     "RequiresMountsFor",
 )
 _WAITED_FOR = frozenset({"After", "Requires", "Wants", "BindsTo", "Requisite", "Upholds"})
+_ONLY_WAITED_FOR = {
+    "Requires": "a start waits for it, but a stop of it does not stop this one",
+    "BindsTo": "a start waits for it, but this one is not stopped when it ends or is stopped",
+    "Requisite": "a start waits for it, and does not fail at once; a stop of it does not stop this one",
+    "Upholds": "a start waits for it, but it is not kept running for the sake of this one",
+}
+"""What is lost of a relation to a unit that is converted too."""
+_LOST = {
+    "PartOf": "is neither stopped nor started again with it",
+    "Before": "it does not wait for this one: say so in its depends_on",
+    "Conflicts": "both can run at one time; a lock that both name keeps them apart",
+}
+_NOT_RELATED = "what is done to one is not done to the other"
 Neighbour = Callable[[str], str | None]
 """The condition on which a job waits for the unit of that name; None: it is not converted with this one."""
 
@@ -82,6 +105,7 @@ class Service:
             ending = Ending(self._unit, self._kind, is_continuous=self._is_continuous)
             found |= ending.fields()
             self.notes += ending.notes
+            found |= self._conditions(found.get("restart"))
         except ValueError as error:
             if isinstance(error, Misfit):
                 raise
@@ -167,12 +191,27 @@ class Service:
             self.note(setting, Fate.CHANGED, "runs with the job's own rights, like the rest of it")
         return command
 
+    def _conditions(self, restart: str | None) -> dict[str, Any]:
+        """What becomes of restarts where a start can be prevented: systemd does not try such a one again."""
+        conditions = self._unit.all("Service", "ExecCondition")
+        if not conditions:
+            return {}
+        self.note(conditions[0], Fate.CHANGED, "a start that it prevents counts as one that succeeded")
+        if restart != "always":
+            return {}
+        says = "ends for good with exit code 0, for so does a start that ExecCondition= prevents"
+        self.notes.append(about(self._restart(), Fate.CHANGED, says))
+        return {"restart": "on_failure"}
+
+    def _restart(self) -> Setting:
+        return self._unit.one("Service", "Restart") or Setting("Service", "Restart", "", self._line, "")
+
     def _shell_line(self, command: Command, *, is_last: bool) -> str:
         line = as_shell(command)
-        if command.setting.name == "ExecCondition":
-            return f"{line} || exit 0"
         if "-" in command.prefixes:
             return f"{line} || true"
+        if command.setting.name == "ExecCondition":
+            return f"{line} || exit 0"
         return f"exec {line}" if is_last else line
 
     def _after(self) -> list[Command]:
@@ -223,7 +262,7 @@ class Service:
 
     def _environment(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        files = self._unit.all("Service", "EnvironmentFile")
+        files = self._files()
         env: dict[str, str] = {}
         for setting in self._unit.all("Service", "Environment"):
             for word in words_of(setting.value):
@@ -235,17 +274,31 @@ class Service:
         for setting in files[:-1]:
             self.note(setting, Fate.DROPPED, "a job reads one such file: put them into one, or read it in the command")
         if files:
-            path = files[-1].value
-            if path.startswith("-"):
-                self.note(files[-1], Fate.CHANGED, "a job does not start while the file is missing")
+            if files[-1].value.startswith("-"):
+                self.note(files[-1], Fate.CHANGED, "the file is there now, and a job does not start without it")
             if env:
                 self.note(files[-1], Fate.CHANGED, "Environment= beats it here; there it is the other way round")
-            found["env_file"] = self._specifiers.path(path.removeprefix("-"))
+            found["env_file"] = self._file_of(files[-1])
         for name in ("PassEnvironment", "UnsetEnvironment"):
             for setting in self._unit.all("Service", name):
                 says = "belongs into daemon.pass_env of procclaw.yaml" if name[0] == "P" else "nothing is taken away"
                 self.note(setting, Fate.DROPPED, says)
         return found | ({"env": env} if env else {})
+
+    def _files(self) -> list[Setting]:
+        """Those that a job has to find at its start: one that may be missing, and is, would keep it from that."""
+        found = []
+        for setting in self._unit.all("Service", "EnvironmentFile"):
+            if re.search(r"[*?\[]", setting.value):
+                self.note(setting, Fate.DROPPED, "a pattern is none of the files that env_file can be")
+            elif setting.value.startswith("-") and _is_missing(os.path.expanduser(self._file_of(setting))):
+                self.note(setting, Fate.CHANGED, "is not there and is left out; once it is, name it as env_file")
+            else:
+                found.append(setting)
+        return found
+
+    def _file_of(self, setting: Setting) -> str:
+        return self._specifiers.path(setting.value.removeprefix("-"))
 
     # --- beside it ---
 
@@ -253,17 +306,37 @@ class Service:
         depends: dict[str, str] = {}
         strange: list[Setting] = []
         for setting in (each for name in _RELATIONS for each in self._unit.all("Unit", name)):
-            for name in setting.value.split():
-                condition = neighbour(name) if setting.name in _WAITED_FOR else None
-                if condition is not None:
-                    depends[name.removesuffix(".service")] = condition
-                elif not strange or strange[-1] is not setting:
-                    strange.append(setting)
+            conditions = {name: neighbour(name) for name in setting.value.split()}
+            known = {name: condition for name, condition in conditions.items() if condition is not None}
+            if setting.name in _WAITED_FOR:
+                depends |= {Ids().of(name.removesuffix(".service")): condition for name, condition in known.items()}
+            says = _ONLY_WAITED_FOR.get(setting.name) or _LOST.get(setting.name, _NOT_RELATED)
+            if known and setting.name not in ("After", "Wants"):
+                fate = Fate.CHANGED if setting.name in _WAITED_FOR else Fate.DROPPED
+                self.note(_among(setting, known), fate, says)
+            if len(known) < len(conditions):
+                strange.append(_among(setting, conditions.keys() - known.keys()))
         if strange:
             says = "units that are not converted with it are neither waited for nor started nor stopped"
             self._shared_note(sorted(strange, key=lambda each: (each.file, each.line)), Fate.DROPPED, says)
         jobs = [{"job": name, "condition": condition} for name, condition in depends.items()]
         return {"depends_on": jobs} if jobs else {}
+
+
+def _is_missing(path: str) -> bool:
+    """Rather than there, or nothing that we may look for."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _among(setting: Setting, names: Collection[str]) -> Setting:
+    """With those units alone."""
+    return setting._replace(value=" ".join(name for name in setting.value.split() if name in names))
 
 
 _INSTEAD = {
