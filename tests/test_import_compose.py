@@ -121,3 +121,34 @@ def test_profiles_that_the_env_file_switches_on_are_wanted(tmp_path: Path) -> No
     assert ("COMPOSE_FILE", Fate.CHANGED) in [(note.what, note.fate) for note in found.notes]
     (tmp_path / ".env").write_text("COMPOSE_PROFILES=*\n")
     assert not any("enabled" in job.fields for job in converted(tmp_path, "compose.yaml", text).jobs)
+
+
+def test_a_process_is_told_its_name_and_number_as_by_process_compose_itself(tmp_path: Path) -> None:
+    text = (
+        "processes:\n  web app: {command: ./web}\n  two: {command: ./two, replicas: 2}\n"
+        "  own: {command: ./own, environment: [PC_PROC_NAME=mine]}\n"
+    )
+    jobs = converted(tmp_path, "process-compose.yaml", text).jobs
+    assert {job.id: job.fields["env"] for job in jobs} == {
+        "web-app": {"PC_PROC_NAME": "web app", "PC_REPLICA_NUM": "0"},
+        "two-0": {"PC_PROC_NAME": "two", "PC_REPLICA_NUM": "0"},
+        "two-1": {"PC_PROC_NAME": "two", "PC_REPLICA_NUM": "1"},
+        "own": {"PC_PROC_NAME": "mine", "PC_REPLICA_NUM": "0"},
+    }
+
+
+def test_a_process_may_go_without_the_env_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=1\n")
+    text = "processes:\n  web: {command: ./web, is_dotenv_disabled: true, env_file: own.env}\n"
+    [web] = converted(tmp_path, "process-compose.yaml", text).jobs
+    assert web.fields["env_file"] == str(tmp_path / "own.env")
+    assert web.notes == ()
+
+
+def test_a_misspelt_key_of_process_compose_is_not_taken_for_one_of_its_own(tmp_path: Path) -> None:
+    text = "is_strict: true\nverzion: 1\nprocesses:\n  web: {command: ./web, comand: x, is_tty: true}\n"
+    found = converted(tmp_path, "process-compose.yaml", text)
+    unknown = "is no key of process-compose that ProcClaw knows"
+    said = {note.what: note.says for note in found.all_notes()}
+    assert said["comand"] == said["verzion"] == unknown
+    assert unknown not in (said["is_strict"], said["is_tty"])

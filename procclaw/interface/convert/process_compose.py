@@ -35,6 +35,9 @@ _SAID_ONCE = {
     "log_length": "means nothing here",
     "env_cmds": "no command is run for a variable: set it in env or env_file",
 }
+_NO_COUNTERPART = frozenset(
+    {"name", "is_strict", "is_tui_disabled", "ordered_shutdown", "log_format", "mcp", "mcp_server"}
+)
 _SAID_OF_ONE = {
     **_SAID_ONCE,
     "is_tty": "a job has no terminal",
@@ -96,10 +99,7 @@ class _Project:
             except Misfit as error:
                 self.notes.append(Note(error.line, name, Fate.REFUSED, str(error)))
         jobs = without_refused(jobs, {name for ids in self.ids.values() for name in ids})
-        self.notes += [
-            Note(line, key, Fate.DROPPED, _SAID_ONCE.get(key, "has no counterpart here"))
-            for line, key in self._project.left()
-        ]
+        self.notes += _left(self._project, _SAID_ONCE)
         if any(job.fields.get("restart") == "never" for job in jobs):
             says = "runs with each start of the daemon, and again after a reboot that interrupted it"
             self.notes.append(Note(0, "a process without restart", Fate.CHANGED, says))
@@ -146,15 +146,13 @@ class _Process:
             raise Misfit(process.line_of("replicas"), f"replicas: more than {_MOST_REPLICAS}")
         fields = self._fields()
         self._notes += self._texts.notes
-        self._notes += [
-            Note(line, key, Fate.DROPPED, _SAID_OF_ONE.get(key, "has no counterpart here"))
-            for line, key in process.left()
-        ]
+        self._notes += _left(process, _SAID_OF_ONE)
         names = self._project.ids[process.name]
         found = []
         for number, name in enumerate(names):
-            env = {"PC_REPLICA_NUM": str(number), **fields.get("env", {})} if len(names) > 1 else fields.get("env")
-            own = fields | ({"env": env} if env else {})
+            # What process-compose itself sets; programs go by it, and what the file sets beats it.
+            own = {"PC_PROC_NAME": literal(process.name), "PC_REPLICA_NUM": str(number)}
+            own = fields | {"env": own | fields["env"]}
             alike = [Note(process.line, "replicas", Fate.KEPT, f"like {names[0]}, whose notes are its own too")]
             found.append(Imported(name, own, process.line, tuple(self._notes if number == 0 else alike)))
         return found
@@ -203,10 +201,11 @@ class _Process:
         if files:
             found["env_file"] = os.path.normpath(os.path.join(self._project.folder or "", files[-1]))
         env = self._project.env | _env(self._process, self._texts)
-        return found | ({"env": env} if env else {})
+        return found | {"env": env}
 
     def _env_files(self) -> list[str]:
-        return [*([".env"] if self._project.has_env_file else []), *self._process.words("env_file")]
+        is_read = self._project.has_env_file and not self._process.flag("is_dotenv_disabled")
+        return [*([".env"] if is_read else []), *self._process.words("env_file")]
 
     # --- when ---
 
@@ -293,6 +292,13 @@ class _Process:
 
 
 _RESTARTS = {"no": "never", "always": "always", "on_failure": "on_failure", "exit_on_failure": "never"}
+
+
+def _left(section: Section, said: dict[str, str]) -> list[Note]:
+    """A note for each key that nobody took; one that we do not know may be a slip of the pen."""
+    known = dict.fromkeys(_NO_COUNTERPART, "has no counterpart here") | said
+    says = "is no key of process-compose that ProcClaw knows"
+    return [Note(line, key, Fate.DROPPED, known.get(key, says)) for line, key in section.left()]
 
 
 def _env(section: Section, texts: Texts) -> dict[str, str]:
