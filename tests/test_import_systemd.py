@@ -65,7 +65,7 @@ def test_what_is_true_of_all_files_is_said_once(cli: CommandLine, tmp_path: Path
     paths = units(tmp_path, a_service=SERVICE.format(name="a"), b_service=SERVICE.format(name="b"))
     answer = cli("import", *paths)
     assert list(jobs(cli("import", *paths, "--json"))) == ["a", "b"]
-    assert answer.err.count("changed: PATH: ") == 1
+    assert answer.err.count("changed: PATH of every unit: ") == 1
 
 
 def test_units_named_with_one_of_a_user_are_a_users_too(cli: CommandLine, tmp_path: Path) -> None:

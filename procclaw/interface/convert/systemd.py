@@ -286,7 +286,9 @@ def _rest_of(timer: Unit, file: str) -> list[Note]:
 
 
 def _about_all(when: dict[str, Any]) -> tuple[Note, ...]:
-    notes = [Note(0, "PATH", Fate.CHANGED, "is that of procclaw.yaml, as is the rest of what every job finds")]
+    notes = [
+        Note(0, "PATH of every unit", Fate.CHANGED, "is that of procclaw.yaml, as is the rest of what a job finds")
+    ]
     if when.get("timezone") != "UTC" and any(map(_is_time_of_day, _lines(when))):
         says = "runs once, right after a clock change that leaves it out; systemd skips it that day"
         notes.append(Note(0, "a time of day", Fate.CHANGED, says))
