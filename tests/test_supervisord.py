@@ -84,6 +84,15 @@ def test_it_is_started_again_as_often_and_after_as_long_as_there(options: str, w
     assert job.fields["retry"] == {"delays": [1, 2], "max_attempts": 2, "reset_after": 5}
 
 
+def test_what_a_command_leaves_behind_is_left_alone_as_there() -> None:
+    [job] = read("[program:a]\ncommand=bash -c 'nohup ./bot & exit 0'\n").jobs
+    assert job.fields["shutdown"] == {"grace_period": 10, "leftovers": "keep"}
+    [note] = job.notes
+    assert (note.line, note.what, note.fate) == (2, "command", Fate.CHANGED)
+    [job] = read("[program:a]\ncommand=./bot &\n").jobs  # no shell sees the ampersand
+    assert job.fields["shutdown"] == {"grace_period": 10}
+
+
 def test_a_directory_of_a_supervisord_in_the_foreground_is_not_gone_to() -> None:
     text = "[supervisord]\ndirectory=/srv\nnodaemon={}\n[program:a]\ncommand=run\n"
     assert read(text.format("false")).jobs[0].fields["cwd"] == "/srv"

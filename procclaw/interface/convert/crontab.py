@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from procclaw.interface.convert.background import LEAVES_IT, SAYS, is_left_behind
 from procclaw.interface.convert.conversion import Conversion, Fate, Ids, Imported, Note, Source
 from procclaw.model.references import literal
 
@@ -59,8 +60,11 @@ def read(source: Source, kind: str, ids: Ids) -> Conversion:
     for line in _lines(source.text):
         reading.take(line)
     if any(job.fields["type"] == "scheduled" for job in reading.jobs):
-        says = "is skipped where the last run is active still; cron starts another beside it"
-        reading.notes.append(Note(0, "a due time", Fate.CHANGED, says))
+        says = "a due time is skipped where the last run is active still; cron starts another beside it"
+        reading.notes.append(Note(0, "overlap", Fate.CHANGED, says))
+    if not all("shutdown" in job.fields for job in reading.jobs):
+        says = "what puts itself there is stopped when its command ends; cron leaves it, as shutdown: {leftovers: keep} does"
+        reading.notes.append(Note(0, "the background", Fate.CHANGED, says))
     if reading.jobs and not all("PATH" in job.fields.get("env", {}) for job in reading.jobs):
         reading.notes.append(Note(0, "PATH", Fate.CHANGED, "is that of procclaw.yaml; cron's is /usr/bin:/bin"))
     return Conversion(tuple(reading.jobs), tuple(reading.notes))
@@ -139,7 +143,8 @@ class _Reading:
         except ValueError as error:
             self.notes.append(Note(number, f"{times} {command}", Fate.REFUSED, str(error)))
             return
-        fields = {"cmd": self._command(number, command, notes), **fields, **self._around(user)}
+        fields = {"cmd": self._command(number, command, notes), **fields, **self._ending(number, command, notes)}
+        fields |= self._around(user)
         self.jobs.append(
             Imported(self._ids.of(_name_for(command)), fields, number, tuple(notes), tuple(self._comments))
         )
@@ -150,7 +155,7 @@ class _Reading:
         """Raises ValueError, in words."""
         if times.startswith("-"):
             times = times.removeprefix("-")
-            notes.append(Note(number, "-", Fate.DROPPED, "nothing is written to syslog anyway"))
+            notes.append(Note(number, "- before the times", Fate.KEPT, "nothing is written to syslog in any case"))
         if times.lower() == "@reboot":
             says = (
                 "a service that is not brought back when it ends: it starts with the daemon, and again after a reboot "
@@ -187,6 +192,12 @@ class _Reading:
         if shell in ("", "/bin/sh", "sh"):
             return literal(command, is_shell=True)
         return [shell, "-c", literal(command)]
+
+    def _ending(self, number: int, command: str, notes: list[Note]) -> dict[str, Any]:
+        if not is_left_behind(_without_percent(command)[0], self._value("SHELL")):
+            return {}
+        notes.append(Note(number, "the background", Fate.CHANGED, SAYS))
+        return {"shutdown": LEAVES_IT}
 
     def _around(self, user: str | None) -> dict[str, Any]:
         """Whose it is, where it runs, and what it finds in its environment."""

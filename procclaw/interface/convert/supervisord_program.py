@@ -6,10 +6,12 @@ an end after that counts afresh.
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from procclaw.interface.convert import supervisord_values as values
+from procclaw.interface.convert.background import LEAVES_IT, SAYS, is_left_behind
 from procclaw.interface.convert.conversion import Fate, Note
 from procclaw.interface.convert.inifile import Option, Section
 
@@ -130,7 +132,7 @@ class Program:
         fields |= self._place() | self._account()
         if environment:
             fields["env"] = {name: values.referring(text) for name, text in environment.items()}
-        fields |= self._restarts() | {"shutdown": self._shutdown()} | self._log()
+        fields |= self._restarts() | {"shutdown": self._shutdown() | self._leftovers(words)} | self._log()
         self._tell_the_rest()
         return fields
 
@@ -200,6 +202,12 @@ class Program:
         elif signal != "TERM":
             found["signal"] = f"SIG{signal}"
         return found
+
+    def _leftovers(self, words: list[str]) -> dict[str, Any]:
+        if not is_left_behind(shlex.join(words), words[0]):
+            return {}
+        self._note("command", Fate.CHANGED, SAYS, "command")
+        return LEAVES_IT
 
     def _log(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
