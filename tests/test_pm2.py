@@ -59,7 +59,8 @@ def test_pauses_that_grow_end_at_fifteen_seconds() -> None:
         ({}, ["node", "app.js"]),
         ({"script": "./run"}, ["./run"]),
         ({"script": "npm", "args": "run 'a b'"}, ["npm", "run", "a b"]),
-        ({"script": "x.py", "interpreter": "none"}, ["x.py"]),
+        ({"script": "x.py", "interpreter": "none"}, ["./x.py"]),
+        ({"script": "serve", "args": "-s build"}, ["serve", "-s", "build"]),
         ({"script": "x.php", "node_args": "-d a=b"}, ["php", "-d", "a=b", "x.php"]),
         ({"script": "a --b"}, ["bash", "-c", "a --b"]),
         ({"args": ["${secret:X}", "$HOME"]}, ["node", "app.js", "$${secret:X}", "$HOME"]),
@@ -67,6 +68,46 @@ def test_pauses_that_grow_end_at_fifteen_seconds() -> None:
 )
 def test_the_command_is_the_one_that_pm2_makes_of_it(keys: dict[str, object], cmd: list[str]) -> None:
     assert an_app(**keys)["cmd"] == cmd
+
+
+def test_a_program_without_a_folder_is_looked_for_in_cwd_and_then_in_path(cli: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "ecosystem.json"
+    apps = [{"name": name, "script": name, "interpreter": "none", "cwd": "[in]"} for name in ("run", "gunicorn")]
+    file.write_text(json.dumps({"apps": apps}))
+    (tmp_path / "[in]").mkdir()
+    (tmp_path / "[in]" / "run").write_bytes(b"\x7fELF\xff")
+    answer = cli("import", str(file))
+    assert "cmd: [./run]" in answer.out
+    assert "cmd: [gunicorn]" in answer.out
+    told = "gunicorn: changed: script gunicorn: is looked for in PATH; PM2 takes ./gunicorn where there is one"
+    assert told in answer.err
+    assert "script run" not in answer.err
+
+
+def test_the_server_of_static_files_within_pm2_is_refused_with_what_does_the_same() -> None:
+    env = {"PM2_SERVE_PATH": "./my dist", "PM2_SERVE_PORT": 4004, "PM2_SERVE_SPA": "true"}
+    conversion = read(json.dumps({"apps": [{"name": "web", "script": "serve", "env": env}]}, indent=0))
+    assert not conversion.jobs
+    assert [(note.line, note.what, note.fate) for note in conversion.notes] == [(3, "app web", Fate.REFUSED)]
+    assert "npx serve -s -l 4004 './my dist'" in conversion.notes[0].says
+
+
+@pytest.mark.parametrize(
+    ("keys", "env"),
+    [
+        ({}, {"NODE_APP_INSTANCE": "0"}),
+        ({"instances": "max", "exec_mode": "cluster"}, {"NODE_APP_INSTANCE": "0"}),
+        ({"instances": 4}, {"NODE_APP_INSTANCE": "0"}),
+        (
+            {"instances": 4, "instance_var": "I", "increment_var": "PORT", "env": {"PORT": 3000}},
+            {"PORT": "3000", "I": "0"},
+        ),
+        ({"script": "./run", "instance_var": "I"}, {"I": "0"}),
+        ({"script": "./run"}, None),
+    ],
+)
+def test_the_only_process_has_the_number_of_the_first(keys: dict[str, object], env: dict[str, str] | None) -> None:
+    assert an_app(**keys).get("env") == env
 
 
 @pytest.mark.parametrize(
@@ -87,7 +128,7 @@ def test_the_command_is_the_one_that_pm2_makes_of_it(keys: dict[str, object], cm
 )
 def test_a_variable_is_what_javascript_makes_of_it(written: str, handed_on: str) -> None:
     [job] = read(f"apps:\n- script: a.js\n  env: {{V: {written}}}\n", "ecosystem.yml").jobs
-    assert job.fields["env"] == {"V": handed_on}
+    assert job.fields["env"] == {"V": handed_on, "NODE_APP_INSTANCE": "0"}
 
 
 # --- programs ---

@@ -185,17 +185,14 @@ logs/daemon.log: procclaw daemon logs.""",
     procclaw daemon stop --jobs    # everything, until daemon start
 
 stop sends the signal, waits for the grace period, kills what is left, and is done when nothing of the job is alive:
-children that ignore signals or changed their session included. What a job leaves running when it ends by itself (with &,
-nohup, setsid) is stopped the same way, unless it is to be left alone.
+children that ignore signals or changed their session included. What a job leaves running when it ends by itself (& or
+nohup) is stopped the same way; shutdown: {leftovers: keep} leaves it alone.
 
     jobs:
       api:
         cmd: ./api
         type: continuous
         shutdown: {signal: SIGINT, grace_period: 20}
-      launcher:
-        cmd: nohup ./bot &
-        shutdown: {leftovers: keep}
 
 A job that should never start by itself is disabled in jobs.yaml (enabled: false).""",
     ),

@@ -63,7 +63,7 @@ def read(source: Source, kind: str, ids: Ids) -> Conversion:
         says = "a due time is skipped where the last run is active still; cron starts another beside it"
         reading.notes.append(Note(0, "overlap", Fate.CHANGED, says))
     if not all("shutdown" in job.fields for job in reading.jobs):
-        says = "what puts itself there is stopped when its command ends; cron leaves it, as shutdown: {leftovers: keep} does"
+        says = "what puts itself there is stopped when its command ends; cron leaves it, as leftovers: keep does"
         reading.notes.append(Note(0, "the background", Fate.CHANGED, says))
     if reading.jobs and not all("PATH" in job.fields.get("env", {}) for job in reading.jobs):
         reading.notes.append(Note(0, "PATH", Fate.CHANGED, "is that of procclaw.yaml; cron's is /usr/bin:/bin"))

@@ -60,16 +60,16 @@ def read(source: Source, kind: str, ids: Ids) -> Conversion:
     jobs: list[Imported] = []
     for node in _apps(root, notes):
         try:
-            jobs += _jobs(node, source.folder, ids)
+            jobs += _jobs(node, source, ids)
         except Misfit as error:
             notes.append(Note(error.line or node.mark[0], _called(node), Fate.REFUSED, str(error)))
     return Conversion(tuple(jobs), (*notes, *(_about_all(source) if jobs else ())))
 
 
-def _jobs(node: Node, folder: str | None, ids: Ids) -> Iterator[Imported]:
+def _jobs(node: Node, source: Source, ids: Ids) -> Iterator[Imported]:
     if not isinstance(node, Entries):
         raise Misfit(node.mark[0], "is no mapping")
-    app = App(Section("app", node), folder)
+    app = App(Section("app", node), source.folder, source.find)
     for name, fields in app.processes():
         notes, app.notes = tuple(app.notes), []
         yield Imported(ids.of(name), fields, node.mark[0], notes)
@@ -98,7 +98,7 @@ def _called(node: Node) -> str:
 
 
 def _about_all(source: Source) -> Iterator[Note]:
-    says = "is that of procclaw.yaml and env; PM2 hands on all that the shell has that started it"
+    says = "is that of procclaw.yaml and env; PM2 hands on all that the shell has that started it, and pm_id"
     yield Note(0, "the environment", Fate.CHANGED, says)
     where = "the account's home" if source.folder is None else "this file's folder"
     yield Note(0, "cwd", Fate.CHANGED, f"is {where} where none is named; PM2's is where pm2 start was called")

@@ -5,10 +5,12 @@ PM2 stops restarting an app that ended max_restarts times within min_uptime, but
 its start (min_uptime times max_restarts); an app that pauses longer between restarts is restarted for ever. So is ours.
 """
 
+import glob
 import json
 import os
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from procclaw.interface.convert.conversion import Fate, Note
@@ -21,10 +23,12 @@ _BY_ENDING = {
     ".cjs": "node", ".coffee": "coffee", ".ls": "lsc", ".ts": "bun", ".tsx": "bun",
 }  # fmt: skip
 _PROGRAMS = frozenset({
-    "npm", "npx", "yarn", "pnpm", "node", "bun", "deno", "serve", "python", "python2", "python3", "uv", "poetry",
+    "npm", "npx", "yarn", "pnpm", "node", "bun", "deno", "python", "python2", "python3", "uv", "poetry",
     "ruby", "bundle", "php", "java", "dotnet", "go", "bash", "sh",
 })  # fmt: skip
 """Looked for in PATH by PM2 as well, for nobody has a script of that name."""
+_SERVE = "serve"
+"""PM2's own server of static files, unless it is given arguments: then the program of that name."""
 _WORD = re.compile(r"""[^\s"'=]+="[^"]*"|[^\s"'=]+='[^']*'|"[^"]*"|'[^']*'|\S+""")
 _SIZE = re.compile(r"(?P<count>\d{1,12}(?:\.\d{1,6})?)(?P<unit>[KMG]?)")
 _SPAN = re.compile(r"(?P<count>\d{1,12})(?P<unit>[hms]?)")
@@ -40,6 +44,7 @@ _LONGEST_PAUSE, _GROWTH, _CALM_SECONDS = 15_000, 1.5, 30
 _GRACE, _RESTARTS, _UPTIME = 1600, 16, 1000
 """PM2's defaults: kill_timeout in ms, max_restarts, min_uptime in ms."""
 _MOST_INSTANCES = 100
+_SERVED = "script serve is PM2's own server of static files: a job with cmd:"
 _NO_CHANNEL = "there is no IPC channel to PM2: process.send is undefined, signals are all there is"
 _NO_WATCH = "nothing is restarted because a file changed; node --watch or nodemon in cmd does that"
 _OUTPUT = "is written in logs/ instead (procclaw logs JOB)"
@@ -54,7 +59,7 @@ _FATES: tuple[tuple[str, Fate, str], ...] = (
     (r"filter_env", Fate.DROPPED, "nothing of the shell's environment reaches a job anyway"),
     (r"vizion|pmx|automation|trace|disable_trace|v8|event_loop_inspector|deep_monitoring|io|post_update|install_url"
      r"|(disable_)?source_map_support|username|write|windowsHide|force|kill_retry_time|name_prefix|append_env_to_name"
-     r"|execute_command|instance_var|increment_var|version|namespace|exec_mode", Fate.DROPPED, "is about PM2 itself"),
+     r"|execute_command|version|namespace|exec_mode", Fate.DROPPED, "is about PM2 itself"),
 )  # fmt: skip
 
 
@@ -64,9 +69,10 @@ _SWITCHES = frozenset(
 
 
 class App:
-    def __init__(self, section: Section, folder: str | None) -> None:
+    def __init__(self, section: Section, folder: str | None, find: Callable[[str], tuple[str, ...]]) -> None:
         self._section = section
         self._folder = folder
+        self._find = find
         self.notes: list[Note] = []
         """About the process that was handed out last."""
 
@@ -76,6 +82,8 @@ class App:
         if script is None:
             raise Misfit(self._section.line, "it has no script")
         name = self._section.text("name") or _stem(script)
+        if script == _SERVE and not self._words("args"):
+            raise Misfit(self._section.line, f"{_SERVED} {self._served()}, for instance, does the same")
         command, is_node = self._command(script)
         fields: dict[str, Any] = {"cmd": [literal(word) for word in command]}
         fields |= self._when() | self._surroundings(command)
@@ -83,15 +91,20 @@ class App:
             fields |= self._restarts()
         fields |= {"shutdown": self._shutdown()} | self._memory()
         count = self._instances(is_node)
-        variable = self._section.text("instance_var") or "NODE_APP_INSTANCE"
+        named = self._section.text("instance_var")
+        variable = named or "NODE_APP_INSTANCE"
         counter = self._section.text("increment_var")
+        for key, told in (("instance_var", named), ("increment_var", counter)):
+            if told and count == 1:
+                self._note(key, Fate.KEPT, f"{told} is that of the first instance, the only one here", f"{key} {told}")
         self._tell_the_rest()
         for number in range(count):
             env = dict(fields.get("env", {}))
             if counter:
                 start = str(env.get(counter, "0"))
                 env[counter] = str((int(start) if re.fullmatch(r"\d{1,9}", start, re.ASCII) else 0) + number)
-            if count > 1:
+            if count > 1 or is_node or named:
+                # PM2 numbers a single one as well, and programs do things once where it is 0.
                 env[variable] = str(number)
             yield (name if count == 1 else f"{name}-{number}"), fields | ({"env": env} if env else {})
 
@@ -99,6 +112,31 @@ class App:
         self.notes.append(Note(self._section.line_of(key), what or key, fate, says))
 
     # --- what is started ---
+
+    def _served(self) -> str:
+        env = self._environment()
+        where = env.get("PM2_SERVE_PATH") or env.get("PM2_SERVER_PATH") or "."
+        port = env.get("PM2_SERVE_PORT") or env.get("PM2_SERVER_PORT") or "8080"
+        is_one_page = env.get("PM2_SERVE_SPA") == "true"
+        return shlex.join(["npx", "serve", *(["-s"] if is_one_page else []), "-l", port, where])
+
+    def _found(self, script: str) -> str:
+        """As PM2 looks for it: in cwd, and only then in PATH."""
+        if "/" in script or script in _PROGRAMS:
+            return script
+        cwd = self._cwd()
+        is_there = cwd is not None and self._find(glob.escape(os.path.join(cwd, script)))
+        if is_there or os.path.splitext(script)[1] in _BY_ENDING:
+            return f"./{script}"
+        says = f"is looked for in PATH; PM2 takes ./{script} where there is one, which was not seen here"
+        self._note("script", Fate.CHANGED, says, f"script {script}")
+        return script
+
+    def _cwd(self) -> str | None:
+        cwd = self._section.text("cwd")
+        if cwd is None or not cwd.startswith(("/", "~")):
+            return os.path.normpath(os.path.join(self._folder, cwd or "")) if self._folder is not None else cwd
+        return cwd
 
     def _command(self, script: str) -> tuple[list[str], bool]:
         """Its words, and whether node runs it."""
@@ -117,7 +155,7 @@ class App:
         if interpreter in ("none", ""):
             if options:
                 self._note("interpreter_args", Fate.DROPPED, "there is no interpreter")
-            return [script, *args], False
+            return [self._found(script), *args], False
         return [interpreter, *options, script, *args], os.path.basename(interpreter) in ("node", "bun")
 
     def _guessed(self, script: str) -> str:
@@ -176,10 +214,7 @@ class App:
         namespace = self._section.text("namespace")
         if namespace and namespace != "default":
             fields["tags"] = [namespace]
-        cwd = self._section.text("cwd")
-        if cwd is None or not cwd.startswith(("/", "~")):
-            cwd = os.path.normpath(os.path.join(self._folder, cwd or "")) if self._folder is not None else cwd
-        if cwd:
+        if cwd := self._cwd():
             fields["cwd"] = cwd
         for keys, ours in ((("uid", "user"), "user"), (("gid",), "group")):
             value = next((text for key in keys if (text := self._section.text(key))), None)
