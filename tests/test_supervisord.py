@@ -93,6 +93,20 @@ def test_what_a_command_leaves_behind_is_left_alone_as_there() -> None:
     assert job.fields["shutdown"] == {"grace_period": 10}
 
 
+def test_limits_that_programs_inherit_are_told_as_such() -> None:
+    conversion = read("[supervisord]\nminfds=65536\nminprocs=200\nlogfile=/x\n[program:a]\ncommand=run\n")
+    told = [(note.line, note.what, note.says) for note in conversion.notes if note.fate is Fate.DROPPED]
+    says = "its programs inherit it; a job has the daemon's limits, unless ulimit -n stands in its cmd"
+    assert told == [(2, "minfds=65536", says), (1, "logfile", "is about supervisord itself")]
+
+
+def test_output_that_goes_nowhere_there_is_told_to_go_into_logs() -> None:
+    [job] = read("[program:a]\ncommand=run\nstdout_logfile=NONE\nstderr_logfile=none\n").jobs
+    assert [(note.line, note.what, note.fate) for note in job.notes] == [
+        (3, "stdout_logfile=NONE, stderr_logfile=none", Fate.CHANGED)
+    ]
+
+
 def test_a_directory_of_a_supervisord_in_the_foreground_is_not_gone_to() -> None:
     text = "[supervisord]\ndirectory=/srv\nnodaemon={}\n[program:a]\ncommand=run\n"
     assert read(text.format("false")).jobs[0].fields["cwd"] == "/srv"

@@ -24,6 +24,8 @@ _SECTIONS = (
 _USED = frozenset({"environment", "directory", "user", "umask"})
 """Of [supervisord], what is true of every program."""
 _MOST_INCLUDED = 1000
+_LIMITS = {"minfds": ("-n", 1024), "minprocs": ("-u", 200)}
+"""Which its programs inherit: how the shell says it, and what supervisord takes for it where nothing is said."""
 
 
 def looks_like(text: str, kind: str) -> bool:
@@ -114,7 +116,8 @@ class _Reading:
         if _is_true(_value(section, "nodaemon")):
             # Only a supervisord that goes into the background goes there.
             used -= {"directory"}
-        rest = [option.name for option in section.options.values() if option.name not in used]
+        self._tell_limits(section)
+        rest = [option.name for option in section.options.values() if option.name not in used | _LIMITS.keys()]
         if rest:
             self._notes.append(
                 Note(section.line, ", ".join(rest), Fate.DROPPED, "is about supervisord itself", section.file)
@@ -128,6 +131,13 @@ class _Reading:
             self._notes.append(Note(environment.line, environment.told, Fate.REFUSED, str(error), section.file))
             values = {}
         return Surroundings(values, options)
+
+    def _tell_limits(self, section: Section) -> None:
+        for name, (flag, otherwise) in _LIMITS.items():
+            option = section.options.get(name)
+            if option is not None and option.value.strip() != str(otherwise):
+                says = f"its programs inherit it; a job has the daemon's limits, unless ulimit {flag} stands in its cmd"
+                self._notes.append(Note(option.line, option.told, Fate.DROPPED, says, option.file or section.file))
 
     def _groups(self) -> dict[str, str]:
         """The group of each program that is in one."""

@@ -227,6 +227,9 @@ class Program:
         if named:
             what = ", ".join(f"{name}={paths[name]}" for name in named)
             self._note(named[0], Fate.CHANGED, "is written in logs/ instead", what)
+        if silent := [name for name, path in paths.items() if path.lower() == "none"]:
+            what = ", ".join(f"{name}={paths[name]}" for name in silent)
+            self._note(silent[0], Fate.CHANGED, "is written in logs/ nevertheless", what)
         return {"log": found} if found else {}
 
     def _tell_the_rest(self) -> None:
