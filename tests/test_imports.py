@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from procclaw.interface.convert import kinds
-from procclaw.interface.convert.conversion import Ids, Source, Unconvertible
+from procclaw.interface.convert.conversion import STANDARD_INPUT, Ids, Source, Unconvertible
 from tests import fuzz_imports, imports
 from tests.commandline import CommandLine
 
@@ -33,6 +33,29 @@ def test_an_input_is_recognised_for_what_it_is_or_the_user_is_asked(path: Path) 
         assert kinds.kind_of(source).name == path.parent.name
     except Unconvertible as error:
         assert "--from KIND says which" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("users", "kinds_there_are"),
+    [
+        (["/opt/a.sh", "echo"], ["crontab"]),
+        (["postgres", "mail"], ["crontab"]),
+        (["root"], ["system-crontab"]),
+        (["root", "www-data", "postgres:postgres"], ["system-crontab"]),
+        (["nobody", "nobody"], ["system-crontab"]),
+        (["certbot", "echo", "root"], ["crontab", "system-crontab"]),
+        (["jane", "root"], ["crontab", "system-crontab"]),
+    ],
+)
+def test_accounts_in_lines_tell_a_crontab_of_the_system_or_the_user_is_asked(
+    users: list[str], kinds_there_are: list[str]
+) -> None:
+    source = Source(STANDARD_INPUT, "".join(f"*/5 * * * * {user} /usr/bin/x\n" for user in users), lambda _name: None)
+    if len(kinds_there_are) == 1:
+        assert kinds.kind_of(source).name == kinds_there_are[0]
+    else:
+        with pytest.raises(Unconvertible, match="could be crontab or system-crontab: --from KIND says which"):
+            kinds.kind_of(source)
 
 
 @pytest.mark.parametrize("first", range(0, 400, 50))
@@ -99,6 +122,7 @@ def test_it_is_printed_and_nothing_is_written(cli: CommandLine, home: Path, tmp_
     answer = cli("import", str(file))
     assert answer.code == 0
     assert "  backup:\n    cmd: /opt/backup.sh\n" in answer.out
+    assert answer.err.startswith(f"{file}: read as crontab\n")
     assert f"{file}:1 backup: kept as cmd, type, schedule" in answer.err
     assert sorted(home.iterdir()) == before
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from procclaw.interface.convert.background import LEAVES_IT, SAYS, is_left_behind
 from procclaw.interface.convert.conversion import Conversion, Fate, Ids, Imported, Note, Source
+from procclaw.interface.convert.cronname import name_for
 from procclaw.model.references import literal
 
 _ASSIGNMENT = re.compile(
@@ -21,17 +22,17 @@ _COMMENT = re.compile(r"\s*#")
 _FIELD = re.compile(r"[0-9*,/?~a-zA-Z#-]+")
 _NICKNAME = re.compile(r"@[a-z_]+", re.IGNORECASE)
 _KNOWN_NICKNAMES = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
+_OF_OTHERS = re.compile(r"[#?]|(?<![A-Z])(?:L|W|LW)(?![A-Z])", re.IGNORECASE)
+"""Special days, which the schedules of others have, and ours."""
 _RANDOM = re.compile(r"(?P<low>\d*)~(?P<high>\d*)")
 _USER = re.compile(r"[a-z_][a-z0-9_.-]*\$?(:[\w.-]+)?")
-_WRAPPERS = frozenset(
-    {"env", "exec", "nice", "ionice", "nohup", "sudo", "time", "timeout", "flock", "chronic", "cronic"}
+_NO_COMMANDS = frozenset({"root", "www-data", "nobody"})
+"""Where one of them stands first, it is hardly a command."""
+_ACCOUNT = re.compile(
+    r"root|www(-data)?|nobody|daemon|mail|news|backup|git|postgres|mysql|redis|mongodb|rabbitmq|elasticsearch|apache"
+    r"|nginx|http|tomcat|jenkins|gitlab|grafana|prometheus|zabbix|nagios|munin|logcheck|list|man|smmsp|amavis|clamav"
+    r"|debian-[\w-]+|ubuntu|debian|centos|ec2-user|admin|pi|vagrant|deploy|_\w+"
 )
-_INTERPRETERS = re.compile(
-    r"(ba|da|z|k|c|tc|fi)?sh|(python|ruby|perl|php|node|lua|Rscript|java|bash)[\d.]*|bundle|npx|npm|yarn|uv|poetry|docker"
-)
-_BETWEEN = frozenset({";", "&&", "||", "|", "&", "{", "}", "(", ")"})
-_NAMELESS = frozenset({"", "cd", "[", "test", ".", "source", "export", "set", "sleep", "umask", "true"})
-"""Commands that only prepare for another one."""
 _DAY_MINUTES = 1440
 
 
@@ -50,9 +51,11 @@ def looks_like(text: str, kind: str) -> bool:
     entries = [entry for entry in map(_split, _entry_lines(text)) if entry is not None]
     if not entries or len(entries) < sum(1 for _ in _entry_lines(text)):
         return False
-    # No command is called root; what else stands there could be one.
-    names_root = any(command.split()[:1] == ["root"] for _, command in entries)
-    return names_root == (kind == "system-crontab")
+    users = {command.split()[0].partition(":")[0] for _, command in entries}
+    if not users & _NO_COMMANDS:
+        return kind == "crontab"
+    is_system = len(users) == 1 or all(_ACCOUNT.fullmatch(user) for user in users)
+    return kind == "system-crontab" or not is_system
 
 
 def read(source: Source, kind: str, ids: Ids) -> Conversion:
@@ -92,6 +95,17 @@ def _split(line: str) -> tuple[str, str] | None:
     return " ".join(words[:5]), words[5]
 
 
+def _is_disabled(text: str) -> bool:
+    """Whether a comment is an entry that somebody switched off."""
+    entry = _split(text) if text else None
+    if entry is None:
+        return False
+    times, command = entry
+    # Prose may begin with a number too.
+    is_time = re.fullmatch(r"@\w+|([\d*]\S* ){3}([\d*]\S*|[a-z]{3}\S*) ([\d*]\S*|[a-z]{3}\S*)", times, re.IGNORECASE)
+    return is_time is not None and re.match(r"[\w./~\[({\"'-]", command) is not None
+
+
 class _Reading:
     """One crontab, line by line: what a line means depends on the variables set above it."""
 
@@ -108,6 +122,10 @@ class _Reading:
         if not text:
             # Comments above an empty line are about the file, or what followed once.
             self._comments.clear()
+        elif text.startswith("#") and _is_disabled(text.lstrip("# \t")):
+            self._comments.clear()
+            says = "is commented out, so there is no job of it"
+            self.notes.append(Note(line.number, text, Fate.DROPPED, says))
         elif text.startswith("#"):
             self._comments.append(text.lstrip("#").strip())
         elif assigned := _ASSIGNMENT.fullmatch(line.text):
@@ -143,11 +161,13 @@ class _Reading:
         except ValueError as error:
             self.notes.append(Note(number, f"{times} {command}", Fate.REFUSED, str(error)))
             return
+        first = command.split()[0]
+        if not self._is_system and first in _NO_COMMANDS:
+            says = "is taken for the command; --from system-crontab takes it for the account, as in /etc/crontab"
+            notes.append(Note(number, first, Fate.CHANGED, says))
         fields = {"cmd": self._command(number, command, notes), **fields, **self._ending(number, command, notes)}
         fields |= self._around(user)
-        self.jobs.append(
-            Imported(self._ids.of(_name_for(command)), fields, number, tuple(notes), tuple(self._comments))
-        )
+        self.jobs.append(Imported(self._ids.of(name_for(command)), fields, number, tuple(notes), tuple(self._comments)))
 
     # --- when ---
 
@@ -165,6 +185,8 @@ class _Reading:
             return {"type": "continuous", "restart": "never", "retry": {"enabled": False}}
         if times.startswith("@") and times.lower() not in _KNOWN_NICKNAMES:
             raise ValueError(f'"{times}" is not a time that cron(8) of Linux knows')
+        if any(_OF_OTHERS.search(field) for field in times.split() if not field.startswith("@")):
+            raise ValueError("cron(8) knows no #, L, W or ? in times and does not take such a line")
         schedule, width = _without_random(times)
         fields: dict[str, Any] = {"type": "scheduled", "schedule": schedule}
         if jitter := width + self._random_delay():
@@ -283,36 +305,3 @@ def _with_input(command: str, given: str) -> str:
         ending += "_"
     # The braces let all of a compound command read from it, as under cron.
     return f"{{ {command}\n}} <<'{ending}'\n{given}{ending}"
-
-
-def _name_for(command: str) -> str:
-    """What a person would call it: the program or script, without what it is wrapped in."""
-    try:
-        words = shlex.split(command, comments=True)
-    except ValueError:
-        words = command.split()
-    for part in _parts(words):
-        skipped = False
-        for word in part:
-            base = word.rsplit("/", 1)[-1]
-            if word == "-u" or base == "flock":
-                skipped = True  # a user or a file follows, and the command after that
-            elif not base or not re.match(r"[A-Za-z/.~_]", word) or "=" in word:
-                continue
-            elif skipped:
-                skipped = False
-            elif base not in _WRAPPERS and not _INTERPRETERS.fullmatch(base):
-                return re.sub(r"\.(sh|py|pl|rb|php|js)$", "", base)
-    return words[0].rsplit("/", 1)[-1] if words else "job"
-
-
-def _parts(words: list[str]) -> Iterator[list[str]]:
-    """The words of each simple command that could name it."""
-    part: list[str] = []
-    for word in [*words, ";"]:
-        is_end = word in _BETWEEN or word.endswith(";")
-        part += [word.removesuffix(";")] if word not in _BETWEEN else []
-        if is_end:
-            if part and part[0] not in _NAMELESS:
-                yield part
-            part = []

@@ -42,6 +42,9 @@ def run(context: "Context", options: Namespace) -> int:
     else:
         if not options.write and options.output is None:
             context.console.say(text.rstrip("\n"))
+        if options.kind is None:
+            for each in converted:
+                context.console.complain(f"{each.path}: read as {each.kind}")
         _report(context, converted)
         if place is not None:
             context.console.complain(f"written to {place}")
