@@ -110,6 +110,20 @@ def test_names_become_ids_that_are_valid_and_different(names: list[str], wanted:
     assert [ids.of(name) for name in names] == wanted
 
 
+def test_a_name_that_is_no_id_is_kept_as_the_name_of_its_job(cli: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "ecosystem.json"
+    names = ["my nightly job", "once.off", "plain", "plain"]
+    file.write_text(json.dumps({"apps": [{"name": name, "script": "./run"} for name in names]}))
+    assert cli("import", str(file), "--write").code == 0
+    jobs = cli("list", "--json").json["jobs"]
+    assert {(job["id"], job["name"]) for job in jobs} == {
+        ("my-nightly-job", "my nightly job"),
+        ("once-off", "once.off"),
+        ("plain", "plain"),
+        ("plain-2", "plain-2"),
+    }
+
+
 # --- the command ---
 
 CRONTAB = "0 3 * * * /opt/backup.sh\n"

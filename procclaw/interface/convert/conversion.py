@@ -60,6 +60,12 @@ class Imported(NamedTuple):
     """What the source says about it to people."""
     file: str = ""
 
+    def called(self, name: str | None) -> "Imported":
+        """With what people call it, unless it says so already or its id is that."""
+        if name is None or "name" in self.fields:
+            return self
+        return self._replace(fields={"name": name, **self.fields})
+
     def not_waiting_for(self, refused: Collection[str]) -> "Imported":
         """Without dependencies on jobs that there are not going to be, and with a note of each."""
         depends = self.fields.get("depends_on", [])
@@ -142,6 +148,8 @@ class Ids:
     def __init__(self, taken: Iterable[str] = ()) -> None:
         # The audit trail of that name is the daemon's own.
         self._taken = {"daemon", *(each.lower() for each in taken)}
+        self.names: dict[str, str] = {}
+        """What the id is the best that could be made of, where that is more than a number."""
 
     def of(self, name: str) -> str:
         """The name if it will do, else what is left of it, numbered if that is another's already."""
@@ -152,4 +160,6 @@ class Ids:
             ending = f"-{number}"
             found = plain[: _LONGEST_ID - len(ending)] + ending
         self._taken.add(found.lower())
+        if plain != name and name.strip() and name.isprintable():
+            self.names[found] = name
         return found
