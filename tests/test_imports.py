@@ -148,7 +148,7 @@ def test_written_into_the_home_it_applies_and_is_not_written_twice(
     file.write_text(CRONTAB)
     answer = cli("import", str(file), "--write")
     assert (answer.code, answer.out) == (0, "")
-    assert (home / "jobs.d" / "crontab.txt.yaml").exists()
+    assert (home / "jobs.d" / "crontab.yaml").exists()
     assert [job["id"] for job in cli("list", "--json").json["jobs"]] == ["backup"]
     again = cli("import", str(file), "--write")
     assert again.code == 1
@@ -176,7 +176,41 @@ def test_what_cannot_be_read_in_the_home_is_told_and_nothing_is_written(
     make(home / "jobs.d" / "other.yaml")
     answer = cli("import", str(file), "--write")
     assert (answer.code, answer.err) == (1, f"procclaw: {home}/jobs.d/other.yaml: cannot be read: {why}\n")
-    assert not (home / "jobs.d" / "crontab.txt.yaml").exists()
+    assert not (home / "jobs.d" / "crontab.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["supervisord.conf"], "supervisord.yaml"),
+        (["ecosystem.json"], "ecosystem.yaml"),
+        (["process-compose.yaml"], "process-compose.yaml"),
+        ([".crontab"], "crontab.yaml"),
+        (["a.crontab", "b.crontab", "c.crontab"], "a.crontab-and-2-more.yaml"),
+    ],
+)
+def test_it_is_written_into_a_file_that_is_named_after_where_it_comes_from(
+    cli: CommandLine, home: Path, tmp_path: Path, names: list[str], wanted: str
+) -> None:
+    texts = {
+        "supervisord.conf": "[program:a]\ncommand=run\n",
+        "ecosystem.json": '{"apps": [{"script": "./run"}]}',
+        "process-compose.yaml": "processes:\n  a:\n    command: run\n",
+    }
+    for name in names:
+        (tmp_path / name).write_text(texts.get(name, CRONTAB))
+    before = set(home.glob("jobs.d/*"))
+    answer = cli("import", *(str(tmp_path / name) for name in names), "--write")
+    assert answer.code == 0, answer.err
+    assert {path.name for path in set(home.glob("jobs.d/*")) - before} == {wanted}
+
+
+def test_the_report_follows_the_order_of_the_source(cli: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "crontab.txt"
+    file.write_text("PATH=/bin\n" + CRONTAB + "nonsense\n@reboot x\n0 25 * * * /opt/late.sh\n0 4 * * * y\n")
+    told = [line.split()[0].rpartition(":")[2] for line in cli("import", str(file)).err.splitlines()[:-1]]
+    places = [int(place) for place in told if place.isdecimal()]
+    assert places == [2, 3, 4, 4, 5, 6]
 
 
 def test_what_a_file_includes_is_found_beside_it(
@@ -200,7 +234,7 @@ def test_a_name_that_the_home_has_already_is_refused_with_where_it_is(
     answer = cli("import", str(file), "--write")
     assert answer.code != 0
     assert "is declared already" in answer.err
-    assert not (home / "jobs.d" / "crontab.txt.yaml").exists()
+    assert not (home / "jobs.d" / "crontab.yaml").exists()
 
 
 def test_what_our_own_loader_refuses_is_refused_with_its_line_and_the_rest_goes_on(

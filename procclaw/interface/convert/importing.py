@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from procclaw.interface.convert.conversion import (
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from procclaw.interface.cli import Context
 
 STDIN = "-"
+_ENDING = re.compile(r"(?<=.)\.(ya?ml|json5?|conf|ini|txt|[cm]?js|service|timer)$")
+"""Of a source, which its jobs.yaml has not: it is none of that kind."""
 _PROBLEM = re.compile(
     r"(?P<file>\S+):\d+ (?:jobs|workflows)\.(?P<name>[\w-]+)"
     r"(?P<field>(?:\"(?:[^\"\\]|\\.)*\"|[^:\s\"])*): (?P<says>.*)",
@@ -189,9 +191,12 @@ def put(path: str, text: str, *, is_forced: bool) -> None:
 
 
 def _file_name(converted: Sequence[Converted]) -> str:
-    """Within the home: named after the first source, so that importing it again is noticed."""
-    base = "stdin" if converted[0].path == STANDARD_INPUT else os.path.basename(converted[0].path)
-    return os.path.join("jobs.d", (re.sub(r"[^A-Za-z0-9_.-]", "-", base).strip(".-") or "imported") + ".yaml")
+    """Within the home: named after the sources, so that importing them again is noticed."""
+    paths = [each.path for each in converted]
+    base = "stdin" if paths[0] == STANDARD_INPUT else _ENDING.sub("", os.path.basename(paths[0]))
+    more = f"-and-{len(paths) - 1}-more" if len(paths) > 1 else ""
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "-", base).strip(".-") or "imported"
+    return os.path.join("jobs.d", f"{plain}{more}.yaml")
 
 
 # --- telling ---
@@ -202,24 +207,43 @@ def _report(context: "Context", converted: Sequence[Converted]) -> None:
     count = dict.fromkeys(Fate, 0)
     jobs = 0
     for each in converted:
-        for note in each.conversion.notes:
-            tell(context, each.path, "", note)
-        for job in each.conversion.jobs:
-            jobs += 1
-            context.console.complain(f"{job.file or each.path}:{job.line} {job.id}: kept as {', '.join(job.fields)}")
-            for note in job.notes:
-                tell(context, each.path, f"{job.id}: ", note)
+        for line in _told(each):
+            context.console.complain(line)
+        jobs += len(each.conversion.jobs)
         for note in each.conversion.all_notes():
             count[note.fate] += 1
-    told = ", ".join(f"{count[fate]} {fate}" for fate in (Fate.CHANGED, Fate.DROPPED, Fate.REFUSED))
-    context.console.complain(f"{jobs} {'job' if jobs == 1 else 'jobs'}; {told}")
+    counted = ", ".join(f"{count[fate]} {fate}" for fate in (Fate.CHANGED, Fate.DROPPED, Fate.REFUSED))
+    context.console.complain(f"{jobs} {'job' if jobs == 1 else 'jobs'}; {counted}")
+
+
+def _told(converted: Converted) -> Iterator[str]:
+    """What is true of all of a file, then each thing in the order in which it stands there."""
+    conversion, path = converted.conversion, converted.path
+    found = [(note.file, note.line, told(path, "", note)) for note in conversion.notes]
+    for job in conversion.jobs:
+        kept = f"{job.file or path}:{job.line} {job.id}: kept as {', '.join(job.fields)}"
+        lines = [kept, *(line for note in job.notes if (line := told(path, f"{job.id}: ", note)))]
+        found.append((job.file, job.line, "\n".join(lines)))
+    # A file that is included comes where it was met first.
+    files = {"": 0}
+    for file, _, _ in found:
+        files.setdefault(file, len(files))
+    for _, _, line in sorted(found, key=lambda each: (files[each[0]], each[1])):
+        if line:
+            yield line
+
+
+def told(path: str, who: str, note: Note) -> str:
+    """Empty for what is simply kept."""
+    if note.fate is Fate.KEPT and not note.says:
+        return ""
+    place = f"{note.file or path}:{note.line}" if note.line else path
+    return f"{place} {who}{note.told}"
 
 
 def tell(context: "Context", path: str, who: str, note: Note) -> None:
-    if note.fate is Fate.KEPT and not note.says:
-        return
-    place = f"{note.file or path}:{note.line}" if note.line else path
-    context.console.complain(f"{place} {who}{note.told}")
+    if line := told(path, who, note):
+        context.console.complain(line)
 
 
 def _view(converted: Sequence[Converted], text: str, place: str | None) -> dict[str, Any]:
