@@ -70,7 +70,7 @@ def test_what_a_line_of_a_crontab_leaves_behind_goes_on(
 
     def has_ended() -> bool:
         cli("reconcile")
-        return cli("list", "--json").json["jobs"][0]["last_exit_code"] == 0
+        return bool(cli("list", "--json").json["jobs"][0]["last_exit_code"] == 0)
 
     wait_until(has_ended, within=30, show=lambda: cli("list").out)
     assert cli("reconcile").code == 0
