@@ -355,7 +355,7 @@ def test_jobs_are_put_together_in_the_asking(client: Client, shared: Driver, kin
 
 
 def test_the_plan_the_ledger_the_queue_and_the_alerts_are_told(client: Client) -> None:
-    assert set(client.get(f"{API}/plan").json) == {"actions", "waits", "wake_at"}
+    assert set(client.get(f"{API}/plan").json) == {"actions", "waits", "wake_at", "problems"}
     assert set(client.get(f"{API}/plan?for_seconds=86400").json) > {"fires", "more"}
     assert "slots" in client.get(f"{API}/ledger?since=2026-01-01").json
     assert set(client.get(f"{API}/queue").json) == {"runs", "queues"}

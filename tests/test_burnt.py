@@ -352,7 +352,7 @@ def test_a_revocation_is_not_forgotten_at_a_restart(driver: Driver) -> None:
 def test_a_planned_run_is_neither_lost_nor_doubled_at_a_restart(driver: Driver) -> None:
     driver.declare({"job": {"cmd": noting("exit 0")}})
     driver.start_daemon()
-    driver.ask("schedule", "job", "--in", "3s")
+    driver.ask("schedule", "job", "--in", "8s")
     driver.kill_daemon()
     driver.start_daemon()
     driver.ask("stop", "job")
@@ -367,9 +367,9 @@ def test_a_planned_run_is_neither_lost_nor_doubled_at_a_restart(driver: Driver) 
 
 def test_a_planned_run_that_was_cancelled_does_not_come_back(driver: Driver) -> None:
     driver.declare({"job": {"cmd": noting("exit 0")}})
-    driver.ask("schedule", "job", "--in", "1s")
+    driver.ask("schedule", "job", "--in", "4s")
     driver.ask("schedule", "job", "--cancel")
-    at = time.monotonic() + 1.5
+    at = time.monotonic() + 4.5
     driver.wait(lambda: driver.ask("reconcile").code == 0 and time.monotonic() > at)
     assert driver.notes() == []
 

@@ -266,6 +266,7 @@ SCHEMAS: dict[str, Schema] = {
         actions=_list({"type": "object", "properties": {"job_id": _TEXT, "action": _TEXT, "because": _TEXT}}),
         waits=_list(_object(job_id=_TEXT, run_id=_either(_TEXT), because=_TEXT, until=_either(_MOMENT))),
         wake_at=_either(_MOMENT),
+        problems=_TEXTS,
     ),
     "Ledger": _object(
         slots=_list(
