@@ -188,7 +188,7 @@ def relaunch(draft: Draft, going: Going, live: Observed, board: Board) -> None:
         return
     gates = (
         enabled_gate(draft.spec, run),
-        *standing_gates(draft.spec, draft.job_now(), draft.state.home_holds),
+        *standing_gates(draft.spec, draft.held_now(), draft.state.home_holds),
         place_gate(draft.spec, _begun_beside(draft, going)),
         lock_gate(draft.spec, board),
         resource_gate(draft.state.lack, draft.now),

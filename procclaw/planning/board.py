@@ -7,7 +7,7 @@ recorded.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from procclaw.model.outside import LockSight, RecordPhase, holder_words
@@ -49,6 +49,7 @@ class Board:
         self._given: dict[str, Run] = {}
         self._begun: set[str] = set()
         self._waiting: dict[str, list[Run]] | None = None
+        self._firsts: dict[str | None, dict[str, tuple[int, datetime]]] = {}
         for job in jobs.values():
             for active in job.active:
                 if active.live is not None:
@@ -69,8 +70,11 @@ class Board:
 
     def begin(self, run: Run) -> None:
         """The run gets a process: it takes its places, and the lock that was free."""
+        queue = self.queue_of(run)
         self._begun.add(run.id)
-        self._take_places(run, self.queue_of(run))
+        if self._waiting is not None and queue is not None:
+            self._waiting[queue] = [other for other in self._waiting.get(queue, ()) if other.id != run.id]
+        self._take_places(run, queue)
         self.give_lock(run)
 
     def give_lock(self, run: Run) -> None:
@@ -111,8 +115,20 @@ class Board:
     def ahead(self, run: Run) -> list[Run]:
         """The runs of its queue that wait and go before it."""
         line = self._lines().get(self.queue_of(run) or "", [])
-        before = line[: bisect_left(line, order_of(run), key=order_of)]
-        return [other for other in before if other.id not in self._begun]
+        return line[: bisect_left(line, order_of(run), key=order_of)]
+
+    def jobs_before(self, run: Run, queue: str | None) -> Iterator[str]:
+        """The jobs with a run that waits, in that queue or (None) for whatever it be, and goes before this one; those
+        whose run has begun meanwhile among them.
+
+        Asked for every run that waits, so what it takes must not grow with how many do.
+        """
+        if queue not in self._firsts:
+            firsts = self._firsts[queue] = {}
+            for other in self.waiting() if queue is None else self._lines().get(queue, ()):
+                firsts.setdefault(other.job_id, order_of(other))
+        order = order_of(run)
+        return (job_id for job_id, first in self._firsts[queue].items() if first < order)
 
     def _lines(self) -> dict[str, list[Run]]:
         """By queue, the runs that wait, in their order; made when somebody asks, which costs as much as they are."""
@@ -120,9 +136,10 @@ class Board:
             self._waiting = {}
             for job in self._jobs.values():
                 for active in job.active:
-                    queue = self.queue_of(active.run)
-                    if active.live is None and queue is not None and active.run.not_before_at <= self.now:
-                        self._waiting.setdefault(queue, []).append(active.run)
+                    run, queue = active.run, self.queue_of(active.run)
+                    may_begin = active.live is None and run.id not in self._begun and run.not_before_at <= self.now
+                    if queue is not None and may_begin:
+                        self._waiting.setdefault(queue, []).append(run)
             for line in self._waiting.values():
                 line.sort(key=order_of)
         return self._waiting

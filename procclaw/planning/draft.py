@@ -119,6 +119,12 @@ class Draft:
         self.waits.append(Wait(self.job.id, name, gate.reason, gate.detail, since, gate.until))
         self.wake(gate.until)
 
+    def held_now(self) -> JobState:
+        """The job with its holds as the steps so far left them, for who asks nothing of its runs: of these there may be
+        thousands, each of which asks.
+        """
+        return self.job._replace(holds=tuple(self.holds.values()))
+
     def job_now(self) -> JobState:
         """The job as the steps so far left it."""
         active = tuple(ActiveRun(going.run, going.live) for going in self.going if not going.is_over)

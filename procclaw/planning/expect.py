@@ -45,7 +45,7 @@ def _expected(draft: Draft) -> str:
     spec = draft.spec
     if spec is None or spec.expect is None or not spec.enabled:
         return NOTHING
-    held = slots_held(draft.job_now(), draft.state.home_holds)
+    held = slots_held(draft.held_now(), draft.state.home_holds)
     return NOTHING if held is not None else _key(spec.expect, spec.timezone)
 
 

@@ -329,7 +329,7 @@ def _want_continuous(draft: Draft) -> None:
         return
     if requests.awaiting_a_run(draft):
         return  # the request makes the run
-    for gate in standing_gates(spec, draft.job_now(), draft.state.home_holds):
+    for gate in standing_gates(spec, draft.held_now(), draft.state.home_holds):
         if gate.reason is not None:
             draft.wait(None, gate)
             return

@@ -44,7 +44,7 @@ def advance(spec: Spec, state: State, drafts: Mapping[str, Draft], now: datetime
         for going in draft.going:
             if going.live is None and not going.is_over and (going.run.ending is not None or draft.spec is None):
                 draft.finish(going, RunState.STOPPED, going.run.ending or Reason.REMOVED)
-            requests.open_awaited(draft)
+                requests.open_awaited(draft)
     jobs = {**state.jobs, **{job_id: draft.job_now() for job_id, draft in drafts.items()}}
     board = Board(spec, jobs, state.boot_id, now, is_deciding=sees_locks)
     for draft in drafts.values():
@@ -122,7 +122,7 @@ def _closed_gates(draft: Draft, run: Run, spec: JobSpec, board: Board) -> list[G
 
     The lock is asked for last, by who would start if it had it: until then it is nothing that the run waits for.
     """
-    for gate in (enabled_gate(spec, run), *standing_gates(spec, draft.job_now(), draft.state.home_holds)):
+    for gate in (enabled_gate(spec, run), *standing_gates(spec, draft.held_now(), draft.state.home_holds)):
         if gate.reason is not None:
             return [gate]
     gate = time_gate(run, draft.now)
@@ -142,10 +142,11 @@ def _in_the_way(run: Run, spec: JobSpec, closed: list[Gate], board: Board) -> It
             case Reason.DEPENDENCY:
                 yield from (each.job for each in dependencies.unmet(run, spec, board))
             case Reason.QUEUE if spec.queue is not None:
-                yield from (each.job_id for each in (*board.in_queue(spec.queue), *board.ahead(run)))
+                yield from (each.job_id for each in board.in_queue(spec.queue))
+                yield from board.jobs_before(run, spec.queue)
             case Reason.MAX_PARALLEL:
-                ahead = (each for each in board.waiting() if order_of(each) < order_of(run))
-                yield from (each.job_id for each in (*board.parallel, *ahead))
+                yield from (each.job_id for each in board.parallel)
+                yield from board.jobs_before(run, None)
             case _:
                 pass
 
