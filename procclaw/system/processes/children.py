@@ -25,9 +25,16 @@ class Children:
         self._peaks.pop(pid, None)
 
     def reap(self) -> None:
-        """Collect every child that has ended; never blocks."""
-        for pid in tuple(self._living):
-            self._collect(pid)
+        """Collect every child that has ended; never blocks.
+
+        Asked at each wake-up, so those that live are not asked one by one: there may be hundreds.
+        """
+        while (ended := _one_that_has_ended()) in self._living:
+            self._collect(ended)
+        if ended is not None:
+            # It is somebody else's, or nobody can tell: it may stand before some of ours.
+            for pid in tuple(self._living):
+                self._collect(pid)
 
     def peak_rss_mb(self, pid: int) -> float | None:
         if pid in self._living:
@@ -46,6 +53,20 @@ class Children:
             self._peaks[pid] = _believable_peak_mb(usage.ru_maxrss)
             while len(self._peaks) > _REMEMBERED:
                 del self._peaks[next(iter(self._peaks))]
+
+
+_UNTOLD = 0
+
+
+def _one_that_has_ended() -> int | None:
+    """The pid of a child that has ended and is not collected yet; `_UNTOLD` where the system has no such look."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        return _UNTOLD
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if ended is None else ended.si_pid
 
 
 def _believable_peak_mb(maxrss: int) -> float | None:
