@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
-from tests.bench.__main__ import cpu_seconds
+from tests.bench.machine import cpu_seconds
 from tests.httpclient import Client
 from tests.support import environment, look_at_all
 

@@ -1,0 +1,1 @@
+"""Scripts that run with the code of a .pyz, which is their first argument."""
