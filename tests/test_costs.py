@@ -24,7 +24,6 @@ from procclaw.model.outside import RecordPhase
 from procclaw.model.records import Attempt
 from procclaw.planning.plan import plan
 from procclaw.system.processes.children import Children
-from procclaw.system.processes.table import ProcTable
 from tests.builders import NOW, a_job, a_job_state, a_run, a_spec, a_state, waiting
 from tests.driver import ROOT
 from tests.support import Reaper, wait_until
@@ -231,25 +230,3 @@ def test_children_that_live_are_not_asked_one_by_one(reaper: Reaper, monkeypatch
     monkeypatch.setattr(os, "wait4", lambda pid, options: asked.append(pid))
     children.reap()
     assert asked == []
-
-
-def test_who_is_older_than_what_is_asked_for_is_read_once(monkeypatch: pytest.MonkeyPatch, reaper: Reaper) -> None:
-    table = ProcTable()
-    child = reaper.spawn(["sleep", "600"])
-    born = table.row(child.pid)
-    assert born is not None
-    read: list[str] = []
-    opened = os.open
-
-    def counted(path: Any, *given: Any, **named: Any) -> int:
-        read.append(str(path))
-        return opened(path, *given, **named)
-
-    monkeypatch.setattr(os, "open", counted)
-    later = born.start_ticks + 1
-    assert child.pid not in table.rows(later, (), ())
-    assert f"/proc/{child.pid}/stat" in read
-    read.clear()
-    assert child.pid not in table.rows(later, (), ())
-    assert f"/proc/{child.pid}/stat" not in read
-    assert child.pid in table.rows(born.start_ticks, (), ())

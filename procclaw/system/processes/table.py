@@ -21,6 +21,9 @@ HOME = "PROCCLAW_HOME"
 
 _ROUNDS = 5
 """Listings per scan. The second finds what was forked during the first; past the fifth only strangers keep forking."""
+_MOST_ROUNDS = 30
+"""As long as something has gone before its turn: what lives for ten milliseconds only, child after child, hides from
+many listings in a row on a busy machine."""
 
 _CHUNK = 65536
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -120,12 +123,14 @@ class ProcTable:
         seen: set[str] = set()
         # A process that forks and exits between the listing and its turn would hide its child as well as itself, and
         # daemons do exactly that. So list again until nothing new turns up.
-        for _ in range(_ROUNDS):
+        for listing in range(_MOST_ROUNDS):
             fresh = [name for name in os.listdir("/proc") if name.isdigit() and name not in seen]
             if not fresh:
                 break
             seen.update(fresh)
-            for name in fresh:
+            has_missed = False
+            # Mostly the youngest come last, and are gone first.
+            for name in reversed(fresh):
                 pid = int(name)
                 try:
                     # One system call against the three, and slow ones, of reading the process's own file.
@@ -133,9 +138,12 @@ class ProcTable:
                         continue
                     row = _parse_stat(pid, _read(f"/proc/{name}/stat"), 0 if pid in besides else since)
                 except OSError:
+                    has_missed = True
                     continue
                 if row is not None:
                     found[pid] = row
+            if listing + 1 >= _ROUNDS and not has_missed:
+                break
         return found
 
     def mark(self, row: Row) -> str | None:
