@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -142,9 +143,15 @@ def test_whoever_is_told_to_end_can_put_things_away_first(signum: signal.Signals
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_putting_away_is_not_interrupted_and_the_interruption_is_heard_afterwards(signum: signal.Signals) -> None:
     is_put_away = False
+    # A signal comes by way of any thread that does not block it.
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait, args=(WITHIN,))
+    thread.start()
     with pytest.raises(KeyboardInterrupt), interruptible():  # noqa: PT012
         with uninterrupted():
             os.kill(os.getpid(), signum)
             is_put_away = True
         time.sleep(WITHIN)
+    ended.set()
+    thread.join()
     assert is_put_away

@@ -687,7 +687,7 @@ def test_what_is_too_young_to_go_is_not_read_to_find_what_is_old(store: Store) -
     store.purge(100, ago(100), NOW, 10)
     connection.set_trace_callback(None)
     deletions = [statement for statement in said if statement.startswith("DELETE")]
-    assert len(deletions) == 6
+    assert len(deletions) == 10
     for statement in deletions:
         steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
         assert [step for step in steps if re.match(r"SCAN (slots|s|events|intents|alerts|workflow_runs)\b", step)] == []

@@ -12,7 +12,9 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any
 
 from procclaw.model.outside import Process
 from procclaw.system.processes.shim import NAME
@@ -183,19 +185,32 @@ def interruptible() -> Iterator[None]:
 
     Only in the main thread.
     """
-    before = {signum: signal.signal(signum, signal.default_int_handler) for signum in _ENDING}
+    before = _handled_by(signal.default_int_handler)
     try:
         yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        _put_back(before)
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Whoever tells us to end inside is heard afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    heard: list[int] = []
+    # Not by blocking them: they would come by way of any other thread there is.
+    before = _handled_by(lambda signum, _frame: heard.append(signum))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _put_back(before)
+        for signum in heard[:1]:
+            signal.raise_signal(signum)
+
+
+def _handled_by(handler: Callable[[int, FrameType | None], object]) -> dict[signal.Signals, Any]:
+    return {signum: signal.signal(signum, handler) for signum in _ENDING}
+
+
+def _put_back(before: Mapping[signal.Signals, Any]) -> None:
+    for signum, handler in before.items():
+        # One that was not set from Python is unknown to it.
+        signal.signal(signum, signal.SIG_DFL if handler is None else handler)
