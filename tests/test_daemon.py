@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -515,6 +517,42 @@ def test_six_daemons_in_a_row_are_killed_and_no_job_is_started_twice(driver: Dri
     assert len(driver.notes()) == 3
     assert seconds_between(driver.attempts("service0")[0].created_at, datetime.now(UTC)) > 0
     assert all(is_alive(note.pid) for note in driver.notes())
+
+
+LEAVING = """
+import _thread, ctypes, sys, time
+from procclaw.engine.daemon import ROLE
+from procclaw.engine.home import Home
+home = Home(sys.argv[1])
+lock = home.lock()
+assert home.acquire(lock, ROLE)
+home.announce(lock, ROLE)
+_thread.start_new_thread(lambda: time.sleep(WITHIN), ())
+print("up", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+"""Holds a home as a killed daemon does in its last moment: its first thread has ended, and its files are open still."""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="only Linux tells of such a process")
+def test_a_daemon_that_was_killed_and_is_not_quite_gone_is_waited_out(driver: Driver, reaper: Reaper) -> None:
+    driver.declare({})
+    program = LEAVING.replace("WITHIN", str(WITHIN))
+    leaving = reaper.spawn([sys.executable, "-c", program, str(driver.home)], stdout=subprocess.PIPE, cwd=ROOT)
+    assert leaving.stdout is not None
+    assert leaving.stdout.readline() == b"up\n"
+    driver.wait(lambda: b") Z " in Path(f"/proc/{leaving.pid}/stat").read_bytes())
+    holder = driver.holder()
+    assert holder is not None
+    assert holder.pid == leaving.pid
+    driver.ask("daemon", "status", code=4)
+    starting = driver.spawn("daemon", "start")
+    driver.wait((driver.home / "logs" / "daemon.startup.log").exists)
+    leaving.kill()
+    said, complaint = starting.communicate(timeout=WITHIN)
+    assert (starting.returncode, complaint) == (0, "")
+    assert said.startswith("daemon started (pid ")
+    assert driver.holder() is not None
 
 
 # --- what is kept of the past ---

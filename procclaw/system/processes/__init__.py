@@ -138,6 +138,14 @@ class Processes:
         row = self._table.row(pid)
         return None if row is None or row.is_dead else row.start_ticks
 
+    def is_led(self, pid: int, start_ticks: int) -> bool:
+        """Whether that very process lives, and its first thread with it.
+
+        One that is killed loses that thread first, and has its files open and locked until the last one is gone.
+        """
+        row = self._table.row(pid)
+        return row is not None and row.start_ticks == start_ticks and not row.is_leaderless
+
     def process_of(self, pid: int) -> Process | None:
         """The process that has `pid` now, with its name."""
         row = self._table.row(pid)

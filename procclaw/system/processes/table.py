@@ -57,6 +57,8 @@ class Row(NamedTuple):
     start_ticks: int
     is_dead: bool
     """A zombie: it runs nothing and only waits to be reaped."""
+    is_leaderless: bool
+    """Its first thread has ended: it is dead, or only its other threads run on."""
     is_stopped: bool
     command: str
     cpu_seconds: float
@@ -183,6 +185,7 @@ def _parse_stat(pid: int, stat: bytes, since: int = 0) -> Row | None:
         start_ticks,
         # A process whose first thread has ended looks like a zombie while its other threads run on.
         state in b"ZXx" and int(fields[17]) < 2,
+        state in b"ZXx",
         state in b"Tt",
         os.fsdecode(stat[stat.index(b"(") + 1 : end]),
         sum(map(int, fields[11:15])) / _TICKS_PER_SECOND,
@@ -304,6 +307,7 @@ def _parse_ps(line: str) -> tuple[Row, str | None] | None:
         # Only its order and equality count, so months may all have 31 days.
         start_ticks=((((year * 12 + month) * 31 + day) * 24 + hour) * 60 + minute) * 60 + second,
         is_dead=state[0] in "ZX",
+        is_leaderless=state[0] in "ZX",
         is_stopped=state[0] in "Tt",
         command=command.split(" ", 1)[0].rsplit("/", 1)[-1],
         cpu_seconds=_seconds(int(match[5] or 0), match[6]),
