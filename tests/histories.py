@@ -70,7 +70,7 @@ def played(seed: int, directory: str) -> Iterator[Remembered]:
     try:
         for row in store._db.read(f"SELECT {CYCLES.columns} FROM cycles ORDER BY id"):
             cycle: CycleRecord = CYCLES.read(row)
-            document = store.spec_of(cycle)
+            document = store.cycles.spec_of(cycle)
             assert document is not None, f"seed {seed}: the configuration of cycle {cycle.id} is not kept"
             yield Remembered(f"seed {seed}, cycle {cycle.id}", document, cycle.body)
     finally:

@@ -78,7 +78,7 @@ def test_for_a_time_the_last_cycle_by_then_is_told(cli: CommandLine, home: Path,
     cycles = cli("replay", failed, "--json").json["cycles"]
     store = Store(str(home / "procclaw.db"))
     # Times are told in milliseconds and kept in microseconds.
-    recorded = store.cycles_about(failed, 9)
+    recorded = store.cycles.about(failed, 9)
     store.close()
     for cycle, record in zip(cycles, recorded, strict=True):
         assert cli("replay", record.at.isoformat(), "--json").json["cycles"] == [cycle]
@@ -142,7 +142,7 @@ def rewrite_the_last(home: Path, change: Any) -> None:
     """Have the last cycle recorded as `change` leaves its JSON."""
     store = Store(str(home / "procclaw.db"))
     try:
-        cycle = store.cycle_at(None)
+        cycle = store.cycles.at(None)
         assert cycle is not None
         plain = json.loads(zlib.decompress(cycle.body))
         change(plain)

@@ -150,7 +150,7 @@ def test_what_was_in_force_is_kept_without_its_secrets_for_the_cycles_decided_by
     world.store.record([cycle])
     world.files.write(jobs("a", "b"), NOW)
     assert sorted(world.look(NOW).spec.jobs) == ["a", "b"]
-    kept = world.store.spec_of(cycle)
+    kept = world.store.cycles.spec_of(cycle)
     assert kept is not None
     assert kept["jobs"]["a"]["env"] == {"PASSWORD": "****"}
     again = spec_from_document(kept, before.hash)

@@ -1068,33 +1068,33 @@ def cycles_in(store: Store) -> int:
 
 
 def test_a_recorded_cycle_is_found_by_its_time_and_by_its_runs(store: Store) -> None:
-    assert store.cycle_at(None) is None
-    assert store.cycle_at(NOW) is None
-    assert store.cycles_since() is None
+    assert store.cycles.at(None) is None
+    assert store.cycles.at(NOW) is None
+    assert store.cycles.since() is None
     cycles = [a_cycle(30, "one"), a_cycle(20, "one", "two"), a_cycle(10)]
     store.record(cycles)
     first, second, third = (cycle._replace(id=number) for number, cycle in enumerate(cycles, 1))
-    assert store.cycle_at(None) == third
-    assert [store.cycle_at(ago(seconds)) for seconds in (30.5, 30, 20.5, 20, 0)] == [None, first, first, second, third]
-    assert store.cycles_about("one", 5) == (first, second)
-    assert store.cycles_about("one", 1) == (second,)
-    assert store.cycles_about("two", 5) == (second,)
-    assert store.cycles_about("tw", 5) == ()
-    assert (store.cycle_count("one"), store.cycle_count("three")) == (2, 0)
-    assert store.cycles_since() == ago(30)
+    assert store.cycles.at(None) == third
+    assert [store.cycles.at(ago(seconds)) for seconds in (30.5, 30, 20.5, 20, 0)] == [None, first, first, second, third]
+    assert store.cycles.about("one", 5) == (first, second)
+    assert store.cycles.about("one", 1) == (second,)
+    assert store.cycles.about("two", 5) == (second,)
+    assert store.cycles.about("tw", 5) == ()
+    assert (store.cycles.count("one"), store.cycles.count("three")) == (2, 0)
+    assert store.cycles.since() == ago(30)
 
 
 def test_the_last_cycle_is_the_last_that_was_recorded_also_when_the_clock_was_set_back(store: Store) -> None:
     store.record([a_cycle(0), a_cycle(3600)])
-    assert [found and found.id for found in (store.cycle_at(None), store.cycle_at(NOW))] == [2, 1]
+    assert [found and found.id for found in (store.cycles.at(None), store.cycles.at(NOW))] == [2, 1]
 
 
 def test_a_thousand_cycles_are_kept(store: Store) -> None:
     store.record([a_cycle(2000 - number) for number in range(KEPT_CYCLES + 3)])
     assert cycles_in(store) == KEPT_CYCLES == 1000
-    assert store.cycles_since() == ago(1997)
+    assert store.cycles.since() == ago(1997)
     store.record([a_cycle(0)])
-    assert (cycles_in(store), store.cycles_since()) == (KEPT_CYCLES, ago(1996))
+    assert (cycles_in(store), store.cycles.since()) == (KEPT_CYCLES, ago(1996))
 
 
 def purge_all(store: Store) -> None:
@@ -1106,7 +1106,7 @@ def test_of_large_cycles_fewer_are_kept(store: Store, monkeypatch: pytest.Monkey
     store.save_spec("a", DOCUMENT, NOW)
     store.record([a_cycle(50 - number, body=b"x" * 300) for number in range(5)])
     purge_all(store)
-    assert (cycles_in(store), store.cycles_since()) == (3, ago(48))
+    assert (cycles_in(store), store.cycles.since()) == (3, ago(48))
     store.record([a_cycle(0, body=b"x" * 1001)])
     purge_all(store)
     assert cycles_in(store) == 0
@@ -1118,13 +1118,13 @@ def test_a_configuration_is_kept_as_long_as_a_cycle_that_was_decided_by_it(store
     store.record([by_a])
     store.save_spec("b", {"is": "b"}, NOW, past={"was": "a"})
     store.save_spec("c", {"is": "c"}, NOW, past={"was": "b"})
-    assert [store.spec_of(cycle) for cycle in (by_a, by_b)] == [{"was": "a"}, None]
+    assert [store.cycles.spec_of(cycle) for cycle in (by_a, by_b)] == [{"was": "a"}, None]
     store.record([by_b, by_none])
     purge_all(store)
-    assert store.cycle_at(None) == by_a._replace(id=1), "the others can never be replayed"
+    assert store.cycles.at(None) == by_a._replace(id=1), "the others can never be replayed"
     store._db.execute("DELETE FROM cycles")
     purge_all(store)
-    assert store.spec_of(by_a) is None
+    assert store.cycles.spec_of(by_a) is None
 
 
 def test_a_configuration_that_comes_back_is_the_one_in_force(store: Store) -> None:
@@ -1132,9 +1132,9 @@ def test_a_configuration_that_comes_back_is_the_one_in_force(store: Store) -> No
     for _ in range(2):
         store.save_spec("a", {"is": "a"}, NOW)
         store.record([cycle])
-        assert store.spec_of(cycle) == {"is": "a"}
+        assert store.cycles.spec_of(cycle) == {"is": "a"}
         store.save_spec("b", {"is": "b"}, NOW, past={"was": "a"})
-        assert store.spec_of(cycle) == {"was": "a"}
+        assert store.cycles.spec_of(cycle) == {"was": "a"}
 
 
 # --- databases of before ---
@@ -1255,8 +1255,8 @@ def test_a_database_of_an_old_schema_version_opens_and_means_the_same(version: i
                 case WorkflowRun():
                     assert store.workflow_run(row.id) == row
                 case CycleRecord():
-                    assert store.cycle_at(None) == row._replace(id=1)
-                    assert store.spec_of(row) == PAST_DOCUMENT
+                    assert store.cycles.at(None) == row._replace(id=1)
+                    assert store.cycles.spec_of(row) == PAST_DOCUMENT
                 case _:
                     pytest.fail(f"nothing looks at {row}")
         assert store.last_commit_at() == NOW

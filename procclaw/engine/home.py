@@ -109,8 +109,8 @@ class Home:
         lock.tell(self._as_holder(role)._replace(is_up=True))
 
     def is_alive(self, holder: "Holder") -> bool:
-        """Whether what the lock's file says is of now: for the moment of a change it may be of the holder before, or of one
-        that was killed and is not quite gone.
+        """Whether what the lock's file says is of now: for the moment of a change it may be of the holder before, or of
+        one that was killed and is not quite gone.
         """
         if holder.pid is None or holder.start_ticks is None:
             return False

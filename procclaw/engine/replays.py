@@ -32,18 +32,18 @@ class Replays:
         Raises NotFound.
         """
         run = self._operations.run(run_id)
-        found = self._store.cycles_about(run.id, limit)
+        found = self._store.cycles.about(run.id, limit)
         if not found:
-            since = self._store.cycles_since()
+            since = self._store.cycles.since()
             kept = "no cycle has been recorded yet" if since is None else f"cycles are kept since {iso(since)}"
             raise NotFound(f'no recorded cycle is about run "{run.id}" of {run.job_id}: {kept}')
-        return _listed(list(map(self._view, found)), self._store.cycle_count(run.id))
+        return _listed(list(map(self._view, found)), self._store.cycles.count(run.id))
 
     def _known(self, moment: datetime | None) -> CycleRecord:
-        found = self._store.cycle_at(moment)
+        found = self._store.cycles.at(moment)
         if found is not None:
             return found
-        since = self._store.cycles_since()
+        since = self._store.cycles.since()
         if since is None or moment is None:
             raise NotFound("no cycle has been recorded yet: one is with the next that acts, such as that of a start")
         raise NotFound(
@@ -51,7 +51,7 @@ class Replays:
         )
 
     def _view(self, cycle: CycleRecord) -> View:
-        document = self._store.spec_of(cycle)
+        document = self._store.cycles.spec_of(cycle)
         if document is None:
             raise NotFound(
                 f"cycle {cycle.id} of {iso(cycle.at)} cannot be replayed: its configuration is no longer kept; "

@@ -3,7 +3,7 @@
 Every public method is one transaction. What is about to be done is written before it is done, so after a crash the next
 cycle can tell "planned" from "done". Any process may read and add requests; all else is written only by whoever holds
 the home's lock. Moments are whole microseconds since the epoch. The file as such is in `database`, how rows are read
-for a decision in `states`, how they are written in `writing`.
+for a decision in `states`, how they are written in `writing`, what `procclaw replay` looks back at in `cycles`.
 """
 
 import json
@@ -17,17 +17,17 @@ from procclaw.model.clock import after, from_microseconds, to_microseconds
 from procclaw.model.errors import Conflict
 from procclaw.model.intents import Intent
 from procclaw.model.reasons import Reason
-from procclaw.model.records import Attempt, CycleRecord, DeadLetter, Event, Run, RunState, Slots, WorkflowRun
+from procclaw.model.records import Attempt, DeadLetter, Event, Run, RunState, Slots, WorkflowRun
 from procclaw.model.rows import Row
 from procclaw.model.spec import JobSpec
 from procclaw.model.state import JobState, Lack, WorkflowState
+from procclaw.system.store.cycles import Cycles, keep_past_spec
 from procclaw.system.store.database import Database
 from procclaw.system.store.retention import KEY_HOURS, purge, thin_attempts
 from procclaw.system.store.states import Question, job_states, workflow_states
 from procclaw.system.store.tables import (
     ALERTS,
     ATTEMPTS,
-    CYCLES,
     DEAD_LETTERS,
     EVENTS,
     INTENTS,
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 
 
 Found = TypeVar("Found")
-
-_QUICK = 1
-"""zlib's level: a configuration of 500 jobs takes it 5 ms, and level 6 four times as long."""
 
 
 class Problems(NamedTuple):
@@ -65,6 +62,7 @@ class Store:
         Raises StoreError for a file that is newer, damaged or not ours; DiskFull if there is no room.
         """
         self._db = Database(path, reserve, is_to_look=is_to_look)
+        self.cycles = Cycles(self._db)
 
     @property
     def schema(self) -> int:
@@ -154,7 +152,7 @@ class Store:
 
         def body() -> None:
             if past is not None:
-                self._keep_past_spec(past)
+                keep_past_spec(self._db, self.spec_hash(), past)
             self._db.execute("DELETE FROM specs WHERE hash <> ?", (content_hash,))
             self._db.execute(
                 "INSERT OR REPLACE INTO specs (hash, document, loaded_at) VALUES (?, ?, ?)",
@@ -165,30 +163,8 @@ class Store:
 
         self._db.write(body)
 
-    def _keep_past_spec(self, document: Mapping[str, Any]) -> None:
-        """The document of the configuration in force, if a recorded cycle needs it."""
-        from zlib import compress
-
-        in_force = self.spec_hash()
-        if not self._db.execute("SELECT 1 FROM cycles WHERE spec_hash = ? LIMIT 1", (in_force,)).fetchone():
-            return
-        text = compress(json.dumps(document, separators=(",", ":")).encode(), _QUICK)
-        self._db.execute("INSERT OR REPLACE INTO past_specs (hash, document) VALUES (?, ?)", (in_force, text))
-
     def spec_hash(self) -> str | None:
         return self.meta("spec")
-
-    def spec_of(self, cycle: CycleRecord) -> dict[str, Any] | None:
-        """The document of the configuration that a recorded cycle was decided by; None: it is no longer kept."""
-        rows = self._db.read("SELECT document FROM specs WHERE hash = ?", (cycle.spec_hash,))
-        if rows:
-            return dict(json.loads(rows[0][0]))
-        rows = self._db.read("SELECT document FROM past_specs WHERE hash = ?", (cycle.spec_hash,))
-        if not rows:
-            return None
-        from zlib import decompress
-
-        return dict(json.loads(decompress(rows[0][0])))
 
     def load_spec(self) -> tuple[str, dict[str, Any]] | None:
         """Content hash and document of the configuration in force; None before the first.
@@ -384,35 +360,6 @@ class Store:
             (*parameters, -1 if newest is None else newest),
         )
         return tuple(EVENTS.read(row) for row in reversed(rows))
-
-    def cycle_at(self, moment: datetime | None) -> CycleRecord | None:
-        """The last recorded cycle at that moment or before it (None: of all)."""
-        where = "ORDER BY id DESC" if moment is None else "WHERE at <= ? ORDER BY at DESC, id DESC"
-        rows = self._db.read(
-            f"SELECT {CYCLES.columns} FROM cycles {where} LIMIT 1",
-            () if moment is None else (to_microseconds(moment),),
-        )
-        found: CycleRecord | None = CYCLES.read(rows[0]) if rows else None
-        return found
-
-    def cycles_about(self, run_id: str, limit: int) -> tuple[CycleRecord, ...]:
-        """The newest recorded cycles that decided something about that run, oldest first."""
-        rows = self._db.read(
-            f"SELECT {CYCLES.columns} FROM cycles WHERE ? IN (SELECT value FROM json_each(cycles.runs)) "
-            "ORDER BY id DESC LIMIT ?",
-            (run_id, limit),
-        )
-        return tuple(CYCLES.read(row) for row in reversed(rows))
-
-    def cycle_count(self, run_id: str) -> int:
-        """How many recorded cycles decided something about that run."""
-        about = "SELECT count(*) FROM cycles WHERE ? IN (SELECT value FROM json_each(cycles.runs))"
-        return int(self._db.read(about, (run_id,))[0][0])
-
-    def cycles_since(self) -> datetime | None:
-        """The earliest moment of a recorded cycle; None: none is recorded."""
-        at = self._db.read("SELECT min(at) FROM cycles")[0][0]
-        return None if at is None else from_microseconds(at)
 
     def dead_letters(self, job_id: str | None = None, limit: int = 1000) -> tuple[DeadLetter, ...]:
         """The entries of the dead letter queue, newest first."""
