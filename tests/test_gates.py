@@ -45,6 +45,9 @@ from tests.builders import (
 
 HOUR_AGO = ago(3600)
 SERVICE = a_job("continuous")
+HOME_CLOSED = Gate(
+    "home", Reason.HOME_STOPPED, "everything was stopped by alice", HOUR_AGO, None, "procclaw daemon start"
+)
 
 
 def standing(job: JobSpec, *holds: Hold, **fields: Any) -> list[Gate]:
@@ -76,14 +79,7 @@ def test_each_closed_gate_says_who_since_when_and_what_opens_it() -> None:
         Gate("revoked", Reason.REVOKED, "by alice", HOUR_AGO, None, "procclaw unrevoke job"),
         Gate("paused", Reason.PAUSED, "by bob", ago(60), None, "procclaw resume job"),
         Gate("stopped", Reason.STOPPED, "by alice", HOUR_AGO, None, "procclaw start job"),
-        Gate(
-            "home",
-            Reason.HOME_STOPPED,
-            "everything was stopped by alice",
-            HOUR_AGO,
-            None,
-            "procclaw daemon start",
-        ),
+        HOME_CLOSED,
     ]
 
 
@@ -239,14 +235,7 @@ UNDER_WAY = "the start of attempt 1 is under way"
         (
             launching(begun(), held=True),
             [
-                Gate(
-                    "home",
-                    Reason.HOME_STOPPED,
-                    "everything was stopped by alice",
-                    HOUR_AGO,
-                    None,
-                    "procclaw daemon start",
-                ),
+                HOME_CLOSED,
                 Gate("start"),
             ],
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from procclaw.interface.convert import kinds
-from procclaw.interface.convert.conversion import STANDARD_INPUT, Ids, Source, Unconvertible
+from procclaw.interface.convert.conversion import STANDARD_INPUT, Fate, Ids, Note, Source, Unconvertible
 from tests import fuzz_imports, imports
 from tests.commandline import CommandLine
 
@@ -122,6 +122,29 @@ def test_a_name_that_is_no_id_is_kept_as_the_name_of_its_job(cli: CommandLine, t
         ("plain", "plain"),
         ("plain-2", "plain-2"),
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("crontab", "API_TOKEN: s3cret\nTOKEN=s3cret-too /opt/run.sh\n0 3 * * * /opt/backup.sh\n"),
+        ("supervisord", '[program:a]\ncommand=true\nenviroment=TOKEN="s3cret"\n'),
+        ("procfile", "web: true\nTOKEN=s3cret\n"),
+        ("process-compose", "processes: {a: {command: 'run ${TOKEN:-s3cret}'}}\n"),
+        ("systemd", "[Service]\nExecStart=/bin/true\nSetCredential=token:s3cret\n"),
+    ],
+)
+def test_a_report_tells_no_secret_that_stands_in_the_source(kind: str, text: str) -> None:
+    source = Source("source.service", text, lambda _name: None)
+    conversion = kinds.convert(source, kinds.named(kind), Ids()).conversion
+    assert conversion.all_notes()
+    assert "s3cret" not in repr(conversion.all_notes())
+
+
+def test_a_switch_is_told_whatever_its_name_sounds_like() -> None:
+    for what in ("PrivateTmp=yes", "PrivateTmp=, KeyringMode=", "auth: 0"):
+        assert Note(1, what, Fate.DROPPED).discreet().what == what
+    assert Note(1, "PASSWORD=hunter2 x", Fate.DROPPED).discreet().what == "PASSWORD=****"
 
 
 # --- the command ---

@@ -149,10 +149,14 @@ class Place:
     def settle(self) -> None:
         """Until the daemon has used no CPU for half a second."""
 
+        used, since = fine_cpu_seconds(self.daemon), time.monotonic()
+
         def is_quiet() -> bool:
-            before = fine_cpu_seconds(self.daemon)
-            time.sleep(0.5)
-            return fine_cpu_seconds(self.daemon) - before < 0.001
+            nonlocal used, since
+            now = fine_cpu_seconds(self.daemon)
+            if now - used >= 0.001:
+                used, since = now, time.monotonic()
+            return time.monotonic() - since >= 0.5
 
         wait_until(is_quiet, WITHIN, lambda: f"the daemon is at work all the time: {cpu_seconds(self.daemon)} s")
 

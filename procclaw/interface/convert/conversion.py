@@ -12,12 +12,18 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from procclaw.model.masking import masked_at
+
 MOST_BYTES = 4 * 1024 * 1024
 """Of a file; the longest crontab met in the wild had 60 KB."""
 STANDARD_INPUT = "standard input"
 """The path of what came from there."""
 _NO_ID = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST_ID = 63
+_SWITCH = re.compile(r"[\w.-]+\s*[=:]\s*(yes|no|true|false|on|off|none|null|\d+)", re.IGNORECASE)
+"""A setting that only turns something on or off, such as PrivateTmp=yes, whatever its name sounds like."""
+_VALUE = re.compile(r"[=:]\s*[^\s,]")
+"""Not in a mere list of settings: PrivateTmp=, ProtectHome=."""
 
 
 class Fate(StrEnum):
@@ -46,6 +52,11 @@ class Note(NamedTuple):
     def told(self) -> str:
         """In a line."""
         return f"{self.fate}: {self.what}" + (f": {self.says}" if self.says else "")
+
+    def discreet(self) -> "Note":
+        """With stars where the source's own words hold what may be a secret."""
+        is_harmless = _SWITCH.fullmatch(self.what) or not _VALUE.search(self.what)
+        return self if is_harmless else self._replace(what=masked_at((), self.what))
 
 
 class Imported(NamedTuple):
@@ -98,6 +109,10 @@ class Conversion(NamedTuple):
         notes += [Note(0, name, Fate.REFUSED, bad[name]) for name in self.workflows if name in bad]
         workflows = {name: value for name, value in self.workflows.items() if name not in bad}
         return self._replace(jobs=kept, notes=(*self.notes, *notes), workflows=workflows)
+
+    def discreet(self) -> "Conversion":
+        jobs = tuple(job._replace(notes=tuple(note.discreet() for note in job.notes)) for job in self.jobs)
+        return self._replace(jobs=jobs, notes=tuple(note.discreet() for note in self.notes))
 
     def all_notes(self) -> tuple[Note, ...]:
         return (*self.notes, *(note for job in self.jobs for note in job.notes))

@@ -77,7 +77,7 @@ def named(name: str) -> Kind:
 def convert(source: Source, kind: Kind, ids: Ids) -> Converted:
     """Raises Unconvertible."""
     read: Callable[[Source, str, Ids], Conversion] = import_module(f"{__package__}.{kind.module}").read
-    conversion = read(source, kind.name, ids)
+    conversion = read(source, kind.name, ids).discreet()
     jobs = tuple(job.called(ids.names.get(job.id)) for job in conversion.jobs)
     return Converted(source.path, kind.name, conversion._replace(jobs=jobs))
 

@@ -87,7 +87,7 @@ class Texts:
             return self._folder
         if found["default"] is not None:
             default: str = found["default"].lstrip(":").removeprefix("-")
-            self._note(key, f"{found[0]} is always {default!r}")
+            self._note(key, f"{name} is always the default that stands beside it")
             return default
         if name not in _EVERY_JOB_HAS:
             self._note(key, f"{found[0]} has to be in env_file, in daemon.pass_env or in env of procclaw.yaml")
