@@ -176,7 +176,10 @@ def test_written_into_the_home_it_applies_and_is_not_written_twice(
     again = cli("import", str(file), "--write")
     assert again.code == 1
     assert "is there already; --force overwrites it" in again.err
+    before = (home / "jobs.d" / "crontab.yaml").stat().st_ino
     assert cli("import", str(file), "--write", "--force").code == 0
+    assert (home / "jobs.d" / "crontab.yaml").stat().st_ino != before, "a daemon reads the old one or the new one"
+    assert [path.name for path in (home / "jobs.d").iterdir()] == ["crontab.yaml"]
 
 
 def test_a_source_whose_name_has_no_letter_that_a_file_of_ours_may_have_is_loaded_all_the_same(
@@ -271,6 +274,12 @@ def test_what_our_own_loader_refuses_is_refused_with_its_line_and_the_rest_goes_
     [refused] = [note for note in source["notes"] if note["fate"] == "refused"]
     assert (refused["line"], refused["says"]) == (2, 'schedule: "0 25 * * *": hour "25" is not within 0 to 23')
     assert [job["id"] for job in source["jobs"]] == ["backup"]
+
+
+def test_what_lies_beside_a_file_and_is_none_is_not_waited_for(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text("web: true\n")
+    os.mkfifo(tmp_path / ".env")
+    assert cli("import", str(tmp_path / "Procfile")).code == 0
 
 
 def test_a_file_that_is_no_text_is_refused(cli: CommandLine, tmp_path: Path) -> None:

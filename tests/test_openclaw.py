@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -459,6 +460,24 @@ def test_an_agent_that_takes_its_time_is_not_waited_for_for_ever(
         slow = listeners(hanging())
         told = agent_told(notifier, stub, Call(ASKED, Hooks(f"http://127.0.0.1:{slow.port}/hooks", "token")))
     assert told == "agent: it has not answered after 0 s, and may be at it still"
+
+
+def test_a_gateway_that_cannot_be_connected_to_has_been_asked_nothing(
+    notifier: Notifier, stub: Stub, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_vain(_self: HTTPConnection) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(HTTPConnection, "connect", in_vain)
+    assert agent_told(notifier, stub, a_call(gateway)).endswith(": no connection in time")
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "käse", " "])
+def test_a_token_that_no_header_can_hold_is_told_and_not_quoted(
+    notifier: Notifier, stub: Stub, gateway: Gateway, token: str
+) -> None:
+    told = agent_told(notifier, stub, a_call(gateway, token))
+    assert told == "agent: openclaw.hooks.token holds what no header can, such as a line break"
 
 
 @pytest.mark.parametrize(

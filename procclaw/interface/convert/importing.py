@@ -99,8 +99,12 @@ def _source(path: str) -> Source:
     folder = os.path.dirname(path)
 
     def read(name: str) -> str | None:
+        place = os.path.join(folder, name)
+        # Nothing that would be waited for, such as a FIFO; the file that the user names may be one.
+        if not os.path.isfile(place):
+            return None
         try:
-            return _read(os.path.join(folder, name))
+            return _read(place)
         except ProcclawError:
             return None
 
@@ -179,11 +183,15 @@ def _write(context: "Context", text: str, options: Namespace, converted: Sequenc
 
 
 def put(path: str, text: str, *, is_forced: bool) -> None:
-    """Write the file; what is there already is overwritten only by force."""
+    """Write the file; what is there is overwritten only by force, and then in one step, for a daemon may read it."""
+    is_over = is_forced and os.path.isfile(path)
+    place = os.path.realpath(path) + ".new" if is_over else path
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if is_forced else os.O_EXCL)
     try:
-        with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+        with open(os.open(place, flags, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
+        if is_over:
+            os.replace(place, os.path.realpath(path))
     except FileExistsError:
         raise Conflict(f"{path}: is there already; --force overwrites it") from None
     except OSError as error:

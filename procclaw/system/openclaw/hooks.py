@@ -6,7 +6,9 @@ an answer that reached somebody counts. The hook token stands in a header, and o
 ever told, for it may repeat what it was sent.
 """
 
+import errno
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +21,8 @@ from procclaw.model.urls import Url, parse_url
 AGENT_SECONDS = 600
 """How long the agent may take over it, whether we still listen or not."""
 _MOST_ANSWER_BYTES = 65_536
+_TOKEN = re.compile(r"[!-~]+")
+"""What a header can hold of it."""
 _NEEDS_SOMEBODY = {
     401: "its gateway does not take the token; openclaw.hooks.token is to be hooks.token of OpenClaw's configuration",
     404: "its gateway has no hooks there; hooks.enabled of OpenClaw's configuration is to be true",
@@ -40,6 +44,8 @@ def ask_agent(hooks: Hooks, request: Mapping[str, Any], key: str, seconds: float
         url = parse_url(hooks.url.rstrip("/") + "/agent")
     except ValueError:
         return SendResult(Sent.REFUSED, "openclaw.hooks.url is none of HTTP")
+    if not _TOKEN.fullmatch(revealed(hooks.token)):
+        return SendResult(Sent.REFUSED, "openclaw.hooks.token holds what no header can, such as a line break")
     body = {**request, "timeoutSeconds": AGENT_SECONDS, "waitForCompletion": True}
     try:
         status, answer = _post(url, json.dumps(body).encode(), _headers(hooks, key), seconds)
@@ -71,6 +77,11 @@ def _post(url: Url, payload: bytes, headers: Mapping[str, str], seconds: float) 
     kind = HTTPConnection if url.scheme == "http" else HTTPSConnection
     connection = kind(url.host, url.port, timeout=seconds)
     try:
+        try:
+            connection.connect()
+        except TimeoutError:
+            # Nobody has been asked yet.
+            raise OSError(errno.EHOSTUNREACH, "no connection in time") from None
         connection.request("POST", url.request_target, payload, dict(headers))
         connection.sock.settimeout(max(0.1, deadline - clock.monotonic()))
         answer = connection.getresponse()
