@@ -5,6 +5,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from procclaw import __version__
+from procclaw.interface.asking import REFUSED
 from procclaw.interface.console import Console, duration, shown
 from procclaw.model.clock import SystemClock
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from procclaw.engine.selftest import Finding
     from procclaw.interface.cli import Context
 
-REFUSED = 1
 _COLOURS = {"holds": "green", "broken": "red", "not_checkable": "yellow"}
 _IN_SUMMARY = {"holds": "hold", "broken": "broken", "not_checkable": "not checkable here"}
 _DETAIL_COLUMNS = 50

@@ -18,6 +18,8 @@ MOST_BYTES = 4 * 1024 * 1024
 """Of a file; the longest crontab met in the wild had 60 KB."""
 STANDARD_INPUT = "standard input"
 """The path of what came from there."""
+STOP_SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 9: "KILL", 10: "USR1", 12: "USR2", 14: "ALRM", 15: "TERM", 28: "WINCH"}
+"""Those a job can be stopped with, by their numbers on Linux."""
 _NO_ID = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST_ID = 63
 _SWITCH = re.compile(r"[\w.-]+\s*[=:]\s*(yes|no|true|false|on|off|none|null|\d+)", re.IGNORECASE)

@@ -3,11 +3,10 @@
 import shlex
 from typing import Any
 
-from procclaw.interface.convert.conversion import Fate, Note
+from procclaw.interface.convert.conversion import STOP_SIGNALS, Fate, Note
 from procclaw.interface.convert.process_compose_texts import Texts
 from procclaw.interface.convert.section import Misfit, Section
 
-_SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 9: "KILL", 10: "USR1", 12: "USR2", 14: "ALRM", 15: "TERM", 28: "WINCH"}
 _STOP_SECONDS, _PERIOD_SECONDS, _PROBE_SECONDS = 10, 10, 1
 """process-compose's own: of shutdown, between probes, for one probe."""
 
@@ -19,10 +18,10 @@ def shutdown(process: Section, notes: list[Note]) -> dict[str, Any]:
     seconds = given.number("timeout_seconds")
     found: dict[str, Any] = {"grace_period": _STOP_SECONDS if seconds is None else seconds}
     signal = given.number("signal")
-    if signal is not None and signal not in _SIGNALS:
+    if signal is not None and signal not in STOP_SIGNALS:
         raise Misfit(given.line_of("signal"), f"signal: {signal} is none that a job is stopped with")
     if signal is not None:
-        found["signal"] = f"SIG{_SIGNALS[int(signal)]}"
+        found["signal"] = f"SIG{STOP_SIGNALS[int(signal)]}"
     if given.text("command"):
         says = "no command stops a job: it gets the signal, then SIGKILL"
         notes.append(Note(given.line_of("command"), "shutdown.command", Fate.DROPPED, says))

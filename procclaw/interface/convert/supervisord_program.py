@@ -12,16 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from procclaw.interface.convert import supervisord_values as values
 from procclaw.interface.convert.background import LEAVES_IT, SAYS, is_left_behind
-from procclaw.interface.convert.conversion import Fate, Note
+from procclaw.interface.convert.conversion import STOP_SIGNALS, Fate, Note
 from procclaw.interface.convert.inifile import Option, Section
 
 _T = TypeVar("_T")
 _MOST_PROCESSES = 1000
 _LONGEST_PAUSE = 10
 """Entries of retry.delays that are written out."""
-_SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 9: "KILL", 10: "USR1", 12: "USR2", 14: "ALRM", 15: "TERM", 28: "WINCH"}
-"""Those a job can be stopped with, by their numbers on Linux."""
-_KNOWN_SIGNALS = frozenset(_SIGNALS.values())
 _HOME = "%(ENV_HOME)s"
 _ABOUT_EVENTS = "no events are sent, and nothing listens for them"
 _HAS_NO_PLACE = {
@@ -196,8 +193,8 @@ class Program:
     def _shutdown(self) -> dict[str, Any]:
         found: dict[str, Any] = {"grace_period": self._of("stopwaitsecs", values.number, 10)}
         name = self._of("stopsignal", values.plain, "TERM").strip().upper().removeprefix("SIG")
-        signal = _SIGNALS.get(int(name), name) if re.fullmatch(r"\d{1,3}", name, re.ASCII) else name
-        if signal not in _KNOWN_SIGNALS:
+        signal = STOP_SIGNALS.get(int(name), name) if re.fullmatch(r"\d{1,3}", name, re.ASCII) else name
+        if signal not in STOP_SIGNALS.values():
             self._note("stopsignal", Fate.CHANGED, "a job cannot be stopped with that; it gets SIGTERM")
         elif signal != "TERM":
             found["signal"] = f"SIG{signal}"

@@ -4,12 +4,11 @@ import math
 import re
 from typing import Any
 
-from procclaw.interface.convert.conversion import Fate, Note
+from procclaw.interface.convert.conversion import STOP_SIGNALS, Fate, Note
 from procclaw.interface.convert.durations import plain
 from procclaw.interface.convert.section import Misfit
 from procclaw.interface.convert.systemd_units import FOREVER, Setting, Unit, about, bytes_of, span_of
 
-_SIGNALS = frozenset({"TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "ALRM", "WINCH", "KILL"})
 _KILL = re.compile(r"-?(/usr)?/bin/kill\s+-(s\s*)?(SIG)?(?P<signal>[A-Z0-9]+)\s+\$\{?MAINPID\}?")
 _RESTARTS = {
     "no": "never",
@@ -33,7 +32,7 @@ _MOST_STEPS = 50
 def signal_sent_by(setting: Setting) -> str | None:
     """The signal, if all that an ExecStop= does is to send one that a job can be stopped with."""
     found = _KILL.fullmatch(setting.value)
-    return found["signal"] if found and found["signal"] in _SIGNALS else None
+    return found["signal"] if found and found["signal"] in STOP_SIGNALS.values() else None
 
 
 class Ending:
@@ -160,7 +159,7 @@ class Ending:
         signal = self._unit.one("Service", "KillSignal")
         sent = [name for each in self._unit.all("Service", "ExecStop") if (name := signal_sent_by(each))]
         name = signal.value.removeprefix("SIG") if signal else sent[0] if sent else ""
-        if name in _SIGNALS:
+        if name in STOP_SIGNALS.values():
             found["signal"] = f"SIG{name}"
         elif signal is not None:
             self._note(signal, Fate.DROPPED, "is no signal a job is stopped with; it gets SIGTERM")
