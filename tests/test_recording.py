@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from procclaw.model.alerts import AlertKind
+from procclaw.model.reasons import Reason
 from procclaw.model.records import HOME, Health, Run, RunState, Usage, WorkflowRun
 from procclaw.model.rows import Write
 from procclaw.model.spec import Condition, Dependency, JobSpec, OnFailure, Spec, WorkflowSpec, WorkflowType
 from procclaw.model.state import ActiveRun, JobState, State, WorkflowState
 from procclaw.planning import recording
-from procclaw.planning.actions import Check, Plan, Start
+from procclaw.planning.actions import Check, Plan, Signal, Start
 from procclaw.planning.plan import merged, plans
 from procclaw.planning.recording import (
     Because,
@@ -42,7 +43,9 @@ from tests.builders import (
     a_run,
     a_spec,
     a_state,
+    a_wait,
     ago,
+    alive,
     an_attempt,
     an_intent,
     changed,
@@ -149,13 +152,27 @@ def test_what_a_job_depends_upon_is_in_it_however_far_away() -> None:
     assert sorted(slim(spec, state).state.jobs) == ["a", "b", "c"]
 
 
-def test_the_steps_of_a_workflow_that_goes_on_are_in_it() -> None:
-    spec = a_spec(*map(named, "abc"))
+def test_all_that_runs_or_waits_is_in_it_and_all_that_is_asked_for() -> None:
+    spec = a_spec(*map(named, "abcd"))
+    running = a_run("running", job_id="a", attempts=1)
+    state = a_state(
+        JobState("a", active=(ActiveRun(running, alive(an_attempt(running))),)),
+        JobState("b", intents=(an_intent("look", job_id="b"),)),
+        *map(JobState, "cd"),
+    )
+    assert sorted(slim(spec, state).state.jobs) == ["a", "b"]
+
+
+def test_the_steps_of_a_workflow_that_goes_on_are_in_it_beside_what_runs() -> None:
+    spec = a_spec(*map(named, "abcd"))
     flow = WorkflowSpec(WorkflowType.CHAIN, ("a", "b"), None, OnFailure.STOP, None, None, True)
     run = WorkflowRun("w", "", flow, RunState.RUNNING, NOW, "alice", (1, 0))
-    state = a_state(*map(JobState, "abc"))._replace(workflows=(WorkflowState(run, (None, None)),))
+    asked = JobState("c", intents=(an_intent("run", job_id="c"),))
+    state = a_state(*map(JobState, "ab"), asked, JobState("d"))._replace(workflows=(WorkflowState(run, (None, None)),))
     found = slim(spec, state)
-    assert (sorted(found.state.jobs), found.at_rest) == (["a", "b"], 1)
+    assert (sorted(found.state.jobs), found.at_rest) == (["a", "b", "c"], 1)
+    alone = slim(spec, state, acts_on=frozenset("c"))
+    assert (sorted(alone.state.jobs), alone.at_rest) == (["c"], 3), "nobody looked at workflows"
     assert found.decided.writes
 
 
@@ -242,9 +259,22 @@ def in_the_ledger(run: Run) -> Plan:
     return Plan(writes=(slots_row(NOW, "ran", run=run),))
 
 
-@pytest.mark.parametrize("decided", [with_an_attempt, answered, started, in_the_ledger])
+def made(run: Run) -> Plan:
+    return Plan(writes=(run, a_hold("pause")))
+
+
+def signalled(run: Run) -> Plan:
+    return Plan(effects=(Signal(an_attempt(run), (), 15, False, Reason.STOP_REQUESTED), Check(JOB, "r.1")))
+
+
+def held_back(run: Run) -> Plan:
+    return Plan(waits=(a_wait(Reason.PAUSED, run), a_wait(Reason.PAUSED)))
+
+
+@pytest.mark.parametrize("decided", [made, with_an_attempt, answered, started, signalled, in_the_ledger, held_back])
 def test_a_record_names_the_runs_it_is_about(decided: Callable[[Run], Plan]) -> None:
     run = a_run("queued")
     record = record_of(recorded_of(decided(run)))
     assert record is not None
     assert (record.at, record.spec_hash, record.runs) == (NOW, "hash", (run.id,))
+    assert unpacked(record.body).decided == decided(run)

@@ -1,35 +1,56 @@
 """A recorded cycle as it is told, and what is said of a planner that decides otherwise."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from procclaw.model.outside import RecordPhase, Sight
-from procclaw.model.records import RunState
+from procclaw.model.clock import iso
+from procclaw.model.outside import FileSight, FilesSeen, LockSight, Process, RecordPhase, Sight
+from procclaw.model.reasons import Reason
+from procclaw.model.records import (
+    HOME,
+    OUTBOX,
+    WORKFLOWS,
+    HoldKind,
+    HoldLifted,
+    JobForgotten,
+    Run,
+    RunState,
+    SlotsWithdrawn,
+)
+from procclaw.model.rows import Write
 from procclaw.model.spec import Condition, Dependency, JobSpec
-from procclaw.model.state import ActiveRun, JobState, Observed
+from procclaw.model.state import ActiveRun, JobState, Lack, Observed
 from procclaw.planning import runs
-from procclaw.planning.actions import Plan, Wait
+from procclaw.planning.actions import Plan, Signal, Wait
 from procclaw.planning.gates import Gate
 from procclaw.planning.plan import plan
 from procclaw.planning.recording import Because, Cause, Recorded
 from procclaw.planning.replaying import decide_again, differences, replay_view
 from tests.builders import (
+    HOME_HELD,
     JOB,
     NOW,
     a_cursor,
     a_hold,
     a_job,
+    a_result,
     a_run,
     a_spec,
     a_state,
     ago,
+    alive,
     an_attempt,
     an_intent,
+    an_order,
     changed,
     continuous_run,
+    done,
     later,
+    refused,
+    seen_as,
 )
 
 
@@ -111,6 +132,144 @@ def test_of_what_it_depended_upon_is_told_what_was_seen() -> None:
 def test_a_job_that_was_gone_is_told_as_not_declared() -> None:
     view = replay_view(a_spec(), recorded_of(exited(0), SERVICE))
     assert [(each["status"], each["reason"]) for each in view["saw"]] == [("not declared", None)]
+
+
+RUN_NOW = continuous_run()
+ATTEMPT = an_attempt(RUN_NOW, job_pid=1001)
+MEMBER = Process(1001, 5)
+
+
+def runs_as(live: Observed | None, run: Run = RUN_NOW) -> JobState:
+    return JobState(JOB, active=(ActiveRun(run, live),))
+
+
+def a_file(path: str, *, is_settled: bool = True) -> FileSight:
+    return FileSight(path, path, is_settled)
+
+
+def told_of(job: JobState, **fields: Any) -> Mapping[str, Any]:
+    """What a cycle saw of the job that made it look, whatever was decided."""
+    recorded = Recorded(NOW, "hash", (Because(Cause.PASS, (JOB,)),), None, None, True, a_state(job, **fields), Plan())
+    [saw] = replay_view(a_spec(SERVICE), recorded)["saw"]
+    return dict(saw)
+
+
+@pytest.mark.parametrize(
+    ("job", "fact"),
+    [
+        (runs_as(alive(ATTEMPT, MEMBER)), "running; attempt 1 (pid 1001) alive, 1 of its processes alive"),
+        (runs_as(alive(ATTEMPT._replace(job_pid=None))), "running; attempt 1 alive"),
+        (runs_as(seen_as("lost", ATTEMPT)), "running; attempt 1 (pid 1001) its process was killed unseen"),
+        (
+            runs_as(alive(ATTEMPT._replace(stop=an_order(Reason.STOP_REQUESTED)))),
+            "running; attempt 1 (pid 1001) alive, stopping: stop requested",
+        ),
+        (
+            runs_as(alive(ATTEMPT)._replace(probe=a_result(ATTEMPT, is_ok=True, detail="status 200"))),
+            "running; attempt 1 (pid 1001) alive, check passed: status 200",
+        ),
+        (
+            runs_as(alive(ATTEMPT)._replace(probe=a_result(ATTEMPT, is_ok=False, detail="status 500"))),
+            "running; attempt 1 (pid 1001) alive, check failed: status 500",
+        ),
+        (
+            runs_as(alive(ATTEMPT), RUN_NOW._replace(ending=Reason.STOP_REQUESTED)),
+            "running, to be ended: stop requested; attempt 1 (pid 1001) alive",
+        ),
+        (
+            runs_as(None, continuous_run("retrying", not_before_at=later(30))),
+            "retrying, not before 2026-06-01T12:00:30Z",
+        ),
+        (runs_as(None, continuous_run("queued", not_before_at=NOW)), "queued"),
+    ],
+)
+def test_a_run_is_told_with_how_its_attempt_is(job: JobState, fact: str) -> None:
+    assert told_of(job)["facts"] == [f"run {RUN_NOW.id} {fact}"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "facts"),
+    [
+        ({"intents": (an_intent("stop", force=True),)}, [f"alice asked for stop at once at {iso(NOW)}"]),
+        ({"intents": (an_intent("cancel_eta"),)}, [f"alice asked for cancel eta at {iso(NOW)}"]),
+        ({"lock": LockSight(is_free=False, holder="other (run 1)")}, ["its lock is held by other (run 1)"]),
+        ({"lock": LockSight(is_free=False)}, ["its lock is held"]),
+        ({"lock": LockSight(is_free=True)}, []),
+        ({"files": FilesSeen((a_file("/a"),))}, ["1 file to trigger it"]),
+        ({"files": FilesSeen((a_file("/a"), a_file("/b"), a_file("/c", is_settled=False)))}, ["2 files to trigger it"]),
+        ({"files": FilesSeen((a_file("/c", is_settled=False),))}, []),
+        ({"newest_finished": a_run("stopped")}, [f"last run {a_run('stopped').id} stopped"]),
+    ],
+)
+def test_what_else_was_seen_of_a_job_is_told(fields: dict[str, Any], facts: list[str]) -> None:
+    assert told_of(JobState(JOB, **fields))["facts"] == facts
+
+
+def test_the_status_is_that_of_the_moment_with_what_kept_it_from_running() -> None:
+    held = told_of(JobState(JOB), home_holds=HOME_HELD)
+    assert (held["status"], held["reason"]) == ("stopped", "everything was stopped by alice")
+    paused = told_of(JobState(JOB, holds=(a_hold("pause")._replace(until=NOW),)))
+    assert paused["status"] == "pending", "a pause that is over at that moment holds nothing"
+    queued = runs_as(None, continuous_run("queued", not_before_at=NOW))
+    lacking = told_of(queued, lack=Lack(Reason.NO_DISK, "the disk is full", later(5)))
+    assert lacking["reason"] == f"the disk is full; until {iso(later(5))}"
+
+
+BEFORE = runs_as(alive(ATTEMPT))
+
+
+@pytest.mark.parametrize(
+    ("write", "job_id", "action", "because"),
+    [
+        (a_run("queued", trigger="catch_up"), JOB, f"make run {a_run('queued').id}", "catch up"),
+        (RUN_NOW._replace(ending=Reason.RESTART_REQUESTED), JOB, f"end run {RUN_NOW.id}", "restart requested"),
+        (done(an_intent("cancel_eta"), "2 cancelled"), JOB, "answer cancel eta", "2 cancelled"),
+        (refused(an_intent("stop"), "it is not running"), JOB, "refuse stop", "it is not running"),
+        (a_hold("pause"), JOB, "set pause", "by alice"),
+        (a_hold("stop", job_id=HOME), "the home", "set stop", "by alice"),
+        (HoldLifted(JOB, HoldKind.PAUSE), JOB, "lift pause", "released"),
+        (SlotsWithdrawn(JOB, NOW), JOB, "withdraw slots", f"the clock went back to {iso(NOW)}"),
+        (JobForgotten(JOB), JOB, "forget the job", "no longer declared"),
+    ],
+)
+def test_what_a_plan_does_not_tell_of_is_told_beside_it(write: Write, job_id: str, action: str, because: str) -> None:
+    recorded = recorded_of(BEFORE, SERVICE, decided=Plan(writes=(write,)))
+    assert {"job_id": job_id, "action": action, "because": because} in replay_view(a_spec(SERVICE), recorded)["actions"]
+
+
+@pytest.mark.parametrize("write", [RUN_NOW, RUN_NOW._replace(state=RunState.STOPPED, ending=Reason.STOP_REQUESTED)])
+def test_a_run_that_was_there_is_not_told_as_made_and_one_that_is_over_not_as_to_be_ended(write: Run) -> None:
+    told = replay_view(a_spec(SERVICE), recorded_of(BEFORE, SERVICE, decided=Plan(writes=(write,))))["actions"]
+    assert [each for each in told if each["action"].startswith(("make run", "end run"))] == []
+
+
+def test_an_ending_that_was_decided_before_is_not_told_again() -> None:
+    ending = RUN_NOW._replace(ending=Reason.STOP_REQUESTED)
+    state = a_state(runs_as(alive(ATTEMPT), ending))
+    told = replay_view(a_spec(SERVICE), recorded_of(BEFORE, SERVICE, state=state, decided=Plan(writes=(ending,))))
+    assert [each for each in told["actions"] if each["action"].startswith("end run")] == []
+
+
+def test_all_that_something_was_decided_about_is_among_what_was_seen() -> None:
+    names = ("asked", "written", "signalled", "waiting")
+    spec = a_spec(*(SERVICE._replace(id=name) for name in names))
+    state = a_state(*(JobState(name) for name in (*names, "other")))
+    decided = Plan(
+        writes=(a_hold("pause", job_id="written"),),
+        effects=(Signal(ATTEMPT._replace(job_id="signalled"), (), 15, False, Reason.STOP_REQUESTED),),
+        waits=(Wait("waiting", None, DECIDED.waits[0].reason, "", None, None),),
+    )
+    recorded = Recorded(NOW, "hash", (Because(Cause.REQUEST, ("asked",)),), None, None, True, state, decided)
+    assert [each["job_id"] for each in replay_view(spec, recorded)["saw"]] == sorted(names)
+
+
+def test_alerts_and_workflows_are_told_by_names_that_people_know() -> None:
+    recorded = recorded_of(BEFORE, SERVICE, Because(Cause.NEWS, (OUTBOX, WORKFLOWS, HOME)))
+    [because] = replay_view(a_spec(SERVICE), recorded)["because"]
+    assert because["jobs"] == ["alerts", "workflows", "the home"]
+    state = a_state(JobState(HOME, intents=(an_intent("release_home", job_id=HOME),)), BEFORE)
+    view = replay_view(a_spec(SERVICE), recorded._replace(state=state, decided=Plan()))
+    assert [(each["job_id"], each["status"]) for each in view["saw"]] == [("the home", None)]
 
 
 # --- what differs ---
