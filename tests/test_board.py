@@ -358,3 +358,22 @@ def test_a_process_that_is_gone_or_never_began_is_not_up_although_no_end_of_it_i
     attempt = an_attempt(run)
     board = a_board(a_job(), states=[a_job_state(ActiveRun(run, seen_as(phase, attempt)))])
     assert (board.is_up(run.job_id) is not None) is is_up
+
+
+def test_who_has_begun_stands_in_line_no_more_and_other_lines_stay_as_they_are() -> None:
+    jobs = [QUEUED, named(QUEUED, "second"), named(a_job(queue="other"), "elsewhere"), named(a_job(), "alone")]
+    first, second = a_run("queued", queued_at=ago(20)), run_of("second", queued_at=ago(10))
+    behind, alone = run_of("elsewhere", queued_at=ago(5)), run_of("alone", queued_at=ago(30))
+    before = run_of("elsewhere", queued_at=ago(15), occasion="before")
+    states = [of("job", first), of("second", second), of("elsewhere", before, behind), of("alone", alone)]
+    board = a_board(*jobs, states=states)
+    assert [board.ahead(run) for run in (second, behind, alone)] == [[first], [before], []]
+    assert [set(board.jobs_before(second, queue)) for queue in ("q", "other", None)] == [
+        {"job"},
+        {"elsewhere"},
+        {"job", "elsewhere", "alone"},
+    ]
+    board.begin(first)
+    assert [board.ahead(run) for run in (second, behind)] == [[], [before]]
+    board.begin(alone)
+    assert [board.ahead(run) for run in (second, behind)] == [[], [before]]

@@ -106,3 +106,9 @@ def test_only_what_waits_for_its_next_try_is_hastened() -> None:
     ]
     found = hastened(alerts, lambda job: HOOK if job == "hooked" else CHAT, later(5))
     assert found == [alerts[0]._replace(next_try_at=later(5))]
+
+
+def test_one_place_with_little_does_not_keep_another_with_much_from_its_digest() -> None:
+    little = waiting(99, "other")
+    much = [waiting(number) for number in range(1, MUCH + 1)]
+    assert keys(told([little, *much], {"other": OTHER_CHAT})) == [["other:99"], [alert.key for alert in much]]

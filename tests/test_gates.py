@@ -222,25 +222,21 @@ UNDER_WAY = "the start of attempt 1 is under way"
 
 
 @pytest.mark.parametrize(
-    ("found", "wanted"),
+    ("attempt", "around", "wanted"),
     [
-        (launching(begun()), [Gate("start", Reason.STARTING, UNDER_WAY, ago(5), None, "procclaw reconcile")]),
+        ({}, {}, [Gate("start", Reason.STARTING, UNDER_WAY, ago(5), None, "procclaw reconcile")]),
         (
-            launching(begun(), enabled=False),
+            {},
+            {"enabled": False},
             [
                 Gate("enabled", Reason.DISABLED, "disabled in jobs.yaml", unblock="enabled: true at jobs.yaml:2"),
                 Gate("start"),
             ],
         ),
+        ({}, {"held": True}, [HOME_CLOSED, Gate("start")]),
         (
-            launching(begun(), held=True),
-            [
-                HOME_CLOSED,
-                Gate("start"),
-            ],
-        ),
-        (
-            launching(begun(refusal=Reason.ENVIRONMENT, detail="no env_file")),
+            {"refusal": Reason.ENVIRONMENT, "detail": "no env_file"},
+            {},
             [
                 Gate(
                     "start",
@@ -255,8 +251,10 @@ UNDER_WAY = "the start of attempt 1 is under way"
     ],
     ids=["nothing else keeps it back", "its job is disabled", "everything was stopped", "it was refused"],
 )
-def test_what_an_attempt_still_has_to_pass_that_has_been_decided_on(found: list[Gate], wanted: list[Gate]) -> None:
-    assert found == wanted
+def test_what_an_attempt_still_has_to_pass_that_has_been_decided_on(
+    attempt: dict[str, Any], around: dict[str, bool], wanted: list[Gate]
+) -> None:
+    assert launching(begun(**attempt), **around) == wanted
 
 
 def test_the_newest_of_several_stands_for_another_request() -> None:

@@ -13,6 +13,7 @@ from procclaw.model.records import (
     HOME,
     OUTBOX,
     WORKFLOWS,
+    DeadLettersPurged,
     HoldKind,
     HoldLifted,
     JobForgotten,
@@ -24,7 +25,7 @@ from procclaw.model.rows import Write
 from procclaw.model.spec import Condition, Dependency, JobSpec
 from procclaw.model.state import ActiveRun, JobState, Lack, Observed
 from procclaw.planning import runs
-from procclaw.planning.actions import Plan, Signal, Wait
+from procclaw.planning.actions import Check, Plan, Signal, Start, Wait
 from procclaw.planning.gates import Gate
 from procclaw.planning.plan import plan
 from procclaw.planning.recording import Because, Cause, Recorded
@@ -294,6 +295,43 @@ def test_a_planner_that_was_changed_is_told_by_what_it_would_do(monkeypatch: pyt
     assert view["waits"], "what was decided then stays what is told"
 
 
+def test_it_is_decided_again_within_the_same_bounds() -> None:
+    """Which jobs it acted on, whether a request had asked for that, and whether it judged due times."""
+    due = a_job("scheduled", schedule="* * * * *")
+    spec = a_spec(due, due._replace(id="other"))
+    cursors = [a_cursor(due, ago(120), ago(60))._replace(job_id=name) for name in (JOB, "other")]
+    state = a_state(*(JobState(cursor.job_id, cursor=cursor) for cursor in cursors))
+    whole = Recorded(NOW, "hash", (), None, None, True, state, Plan())
+    both = {write.job_id for write in decide_again(spec, whole).writes if isinstance(write, Run)}
+    assert both == {JOB, "other"}
+    some = decide_again(spec, whole._replace(acts_on=frozenset({"other"})))
+    assert {write.job_id for write in some.writes if isinstance(write, Run)} == {"other"}
+    assert decide_again(spec, whole._replace(judges_slots=False)).writes == ()
+    service = a_spec(SERVICE, SERVICE._replace(id="other"))
+    wanted = a_state(JobState(JOB), JobState("other"))
+    for asked, begun in ((None, {JOB, "other"}), (frozenset({JOB}), {JOB})):
+        decided = decide_again(service, whole._replace(state=wanted, asked=asked))
+        assert {effect.job_id for effect in decided.effects if isinstance(effect, Start)} == begun
+
+
+def test_a_view_has_all_that_is_known_of_a_cycle() -> None:
+    acts_on = frozenset({JOB, HOME})
+    view = replay_view(a_spec(SERVICE), recorded_of(exited(3), SERVICE, acts_on=acts_on, at_rest=7))
+    assert set(view) == {
+        "at",
+        "because",
+        "acts_on",
+        "looked_at",
+        "saw",
+        "actions",
+        "waits",
+        "wake_at",
+        "differences",
+    }
+    assert (view["at"], view["acts_on"], view["looked_at"]) == (iso(NOW), [JOB], 8)
+    assert replay_view(a_spec(SERVICE), recorded_of(exited(3), SERVICE))["acts_on"] is None
+
+
 DECIDED = recorded_of(exited(3), SERVICE).decided
 RUN = exited(3).active[0].run.id
 
@@ -301,6 +339,10 @@ RUN = exited(3).active[0].run.id
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
+        (
+            replace(DECIDED, wake_at=later(99)),
+            (f"looks again: was 2026-06-01T12:00:30Z, is {iso(later(99))}",),
+        ),
         (replace(DECIDED, wake_at=None), ("looks again: was 2026-06-01T12:00:30Z, is nothing",)),
         (
             replace(DECIDED, waits=(replace(DECIDED.waits[0], detail="it rains"),)),
@@ -323,6 +365,29 @@ def test_several_that_are_about_the_same_are_told_apart() -> None:
     assert differences(Plan(waits=(wait,)), twice) == (
         f"+ Wait {JOB} {RUN} #2: " + differences(Plan(), Plan(waits=twice.waits[1:]))[0].partition(": ")[2],
     )
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [
+        (
+            Plan(writes=(a_hold("pause", ago(60)),)),
+            f"+ Hold {JOB}: job_id={JOB} kind=pause since={iso(ago(60))} by=alice",
+        ),
+        (Plan(writes=(DeadLettersPurged((1, 2)),)), "+ DeadLettersPurged: ids=(1, 2)"),
+        (Plan(effects=(Check(JOB, "r.1"),)), f"+ Check {JOB}: "),
+        (Plan(writes=(done(an_intent("run", 4), "asked"),)), "+ Intent 4: "),
+    ],
+)
+def test_a_part_of_a_plan_is_told_with_what_it_is_about_and_all_that_it_has(part: Plan, line: str) -> None:
+    [told] = differences(Plan(), part)
+    assert told.startswith(line)
+
+
+def test_moments_are_told_as_such() -> None:
+    [told] = differences(Plan(), Plan(writes=(done(an_intent("run", 4), "asked"),)))
+    assert f"requested_at={iso(NOW)}" in told
+    assert f"resolved_at={iso(NOW)}" in told
 
 
 def test_a_wait_of_a_job_without_a_run_has_the_jobs_name() -> None:
