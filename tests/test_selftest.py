@@ -21,7 +21,7 @@ from procclaw.engine.selftest.bench import Bench, Broken, NotCheckable
 from procclaw.engine.selftest.chaos import Chaos
 from procclaw.engine.selftest.doom import DAEMON, NEVER, PASSES
 from procclaw.engine.selftest.life import Promise
-from procclaw.model.outside import Launch, Launched, RecordPhase, Sight
+from procclaw.model.outside import Launch, Launched, Process, RecordPhase, Sight
 from procclaw.model.spec import LogPolicy
 from procclaw.planning import schedule
 from procclaw.system import watch
@@ -336,11 +336,15 @@ def managers_that_begin_afresh(changed: pytest.MonkeyPatch) -> None:
 
 
 def strangers_that_end(changed: pytest.MonkeyPatch) -> None:
-    def wait() -> int:
-        time.sleep(1)
-        return 0
+    begin = Chaos._stranger
 
-    changed.setitem(roles._ROLES, "wait", wait)
+    def stranger(self: Chaos) -> Process:
+        begun = begin(self)
+        os.kill(begun.pid, signal.SIGKILL)
+        wait_until(lambda: not self._is_alive(begun), WITHIN, lambda: commands(begun.pid))
+        return begun
+
+    changed.setattr(Chaos, "_stranger", stranger)
 
 
 def managers_that_never_come_back(changed: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from procclaw.planning.schedule import due_between, parse
 from tests.declared import SCHEDULES, UNHURRIED, ZONES, a_job
-from tests.timetables import FIRST_OF_TWO, SECOND_OF_TWO, SPRING, Timetable, stretches, timetable
+from tests.timetables import FIRST_OF_TWO, MOST_COUNTED, SECOND_OF_TWO, SPRING, Timetable, stretches, timetable
 
 
 def table(*expressions: str, zone: str) -> Timetable:
@@ -56,3 +56,8 @@ def test_a_slot_of_a_night_of_change_is_known_for_one() -> None:
         "2026-10-25 02:00": "",
     }
     assert {moment: nights.season_of(utc(moment)) for moment in wanted} == wanted
+
+
+def test_a_long_stretch_gives_as_many_slots_as_are_counted_at_most_although_clocks_are_set_back_in_it() -> None:
+    years = table("7 * * * *", zone="Australia/Lord_Howe").between(utc("2024-01-01"), utc("2026-06-01 00:30"))
+    assert len(years) >= MOST_COUNTED

@@ -100,13 +100,14 @@ class Timetable(NamedTuple):
     once: datetime | None = None
 
     def between(self, after: datetime, until: datetime) -> list[datetime]:
-        """The slots later than `after` and not later than `until`, the last few thousand of them."""
+        """The slots later than `after` and not later than `until`, or MOST_COUNTED of the last ones at least."""
         if self.once is not None:
             return [self.once] if after < self.once <= until else []
         found: set[int] = set()
         begin, end = to_microseconds(after) // 1_000_000, to_microseconds(until) // 1_000_000
         for series in self.series:
-            found.update(series.within(max(begin, end - MOST_COUNTED * series.period), end))
+            # A day more, for clocks that are set back meanwhile leave one out.
+            found.update(series.within(max(begin, end - MOST_COUNTED * series.period - _DAY), end))
         return [from_microseconds(at * 1_000_000) for at in sorted(found)]
 
     def season_of(self, due_at: datetime) -> str:
