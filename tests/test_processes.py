@@ -1324,6 +1324,71 @@ def test_nobody_is_waited_for_who_has_no_environment_for_good(reaper: Reaper) ->
     assert (marks[bare.pid], marks[dead.pid]) == (None, None)
 
 
+class ProcOfOne:
+    """A /proc that lists one process alone, and tells `newest` as the pids given last, one after the other."""
+
+    def __init__(self, pid: int, monkeypatch: pytest.MonkeyPatch, newest: str = "0") -> None:
+        self.listings = 0
+        self.read: list[str] = []
+        self.inode = 100
+        self._name, self._newest, self._read = str(pid), newest.split(), table._read
+        monkeypatch.setattr(table, "_listed", self._list)
+        monkeypatch.setattr(table, "_read", self._look_into)
+
+    def _list(self) -> list[tuple[str, int]]:
+        self.listings += 1
+        return [(self._name, self.inode)]
+
+    def _look_into(self, path: str) -> bytes:
+        if path == "/proc/loadavg":
+            return self._newest.pop(0).encode()
+        self.read.append(path)
+        return self._read(path)
+
+
+@pytest.mark.parametrize(("newest", "listings"), [("17 17", 1), ("17 18 18", 2), ("0 0", 2)])
+def test_processes_are_listed_again_where_one_may_have_begun_meanwhile(
+    newest: str, listings: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc = ProcOfOne(os.getpid(), monkeypatch, newest)
+    assert list(ProcTable().rows(0, (), ())) == [os.getpid()]
+    assert proc.listings == listings
+
+
+def test_who_was_dead_at_the_first_listing_may_have_forked_unseen(
+    reaper: Reaper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = reaper.spawn(["true"])
+    eventually(lambda: (row := ProcTable().row(dead.pid)) is not None and row.is_dead)
+    proc = ProcOfOne(dead.pid, monkeypatch, "17 17 17")
+    assert list(ProcTable().rows(0, (), ())) == [dead.pid]
+    assert proc.listings == 2
+
+
+def test_who_was_found_to_be_older_is_read_again_only_if_another_has_its_pid(
+    reaper: Reaper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = reaper.spawn(["sleep", "600"])
+    looked = ProcTable()
+    row = looked.row(child.pid)
+    assert row is not None
+    proc = ProcOfOne(child.pid, monkeypatch, "17 " * 20)
+
+    def reads(since: int, besides: tuple[int, ...] = ()) -> tuple[int, bool]:
+        """How often it was read, and whether it was found."""
+        proc.read.clear()
+        found = looked.rows(since, besides, ())
+        return len(proc.read), child.pid in found
+
+    later = row.start_ticks + 1
+    assert reads(later) == (1, False)
+    assert reads(later) == (0, False)
+    assert reads(later, (child.pid,)) == (1, True)
+    assert reads(row.start_ticks) == (1, True)
+    proc.inode = 101
+    assert reads(later) == (1, False)
+
+
 PS_OF_MACOS = f"""
   501   1   501   1536   0:00.03 Ss   Sat Nov 22 13:04:05 2025     /bin/sh -c trap PATH=/bin {MARK}={FIRST_MARK} HOME=/U
   502 501   501  52224 123:45.67 T    Sat Nov 22 13:04:06 2025     sleep 600

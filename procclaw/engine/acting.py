@@ -7,7 +7,7 @@ back and is tried again, and no job is blamed for it.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -17,7 +17,7 @@ from procclaw.engine.launching import launch_of, probe_of
 from procclaw.engine.world import World
 from procclaw.model.clock import after
 from procclaw.model.errors import DiskFull, ProcclawError
-from procclaw.model.outside import Launch, Launched, LaunchRefused, LaunchUndecided, holder_words
+from procclaw.model.outside import Launch, Launched, LaunchRefused, LaunchUndecided, Process, holder_words
 from procclaw.model.reasons import Reason
 from procclaw.model.records import Attempt, Event, Run, Slice
 from procclaw.model.rows import Row, Write
@@ -80,10 +80,11 @@ class Actor:
         acted = Acted()
         created = self._create(decided, now, acted)
         is_committed = acted.lack is None and self._commit_decisions(decided, seen, created, now, acted)
+        members = self._members(decided)
         for effect in decided.effects:
             match effect:
                 case Signal():
-                    self._signal(effect, now, acted)
+                    self._signal(effect, members, now, acted)
                 case Start():
                     if is_committed:
                         # If we die here: a committed attempt whose record is blank; the next cycle launches it.
@@ -261,13 +262,18 @@ class Actor:
             self._log.line("warning", "trigger file not deleted", job=effect.job_id, file=effect.path)
             self._undeleted.add(effect)
 
-    def _signal(self, effect: Signal, now: datetime, acted: Acted) -> None:
+    def _members(self, decided: Plan) -> Mapping[str, Sequence[Process]]:
+        """Of the attempts that are signalled, by id: what this cycle has seen, and one look for all it has not."""
+        signals = [effect for effect in decided.effects if isinstance(effect, Signal)]
+        unseen = [signal.attempt for signal in signals if signal.members is None]
+        found = self._processes.members(unseen) if unseen else {}
+        return {**found, **{signal.attempt.id: signal.members for signal in signals if signal.members is not None}}
+
+    def _signal(self, effect: Signal, members: Mapping[str, Sequence[Process]], now: datetime, acted: Acted) -> None:
         attempt, order = effect.attempt, effect.attempt.stop
         assert order is not None
-        members = effect.members
-        if members is None:
-            members = self._processes.members([attempt]).get(attempt.id, ())
-        self._processes.signal_attempt(attempt, members, KILL if effect.is_kill else effect.signum)
+        signum = KILL if effect.is_kill else effect.signum
+        self._processes.signal_attempt(attempt, members.get(attempt.id, ()), signum)
         acted.attempts[attempt.id] = attempt._replace(stop=order.carried_on(now, is_kill=effect.is_kill))
 
     def _commit_outcomes(self, acted: Acted, now: datetime) -> None:

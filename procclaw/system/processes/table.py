@@ -25,6 +25,9 @@ _MOST_ROUNDS = 30
 """As long as something has gone before its turn: what lives for ten milliseconds only, child after child, hides from
 many listings in a row on a busy machine."""
 
+_NO_INODE = 1
+"""Of a directory that the kernel had no memory to look into."""
+
 _CHUNK = 65536
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -112,6 +115,10 @@ class ProcTable:
     def __init__(self) -> None:
         self._waits_left = 0
         """In this scan, for processes that are becoming other programs."""
+        self._starts: dict[str, tuple[int, int]] = {}
+        """By the name of its directory, the inode of that, which no other process's has, and when it was started."""
+        # A container may have another file in its place, which does not keep up.
+        self._is_own_loadavg = _has_own_loadavg()
 
     def row(self, pid: int) -> Row | None:
         try:
@@ -124,29 +131,60 @@ class ProcTable:
         found: dict[int, Row] = {}
         seen: set[str] = set()
         # A process that forks and exits between the listing and its turn would hide its child as well as itself, and
-        # daemons do exactly that. So list again until nothing new turns up.
+        # daemons do exactly that. So list again until nothing new turns up, or could have.
         for listing in range(_MOST_ROUNDS):
-            fresh = [name for name in os.listdir("/proc") if name.isdigit() and name not in seen]
+            newest = self._newest_pid()
+            listed = _listed()
+            fresh = [each for each in listed if each[0] not in seen]
             if not fresh:
                 break
-            seen.update(fresh)
+            if not listing:
+                self._forget_all_but(listed)
+            seen.update(name for name, _ in fresh)
             has_missed = False
             # Mostly the youngest come last, and are gone first.
-            for name in reversed(fresh):
+            for name, inode in reversed(fresh):
                 pid = int(name)
+                if pid not in besides and self._is_older(name, inode, since):
+                    continue
                 try:
                     # One system call against the three, and slow ones, of reading the process's own file.
                     if without_sessions and os.getsid(pid) in without_sessions and pid not in besides:
                         continue
-                    row = _parse_stat(pid, _read(f"/proc/{name}/stat"), 0 if pid in besides else since)
+                    row = _parse_stat(pid, _read(f"/proc/{name}/stat"))
                 except OSError:
                     has_missed = True
                     continue
-                if row is not None:
+                self._starts[name] = (inode, row.start_ticks)
+                if row.start_ticks >= since or pid in besides:
                     found[pid] = row
-            if listing + 1 >= _ROUNDS and not has_missed:
+                    # It may have forked in the moment of the listing, and ended since.
+                    has_missed |= row.is_dead and not listing
+            is_settled = newest is not None and newest == self._newest_pid()
+            if not has_missed and (is_settled or listing + 1 >= _ROUNDS):
                 break
         return found
+
+    def _is_older(self, name: str, inode: int, since: int) -> bool:
+        """Whether a look has found that very process to have been started before."""
+        known = self._starts.get(name)
+        return known is not None and known[0] == inode > _NO_INODE and known[1] < since
+
+    def _forget_all_but(self, listed: list[tuple[str, int]]) -> None:
+        if len(self._starts) > 2 * len(listed):
+            names = {name for name, _ in listed}
+            self._starts = {name: known for name, known in self._starts.items() if name in names}
+
+    def _newest_pid(self) -> bytes | None:
+        """The pid that was given last: as long as it stays the same, no process is begun. None: that is not told.
+
+        Only one that is put in a place of its own choice (CRIU does that, with a right of its own) does not change it.
+        """
+        try:
+            last = _read("/proc/loadavg").split()[-1] if self._is_own_loadavg else b"0"
+        except (OSError, IndexError):
+            return None
+        return None if last == b"0" else last
 
     def mark(self, row: Row) -> str | None:
         try:
@@ -161,6 +199,19 @@ class ProcTable:
             return None
 
 
+def _listed() -> list[tuple[str, int]]:
+    """The directories of all processes, with their inodes."""
+    with os.scandir("/proc") as entries:
+        return [(entry.name, entry.inode()) for entry in entries if entry.name.isdigit()]
+
+
+def _has_own_loadavg() -> bool:
+    try:
+        return os.stat("/proc/loadavg").st_dev == os.stat("/proc").st_dev
+    except OSError:
+        return False
+
+
 def _read(path: str) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -169,20 +220,17 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-def _parse_stat(pid: int, stat: bytes, since: int = 0) -> Row | None:
+def _parse_stat(pid: int, stat: bytes) -> Row:
     # The command stands in parentheses and may itself hold spaces and parentheses: what counts is the last one.
     end = stat.rindex(b")")
     fields = stat[end + 2 :].split(b" ", 22)
-    start_ticks = int(fields[19])
-    if start_ticks < since:
-        return None
     state = fields[0]
     return Row(
         pid,
         int(fields[1]),
         int(fields[2]),
         int(fields[3]),
-        start_ticks,
+        int(fields[19]),
         # A process whose first thread has ended looks like a zombie while its other threads run on.
         state in b"ZXx" and int(fields[17]) < 2,
         state in b"ZXx",
