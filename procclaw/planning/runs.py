@@ -5,9 +5,9 @@ What a run takes is taken on the board for those behind it; what it pulls in is 
 plan. A run remembers since when it stands before each gate, and gives up where there is a limit to that.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from itertools import count
+from itertools import count, islice
 
 from procclaw.model.clock import after
 from procclaw.model.outside import RecordPhase
@@ -52,18 +52,20 @@ def advance(spec: Spec, state: State, drafts: Mapping[str, Draft], now: datetime
             if going.live is not None and not going.is_over and going.live.sight.phase is RecordPhase.BLANK:
                 attempts.relaunch(draft, going, going.live, board)
                 requests.open_awaited(draft)
-    judged: set[str] = set()
+    judged: dict[str, tuple[Draft, Going]] = {}
+    before_last_start = 0
     while waiting := [(draft, going) for draft, going in _waiting(drafts) if going.run.id not in judged]:
         # What one run pulls in or makes room for comes into the next round.
         for draft, going in sorted(waiting, key=lambda each: order_of(each[1].run)):
-            judged.add(going.run.id)
+            judged[going.run.id] = (draft, going)
             if not going.is_over:
                 _start_or_wait(draft, going, board, drafts)
+                if going.run.id in draft.started:
+                    before_last_start = len(judged)
                 if going.is_over and any(other is not draft for other, _ in _waiting(drafts)):
                     # Who waits for what has just given up was judged, or is, by how it stood before.
                     draft.wake(draft.now)
-    if any(draft.started for draft in drafts.values()):
-        _remember_again(drafts, board)
+    _remember_again(islice(judged.values(), before_last_start), board)
     for draft, going in _waiting(drafts):
         awaited = draft.awaits.get(going.run.id)
         if awaited and all(_is_under_way(job_id, drafts, board) for job_id in awaited):
@@ -75,10 +77,10 @@ def advance(spec: Spec, state: State, drafts: Mapping[str, Draft], now: datetime
                 draft.wake_within(attempts.SWEEP_SECONDS)
 
 
-def _remember_again(drafts: Mapping[str, Draft], board: Board) -> None:
+def _remember_again(judged: Iterable[tuple[Draft, Going]], board: Board) -> None:
     """What started after a run was judged may have closed another gate before it."""
-    for draft, going in _waiting(drafts):
-        if going.run.id not in draft.started:
+    for draft, going in judged:
+        if not going.is_over and going.run.id not in draft.started:
             assert draft.spec is not None
             _stand_before(going, draft.spec, _closed_gates(draft, going.run, draft.spec, board), board)
 
