@@ -67,4 +67,8 @@ FINDS = (
         "a run that ended before it began, the clock having been set back and forward since, counted as a new start",
         "test_dependencies.test_after_start_holds_once_it_has_run_since_the_waiting_run_was_made",
     ),
+    Find(
+        "two attempts whose shims had had one pid, and a child of the later one was signalled for the earlier",
+        "test_processes.test_a_session_belongs_to_the_last_of_two_attempts_whose_shims_had_one_pid",
+    ),
 )

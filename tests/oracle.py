@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from procclaw.engine.courier import MOST_UNDER_WAY
+from procclaw.model import ids
 from procclaw.model.alerts import Alert, Trouble
 from procclaw.model.clock import from_microseconds, iso, parse_iso, to_microseconds
 from procclaw.model.document import Document
@@ -337,7 +338,7 @@ class Oracle:
         created = self.accounts.known.created.get(attempt.run_id, 0)
         for needed in self.truth.needs(attempt.job_id):
             self._machine.trace.met[f"waited for: {needed.condition}"] += 1
-            if not self.truth.can_hold(needed, created):
+            if not self.truth.can_hold(needed, attempt.run_id, created):
                 raise Violation(9, f"{attempt.job_id}/{attempt.id} was let start, and not so is {needed}")
 
     def _check_stop_reason(self, attempt: Attempt, life: Life, reason: Reason) -> None:
@@ -600,7 +601,10 @@ class Oracle:
                 continue
             if self.truth.is_active(needed.job_id) or self.truth.is_held(needed.job_id, self.accounts.holds):
                 continue
-            if f"dependency:{run_id}" not in self.accounts.known.occasions:
+            occasion = f"dependency:{run_id}"
+            # Its run may have been found again by its record, where nothing tells what occasioned it.
+            ran = ids.run_id(needed.job_id, occasion) in {life.run_id for life in self.truth.lives_of(needed.job_id)}
+            if not ran and occasion not in self.accounts.known.occasions:
                 raise Violation(10, f"{job_id}/{run_id} waits for {needed}, and nobody has started that")
 
     def _check_continuous(

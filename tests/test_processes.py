@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,6 +43,7 @@ from procclaw.system.processes import (
     shim,
     table,
 )
+from procclaw.system.processes.members import Sought, find_members
 from procclaw.system.processes.records import SIZE, Records, parse
 from procclaw.system.processes.spawning import Descriptors, spawn
 from procclaw.system.processes.table import ProcTable, PsTable, Row
@@ -1387,6 +1388,28 @@ def test_who_was_found_to_be_older_is_read_again_only_if_another_has_its_pid(
     assert reads(row.start_ticks) == (1, True)
     proc.inode = 101
     assert reads(later) == (1, False)
+
+
+class Orphan(ProcTable):
+    """A process without a mark, in the session of a shim that is gone."""
+
+    def rows(self, since: int, besides: Collection[int], without_sessions: Collection[int]) -> dict[int, Row]:
+        fields = dict.fromkeys(("is_dead", "is_leaderless", "is_stopped"), False)
+        return {331: Row(331, 1, 329, 329, 500, command="sleep", cpu_seconds=0, memory_mb=0, **fields)}
+
+    def mark(self, row: Row) -> str | None:
+        return None
+
+
+@pytest.mark.parametrize("earlier_first", [True, False])
+def test_a_session_belongs_to_the_last_of_two_attempts_whose_shims_had_one_pid(*, earlier_first: bool) -> None:
+    earlier, later = Sought("tick.1", FIRST_MARK, 329, 100), Sought("prep.1", OTHER_MARK, 329, 400)
+    sought = [earlier, later] if earlier_first else [later, earlier]
+    members = find_members(Orphan(), sought, frozenset()).members()
+    assert {attempt: [each.pid for each in found] for attempt, found in members.items()} == {
+        "tick.1": [],
+        "prep.1": [331],
+    }
 
 
 PS_OF_MACOS = f"""

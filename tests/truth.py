@@ -88,7 +88,7 @@ class Truth:
         """Since the cycle under way began."""
         return life.has_processes or life.changed_at >= self.since
 
-    def can_hold(self, needed: Needed, created: int) -> bool:
+    def can_hold(self, needed: Needed, run_id: str, created: int) -> bool:
         """Whether it can have held when it was decided; `created`: when the waiting run was made."""
         job = self.jobs.get(needed.job_id)
         if job is None:
@@ -102,6 +102,7 @@ class Truth:
                     any(self._was_up(life) for life in lives)
                     or any(self._ran_in(boot, life) if is_manual else life.changed_at >= created for life in lives)
                     or self._was_refused(needed.job_id)
+                    or self._is_later_by_the_clock(needed.job_id, run_id, is_manual=is_manual)
                 )
             case "after_healthy":
                 up = [life for life in lives if self._was_up(life)]
@@ -113,6 +114,11 @@ class Truth:
     def _ran_in(self, boot: int, life: Life) -> bool:
         """What was found again by its record alone may have run in any boot."""
         return life.boot == boot or "is_found_again" in life.facts
+
+    def _is_later_by_the_clock(self, job_id: str, run_id: str, *, is_manual: bool) -> bool:
+        """What began before the clock was set back, and the run was made, lies behind both when it is put right."""
+        was_set_back = bool(self._machine.trace.met["clock back"])
+        return was_set_back and self._has_run_since(job_id, run_id, is_manual=is_manual)
 
     def _was_refused(self, job_id: str) -> bool:
         """An attempt without a process counts as a start too."""

@@ -179,16 +179,15 @@ class Machine:
     def members(self, attempts: Sequence[Attempt]) -> Mapping[str, tuple[Process, ...]]:
         self.reach("look")
         return {
-            attempt.id: tuple(Process(proc.pid, proc.ticks, proc.command) for proc in self._members(attempt))
-            for attempt in attempts
+            attempt: tuple(Process(proc.pid, proc.ticks, proc.command) for proc in procs)
+            for attempt, procs in self._look_for(attempts).items()
         }
 
     def measure(self, attempts: Sequence[Attempt]) -> Mapping[str, Measure]:
         self.reach("look")
-        found = {attempt.id: self._members(attempt) for attempt in attempts}
         return {
             attempt: Measure(sum(map(self._cpu_seconds, procs)), sum(proc.script.memory_mb for proc in procs))
-            for attempt, procs in found.items()
+            for attempt, procs in self._look_for(attempts).items()
             if procs
         }
 
@@ -232,13 +231,16 @@ class Machine:
             return None, None
         return record.pid, None if record.holder is None else record.holder.ticks
 
-    def _members(self, attempt: Attempt) -> list[Proc]:
-        shim, start_ticks = self._sought(attempt)
-        return [
-            proc
-            for _, proc in sorted(self.procs.items())
-            if proc.pid != shim and self._belongs(proc, attempt.mark, shim, start_ticks)
-        ]
+    def _look_for(self, attempts: Sequence[Attempt]) -> dict[str, list[Proc]]:
+        sought = {attempt: self._sought(attempt) for attempt in attempts}
+        last = dict(sorted(sought.values(), key=lambda one: one[1] or 0))
+        found = {}
+        for attempt, (shim, start_ticks) in sought.items():
+            # Whose pid was given to another shim since, of him nothing is left in the session of that number.
+            leader = shim if last[shim] == start_ticks else None
+            procs = (proc for _, proc in sorted(self.procs.items()) if proc.pid != shim)
+            found[attempt.id] = [each for each in procs if self._belongs(each, attempt.mark, leader, start_ticks)]
+        return found
 
     def _cpu_seconds(self, proc: Proc) -> float:
         ticks_since_boot = (self.clock.elapsed - self.booted_at) // _TICK

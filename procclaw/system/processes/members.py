@@ -5,7 +5,7 @@ attempt and to no other, whatever its session and parents. Without a mark it bel
 found it to belong to, even if its parent has gone since; or whose shim leads its session or process group; and failing
 that to whatever its parent belongs to. Session and group count only while no stranger has the shim's pid: the kernel
 gives that number to nobody for as long as anyone is in the session, so a stranger under it proves that the session is
-over.
+over. So does the shim of a later attempt, also when it is dead like the one before.
 """
 
 import os
@@ -80,7 +80,8 @@ class _Ownership:
         self._table = table
         self._rows = rows
         self._by_mark = {one.mark: one for one in sought}
-        self._by_shim = {one.shim: one for one in sought if one.shim is not None and _is_undisputed(one, rows)}
+        in_turn = sorted(sought, key=lambda one: one.start_ticks or 0)
+        self._by_shim = {one.shim: one for one in in_turn if one.shim is not None and _is_undisputed(one, rows)}
         self._by_process = {process: one for one in sought for process in one.found_before}
         # What ProcClaw runs for itself is nobody's, even where ProcClaw itself is a job's process.
         self._known: dict[int, Sought | None] = {os.getpid(): None}
