@@ -1,7 +1,9 @@
 """What people are told of runs that wait: queue, why, status, and what is to come."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +37,48 @@ def end(cli: CommandLine, *jobs: str) -> None:
 
 
 # --- queue ---
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("daemon", [{}, {"max_parallel": 1}], ids=str)
+def test_who_asks_about_one_job_is_told_the_same_as_who_asks_about_all(
+    cli: CommandLine, home: Path, daemon: dict[str, int]
+) -> None:
+    (home / "procclaw.yaml").write_text(json.dumps({"daemon": daemon}))
+    lock = {"enabled": True, "name": "disk"}
+    jobs: dict[str, dict[str, Any]] = {
+        "runs": {"cmd": STAYS, "concurrency": {"max_instances": 2}},
+        "rests": {"cmd": "true"},
+        "queued": {"cmd": STAYS, "queue": "line"},
+        "has-lock": {"cmd": STAYS, "lock": lock},
+        "wants-lock": {"cmd": "true", "lock": lock},
+        "leaf": {"cmd": "true", "depends_on": [{"job": "runs", "condition": "after_complete"}]},
+        "retries": {"cmd": "false", "retry": {"delays": [3600]}},
+        "later": {"cmd": "true"},
+        "would-queue": {"cmd": "true", "queue": "line"},
+        "would-lock": {"cmd": "true", "lock": lock},
+    }
+    cli.declare_all(jobs, queues={"line": {"limit": 1}})
+    cli("run", "retries")
+    cli("run", "later", "--at", "2099-01-01")
+    for job_id in ("runs", "has-lock", "queued", "runs", "runs", "wants-lock"):
+        cli("run", job_id)
+    all_of_them = {view["id"]: view for view in cli("list", "--json").json["jobs"]}
+    waiting = cli("queue", "--json").json["runs"]
+    assert waiting
+    for job_id in jobs:
+        told = cli("status", job_id, "--json").json
+        listed = {name: value for name, value in all_of_them[job_id].items() if name != "uptime_seconds"}
+        assert {name: told[name] for name in listed} == listed
+        places = [str(run["position"]) for run in waiting if run["job_id"] == job_id]
+        assert re.findall(r"no\. (\d+) of all that wait", cli("status", job_id).out) == places
+    # Who only would wait is told so as well.
+    closed = {"leaf": "dependency", "would-queue": "queue", "would-lock": "lock"}
+    for job_id, gate in (dict.fromkeys(("rests", "would-queue"), "max_parallel") if daemon else closed).items():
+        gates = {each["gate"]: each["open"] for each in cli("why", job_id, "--json").json["gates"]}
+        assert not gates[gate]
+    assert "runs (after_complete): has not completed: it is" in cli("why", "leaf").out
+    end(cli, *jobs)
 
 
 @pytest.mark.real

@@ -64,6 +64,11 @@ class Schedule(NamedTuple):
     timezone: str
 
 
+def _may_stand_behind_others(spec: Spec, job: JobSpec) -> bool:
+    """Whether what becomes of other jobs can keep it from starting."""
+    return bool(job.depends_on or job.queue or job.lock or spec.config.max_parallel)
+
+
 def named(spec: Spec, job_id: str) -> JobSpec:
     """Raises NotFound, with what may have been meant."""
     job = spec.jobs.get(job_id)
@@ -132,28 +137,36 @@ class Operations:
 
     def job(self, job_id: str) -> views.View:
         spec = self.spec()
-        return next(self._views(spec, [named(spec, job_id)]))
+        job = named(spec, job_id)
+        return next(self._views(spec, [job], job))
 
-    def _views(self, spec: Spec, jobs: Iterable[JobSpec]) -> Iterator[views.View]:
+    def _views(self, spec: Spec, jobs: Iterable[JobSpec], about: JobSpec | None = None) -> Iterator[views.View]:
         now = self._clock.now()
-        board = self.board(spec, now, {})
+        board = self.board(spec, now, {}, about)
         lack, holds = self._store.lack(), board.job(HOME).holds
         for job in jobs:
             yield views.job_view(job, board, holds, lack, now)
 
-    def board(self, spec: Spec, now: datetime, specs: Mapping[str, JobSpec]) -> Board:
-        """What is recorded of all jobs; `specs` are those of which more is asked than that."""
+    def board(self, spec: Spec, now: datetime, specs: Mapping[str, JobSpec], about: JobSpec | None = None) -> Board:
+        """What is recorded of all jobs; `specs` are those of which more is asked than that. With `about` only that job
+        is asked about: of the others it has what they may have to do with it.
+        """
         # Only dependencies ask for it, and it takes modules that `list` can do without.
         is_asked = any(job.depends_on for job in spec.jobs.values())
         boot_id = self._home.processes.boot_id() if is_asked else ""
-        return Board(spec, self._store.job_states(now=now, specs=specs), boot_id, now, is_deciding=False)
+        names = None if about is None or _may_stand_behind_others(spec, about) else (HOME, about.id)
+        states = self._store.job_states(names, now=now, specs=specs)
+        if names is not None and any(active.live is None for active in states[names[-1]].active):
+            # In the line of all that wait it has a place.
+            states = self._store.job_states(now=now, specs=specs)
+        return Board(spec, states, boot_id, now, is_deciding=False)
 
     def why(self, job_id: str) -> views.View:
         from procclaw.planning import why
 
         spec, now = self.spec(), self._clock.now()
         job = named(spec, job_id)
-        board = self.board(spec, now, {job_id: job})
+        board = self.board(spec, now, {job_id: job}, job)
         return why.why_view(job, why.gates(job, board, board.job(HOME).holds, self._store.lack(), now))
 
     def check_known(self, job_id: str) -> None:

@@ -154,7 +154,7 @@ class Reports:
         now = self._clock.now()
         spec = self._operations.spec()
         job = self._operations.job_spec(job_id)
-        board = self._operations.board(spec, now, {job_id: job})
+        board = self._operations.board(spec, now, {job_id: job}, job)
         holds, lack = board.job(HOME).holds, self._store.lack()
         state = board.job(job_id)
         queues = queue_view(board, holds, lack)
