@@ -583,6 +583,7 @@ def test_attempts_alive_since_a_moment_are_found(store: Store) -> None:
     store.record([FULL_RUN, old, edge, live])
     assert store.attempts_since(JOB, ago(30)) == (edge, live)
     assert store.live_attempts() == (live,)
+    assert store.live_records() == {live.record}
 
 
 def test_events_are_told_oldest_first_from_where_one_left_off(store: Store) -> None:
@@ -812,6 +813,15 @@ def test_what_nobody_can_have_written_is_damage_and_not_a_bug(tmp_path: Path, ch
             store.runs()
         with pytest.raises(StoreError, match="the database is damaged"):
             store.job_states()
+
+
+@pytest.mark.parametrize("change", ["mark = x'41'", "number = 'a few'"])
+def test_a_live_attempt_whose_record_cannot_be_named_is_damage(tmp_path: Path, change: str) -> None:
+    with opened(tmp_path / "procclaw.db") as store:
+        store.record([FULL_RUN, an_attempt(FULL_RUN, number=3)])
+        store._db.execute(f"UPDATE attempts SET {change}")
+        with pytest.raises(StoreError, match="the database is damaged"):
+            store.live_records()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ others.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -325,22 +325,22 @@ class Controller:
 
     # --- upkeep ---
 
-    def _tidy_work(self) -> None:
+    def _tidy_work(self, live: Collection[str]) -> None:
         """Remove the directories of attempts that are over: of one that was huge, or whose end a crash cut short."""
-        live = {attempt.id for attempt in self._store.live_attempts()}
         for attempt_id in self._world.work.attempts():
             if attempt_id not in live:
                 self._world.work.remove(attempt_id)
 
     def maintain(self, spec: Spec, now: datetime) -> None:
         """What is due now and then, beside the cycle: logs of running jobs, retention, the reserve."""
-        for attempt in self._store.live_attempts():
+        live = self._store.live_attempts()
+        for attempt in live:
             job = spec.jobs.get(attempt.job_id)
             if job is not None:
                 self._actor.rotate(job, attempt, is_in_use=True)
             if attempt.number > KEPT_ATTEMPTS:
                 self._store.thin_attempts(attempt.run_id, KEPT_ATTEMPTS)
-        self._tidy_work()
+        self._tidy_work({attempt.id for attempt in live})
         self._purge(spec.config.history, now)
         self._store.keep_reserve()
 

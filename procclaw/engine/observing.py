@@ -269,7 +269,7 @@ class Observer:
         One after the other: what is found of the next depends on what was recorded of the one before.
         """
         processes = self._world.processes
-        known = {attempt.record for attempt in self._store.live_attempts()}
+        known = self._store.live_records()
         for record in processes.records():
             if record not in known:
                 sight = processes.sight(record)

@@ -143,6 +143,11 @@ class Slice(NamedTuple):
     end: int | None
 
 
+def record_name(job_id: str, run_id: str, number: int, mark: str) -> str:
+    """What the record of an attempt is called."""
+    return f"{job_id}.{run_id}.{number}.{mark}"
+
+
 class Attempt(NamedTuple):
     id: str
     """Run id and number; also the stem of its record's name."""
@@ -181,7 +186,7 @@ class Attempt(NamedTuple):
 
     @property
     def record(self) -> str:
-        return f"{self.job_id}.{self.run_id}.{self.number}.{self.mark}"
+        return record_name(self.job_id, self.run_id, self.number, self.mark)
 
     @property
     def signal(self) -> int | None:

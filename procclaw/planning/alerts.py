@@ -196,6 +196,8 @@ class _Telling:
     # --- recovery ---
 
     def of_recovery(self) -> None:
+        if not self._troubles:
+            return
         over = {kind: how for kind, how in self._over() if kind in self._troubles and kind not in self._raised}
         for kind in over:
             self._draft.writes.append(TroubleOver(self._draft.job.id, kind))

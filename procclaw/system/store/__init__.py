@@ -17,7 +17,7 @@ from procclaw.model.clock import after, from_microseconds, to_microseconds
 from procclaw.model.errors import Conflict
 from procclaw.model.intents import Intent
 from procclaw.model.reasons import Reason
-from procclaw.model.records import Attempt, DeadLetter, Event, Run, RunState, Slots, WorkflowRun
+from procclaw.model.records import Attempt, DeadLetter, Event, Run, RunState, Slots, WorkflowRun, record_name
 from procclaw.model.rows import Row
 from procclaw.model.spec import JobSpec
 from procclaw.model.state import JobState, Lack, WorkflowState
@@ -337,6 +337,13 @@ class Store:
     def jobs_with_life(self) -> tuple[str, ...]:
         """The jobs with an attempt that is not over."""
         return self._names("SELECT DISTINCT job_id FROM attempts WHERE ended_at IS NULL")
+
+    def live_records(self) -> frozenset[str]:
+        """The names of the records of attempts that are not over."""
+        rows = self._db.read("SELECT job_id, run_id, number, mark FROM attempts WHERE ended_at IS NULL")
+        if any(tuple(map(type, row)) != (str, str, int, str) for row in rows):
+            raise damaged("a row of attempts cannot be read")
+        return frozenset(record_name(*row) for row in rows)
 
     def live_attempts(self) -> tuple[Attempt, ...]:
         rows = self._db.read(f"SELECT {ATTEMPTS.columns} FROM attempts WHERE ended_at IS NULL")
