@@ -614,7 +614,7 @@ def test_a_run_that_shall_end_is_over_at_once_if_its_attempt_was_never_launched(
     found = plan_for(run, seen_as("blank", attempt), job)
     assert found.effects == ()
     assert set(found.writes) == {
-        over(run, "stopped", Reason.STOP_REQUESTED),
+        over(run, "stopped", Reason.STOP_REQUESTED, ending=None),
         attempt._replace(ended_at=NOW, reason=Reason.STOP_REQUESTED),
     }
 
@@ -624,14 +624,14 @@ def test_a_home_that_is_stopped_launches_nothing_more() -> None:
     run, attempt = blank(job)
     found = plan_for(run, seen_as("blank", attempt), job, home_holds=HOME_HELD)
     assert found.effects == ()
-    assert over(run, "stopped", Reason.HOME_STOPPED, ending=Reason.HOME_STOPPED) in found.writes
+    assert over(run, "stopped", Reason.HOME_STOPPED) in found.writes
 
 
 def test_what_is_wanted_instead_of_an_attempt_never_launched_is_looked_at_at_once() -> None:
     old = a_job("continuous")
     run, attempt = blank(old)
     found = plan_for(run, seen_as("blank", attempt), changed(old, process_hash="edited"))
-    assert over(run, "stopped", Reason.CHANGED, ending=Reason.CHANGED) in found.writes
+    assert over(run, "stopped", Reason.CHANGED) in found.writes
     assert found.wake_at == NOW
 
 

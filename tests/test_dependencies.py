@@ -653,6 +653,20 @@ def test_a_run_that_was_taken_back_ran_no_later_than_its_attempts(state: str, st
     assert (lack is None) is is_met
 
 
+def test_a_stop_that_somebody_asks_for_is_no_run_of_what_waited_to_retry() -> None:
+    retries = continuous_run("retrying", job_id="db", started_at=ago(90), not_before_at=later(5))
+    use = changed(a_job(), id="use", depends_on=(Dependency("db", AFTER_START, None),))
+    states = [
+        a_job_state(waiting(retries), id="db", intents=(an_intent("stop", job_id="db"),)),
+        a_job_state(waiting(a_run("queued", job_id="use", queued_at=ago(60))), id="use"),
+    ]
+    found = plan(a_spec(DB, use), a_state(*states), NOW)
+    assert found.effects == ()
+    assert [(wait.job_id, wait.detail) for wait in found.waits] == [
+        ("use", "db (after_start): has not started: it is stopped")
+    ]
+
+
 def test_who_waits_for_a_run_that_gives_up_is_looked_at_again_at_once() -> None:
     fetch = changed(a_job(), id="fetch", depends_on=(Dependency("absent", Condition.AFTER_START, 30),))
     use = changed(a_job(), id="use", depends_on=(Dependency("fetch", Condition.AFTER_COMPLETE, None),))

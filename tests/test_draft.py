@@ -47,3 +47,30 @@ def test_later_steps_see_which_run_ended_last_and_which_ended_last_of_those_that
     draft.finish(draft.going[0], RunState.STOPPED, Reason.STOP_REQUESTED)
     left = over(waits, "stopped", Reason.STOP_REQUESTED)
     assert draft.job_now() == known._replace(active=(), newest_finished=left)
+
+
+def test_what_was_made_before_the_newest_run_and_ends_after_it_is_not_the_newest() -> None:
+    older, younger = a_run("retrying", occasion="1"), a_run("failed", occasion="2")
+    known = a_job_state(waiting(older), newest_finished=younger, older_than_finished=1, older_than_begun=1)
+    draft = Draft(a_job(), known, a_state(known), NOW)
+    draft.judge(draft.going[0], over(older, "succeeded", Reason.FINISHED))
+    assert (draft.newest_finished(), draft.newest_begun()) == (younger, younger)
+
+
+def test_what_began_and_was_made_before_what_never_did_is_the_newest_that_began() -> None:
+    first, second = a_run("succeeded", occasion="1"), a_run("retrying", occasion="2")
+    never = a_run("stopped", occasion="3", attempts=0)
+    known = a_job_state(waiting(second), newest_finished=never, newest_begun=first, older_than_finished=1)
+    draft = Draft(a_job(), known, a_state(known), NOW)
+    ended = over(second, "failed", Reason.RETRIES_USED_UP)
+    draft.judge(draft.going[0], ended)
+    assert (draft.newest_finished(), draft.newest_begun()) == (never, ended)
+
+
+@pytest.mark.parametrize("reason", [Reason.STOP_REQUESTED, None], ids=str)
+def test_what_is_over_without_a_process_tells_of_none_that_was_ended(reason: Reason | None) -> None:
+    waits = a_run("retrying", ending=reason)
+    known = a_job_state(waiting(waits))
+    draft = Draft(a_job(), known, a_state(known), NOW)
+    draft.finish(draft.going[0], RunState.STOPPED, Reason.STOP_REQUESTED)
+    assert draft.going[0].run == over(waits, "stopped", Reason.STOP_REQUESTED, ending=None)

@@ -576,9 +576,7 @@ def test_the_changed_job_starts_as_soon_as_the_old_process_is_gone() -> None:
 @pytest.mark.parametrize("run", [a_run("queued"), a_run("retrying"), continuous_run("retrying")])
 def test_removing_a_job_cancels_what_waits_and_forgets_its_holds(run: Run) -> None:
     state = a_job_state(waiting(run), holds=(a_hold("pause"),))
-    assert planned(None, state) == Plan(
-        writes=(over(run, "stopped", Reason.REMOVED, ending=Reason.REMOVED), JobForgotten(JOB))
-    )
+    assert planned(None, state) == Plan(writes=(over(run, "stopped", Reason.REMOVED), JobForgotten(JOB)))
 
 
 def test_a_removed_job_is_remembered_until_its_process_is_gone() -> None:
@@ -665,7 +663,7 @@ def test_a_waiting_slot_of_a_home_that_was_stopped_did_not_run() -> None:
     job = a_job("scheduled")
     state = a_job_state(waiting(run), cursor=a_cursor(job, ago(60), later(3600)))
     assert planned(job, state, home_holds=HOME_HELD).writes == (
-        over(run, "stopped", Reason.HOME_STOPPED, ending=Reason.HOME_STOPPED),
+        over(run, "stopped", Reason.HOME_STOPPED),
         slots_row(ago(60), "skipped", Reason.HOME_STOPPED, run=run),
     )
 

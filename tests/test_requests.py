@@ -387,8 +387,8 @@ def test_a_stop_cancels_what_waits_and_is_answered_at_once() -> None:
     state = a_job_state(waiting(queued), waiting(retry), intents=(an_intent("stop"),))
     assert planned(JOB, state) == Plan(
         writes=(
-            over(queued, "stopped", Reason.STOP_REQUESTED, ending=Reason.STOP_REQUESTED),
-            over(retry, "stopped", Reason.STOP_REQUESTED, ending=Reason.STOP_REQUESTED),
+            over(queued, "stopped", Reason.STOP_REQUESTED),
+            over(retry, "stopped", Reason.STOP_REQUESTED),
             done(an_intent("stop"), "stopped"),
         )
     )
@@ -400,7 +400,7 @@ def test_a_slot_whose_run_was_stopped_before_it_began_was_skipped() -> None:
     state = a_job_state(waiting(run), cursor=a_cursor(job, ago(60), later(3600)), intents=(an_intent("stop"),))
     assert planned(job, state) == Plan(
         writes=(
-            over(run, "stopped", Reason.STOP_REQUESTED, ending=Reason.STOP_REQUESTED),
+            over(run, "stopped", Reason.STOP_REQUESTED),
             slots_row(ago(60), "skipped", Reason.STOP_REQUESTED, run=run),
             done(an_intent("stop"), "stopped"),
         ),
@@ -413,7 +413,7 @@ def test_a_slot_whose_run_has_begun_stays_recorded_as_having_run() -> None:
     run = a_run("retrying", slot=ago(60))
     state = a_job_state(waiting(run), cursor=a_cursor(job, ago(60), later(3600)), intents=(an_intent("stop"),))
     assert planned(job, state).writes == (
-        over(run, "stopped", Reason.STOP_REQUESTED, ending=Reason.STOP_REQUESTED),
+        over(run, "stopped", Reason.STOP_REQUESTED),
         done(an_intent("stop"), "stopped"),
     )
 
@@ -538,7 +538,7 @@ def test_a_restart_of_what_waits_to_retry_starts_at_once_and_counts_afresh() -> 
     old = continuous_run("retrying", failures=4, restarts=4, not_before_at=later(900))
     found = planned(SERVICE, a_job_state(waiting(old), intents=(an_intent("restart"),)))
     fresh = started_by(an_intent("restart"), SERVICE)
-    gone = over(old, "stopped", Reason.RESTART_REQUESTED, ending=Reason.RESTART_REQUESTED)
+    gone = over(old, "stopped", Reason.RESTART_REQUESTED)
     assert found == replace(fresh, writes=(gone, *fresh.writes))
 
 
@@ -780,7 +780,7 @@ def test_it_can_be_cancelled(kind: str, state: str, reason: Reason, message: str
 
 def test_a_job_that_is_gone_takes_it_along() -> None:
     found = planned(None, a_job_state(waiting(PLANNED)))
-    assert found.writes == (over(PLANNED, "stopped", Reason.REMOVED, ending=Reason.REMOVED),)
+    assert found.writes == (over(PLANNED, "stopped", Reason.REMOVED),)
 
 
 def test_there_may_be_nothing_to_cancel() -> None:

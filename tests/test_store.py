@@ -576,6 +576,27 @@ def test_runs_are_listed_newest_first_and_found_by_the_beginning_of_their_id(sto
     assert store.runs_like("d") == ()
 
 
+def test_how_many_active_runs_are_older_than_the_newest_that_is_over(store: Store) -> None:
+    def seen(*runs: Run) -> tuple[int, int]:
+        store.record(runs)
+        state = store.job_states([JOB])[JOB]
+        return state.older_than_finished, state.older_than_begun
+
+    assert seen(a_run("retrying", occasion="1")) == (0, 0)
+    assert seen(over(a_run("failed", occasion="2"), "failed", Reason.RETRIES_USED_UP)) == (1, 1)
+    assert seen(a_run("running", occasion="3")) == (1, 1)
+    never = over(a_run("stopped", occasion="4", attempts=0), "stopped", Reason.STOP_REQUESTED)
+    assert seen(never) == (2, 1)
+    assert store.job_states([JOB])[JOB].newest_finished == never
+
+
+def test_what_is_over_and_never_began_makes_no_active_run_older_than_what_began(store: Store) -> None:
+    never = over(a_run("stopped", occasion="2", attempts=0), "stopped", Reason.STOP_REQUESTED)
+    store.record([a_run("retrying", occasion="1"), never])
+    state = store.job_states([JOB])[JOB]
+    assert (state.older_than_finished, state.older_than_begun) == (1, 0)
+
+
 def test_attempts_alive_since_a_moment_are_found(store: Store) -> None:
     old = an_attempt(FULL_RUN, number=1)._replace(ended_at=ago(60), created_at=ago(90))
     edge = an_attempt(FULL_RUN, number=2)._replace(ended_at=ago(30), created_at=ago(60))

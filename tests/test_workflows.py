@@ -810,7 +810,7 @@ def test_the_hold_itself_ends_the_steps_so_that_what_is_needed_goes_last() -> No
     home = JobState(HOME, holds=HOME_HELD)
     state = a_home(flow, [queued, running], jobs=[home, JobState("c", (needing,))], home_holds=HOME_HELD)
     found = decided(state, spec)
-    assert found.writes[0] == over(queued, "stopped", Reason.HOME_STOPPED, ending=Reason.HOME_STOPPED)
+    assert found.writes[0] == over(queued, "stopped", Reason.HOME_STOPPED)
     assert [effect.attempt.job_id for effect in found.effects if isinstance(effect, Signal)] == ["c"]
 
 

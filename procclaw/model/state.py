@@ -64,6 +64,12 @@ class JobState(NamedTuple):
     newest_finished: Run | None = None
     newest_begun: Run | None = None
     """The newest that is over and had an attempt, where `newest_finished` had none."""
+    older_than_finished: int = 0
+    """How many of `active`, from the first, were made before `newest_finished`: where one of them ends now, that one
+    stays the newest.
+    """
+    older_than_begun: int = 0
+    """The same with the newest that is over and had an attempt."""
     holds: tuple[Hold, ...] = ()
     cursor: Cursor | None = None
     ran_after_cursor: frozenset[datetime] = frozenset()

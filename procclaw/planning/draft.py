@@ -204,7 +204,8 @@ class Draft:
         going.live = live._replace(attempt=attempt._replace(stop=order))
 
     def finish(self, going: Going, state: RunState, reason: Reason, detail: str = "") -> None:
-        going.run = run = finished(going.run, state, reason, self.now, detail)
+        """It is over without a process that would have to be ended for that, whoever may have asked for it."""
+        going.run = run = finished(going.run._replace(ending=None), state, reason, self.now, detail)
         self.note_unstarted(run)
 
     def conclude(self, going: Going, attempt: Attempt, run: Run) -> None:
@@ -228,12 +229,13 @@ class Draft:
         return any(going.run.state is RunState.SUCCEEDED for going in self.going)
 
     def newest_finished(self) -> Run | None:
-        over = [going.run for going in self.going if going.is_over]
+        over = [going.run for going in self.going[self.job.older_than_finished :] if going.is_over]
         return over[-1] if over else self.job.newest_finished
 
     def newest_begun(self) -> Run | None:
-        over = (self.job.newest_begun, self.job.newest_finished, *(going.run for going in self.going if going.is_over))
-        return next((run for run in reversed(over) if run is not None and run.attempts), None)
+        over = [going.run for going in self.going[self.job.older_than_begun :] if going.is_over]
+        known = (self.job.newest_begun, self.job.newest_finished, *over)
+        return next((run for run in reversed(known) if run is not None and run.attempts), None)
 
     def open_intents(self) -> list[Intent]:
         return [intent for intent in self.intents.values() if intent.resolved_at is None]

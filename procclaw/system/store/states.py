@@ -5,7 +5,7 @@ Nothing here writes. Live attempts carry no sight yet; whoever decides looks at 
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -63,6 +63,21 @@ def _workflow_state(db: sqlite3.Connection, workflow: Any) -> WorkflowState:
     return WorkflowState(workflow, tuple(newest.get(step) for step in range(len(workflow.spec.steps))))
 
 
+class _Dated(NamedTuple):
+    """A run and its place in the order in which runs were made."""
+
+    rowid: int
+    run: Run
+
+
+def _dated(row: Sequence[Any]) -> _Dated:
+    return _Dated(row[-1], RUNS.read(row[:-1]))
+
+
+def _older(rowids: Iterable[int], newest: _Dated | None) -> int:
+    return 0 if newest is None else sum(1 for rowid in rowids if rowid < newest.rowid)
+
+
 class _Reading:
     def __init__(self, db: sqlite3.Connection, chosen: str | None, question: Question | None) -> None:
         self._db = db
@@ -70,11 +85,12 @@ class _Reading:
         self._question = question
 
     def states(self) -> dict[str, JobState]:
-        active = self._active()
+        active, rowids = self._active()
         holds = self._by_job(HOLDS)
         intents: dict[str, list[Intent]] = self._by_job(INTENTS, "resolved_at IS NULL", " ORDER BY id")
         cursors: dict[str, Cursor] = {cursor.job_id: cursor for cursor in self._select(CURSORS)}
-        finished = {run.job_id: run for run in self._newest_finished()}
+        finished = self._newest_finished()
+        begun = {name: newest if newest.run.attempts else self._begun(name) for name, newest in finished.items()}
         troubles: dict[str, list[Trouble]] = self._by_job(TROUBLES)
         watches: dict[str, Watch] = {watch.job_id: watch for watch in self._select(WATCHES)}
         files: dict[str, list[TriggerFile]] = self._by_job(TRIGGER_FILES)
@@ -85,8 +101,10 @@ class _Reading:
             name: JobState(
                 id=name,
                 active=tuple(active.get(name, ())),
-                newest_finished=finished.get(name),
-                newest_begun=self._newest_begun(finished.get(name)),
+                newest_finished=None if (newest := finished.get(name)) is None else newest.run,
+                newest_begun=None if (ran := begun.get(name)) is None or ran is newest else ran.run,
+                older_than_finished=_older(rowids.get(name, ()), newest),
+                older_than_begun=_older(rowids.get(name, ()), ran),
                 holds=tuple(holds.get(name, ())),
                 cursor=cursors.get(name),
                 ran_after_cursor=self._ran_after(cursors.get(name)),
@@ -108,14 +126,16 @@ class _Reading:
     # --- rows ---
 
     def _select(self, table: Table, where: str = "", order: str = "") -> list[Any]:
-        sql = f"SELECT {table.columns} FROM {table.name}"
+        return [table.read(row) for row in self._rows(table.columns, table.name, where, order)]
+
+    def _rows(self, columns: str, table: str, where: str, order: str) -> list[Any]:
+        sql = f"SELECT {columns} FROM {table}"
         conditions = [where] if where else []
         if self._chosen is not None:
             conditions.append("job_id IN (SELECT value FROM json_each(?))")
         if conditions:
             sql += " WHERE " + " AND ".join(conditions)
-        rows = self._db.execute(sql + order, () if self._chosen is None else (self._chosen,))
-        return [table.read(row) for row in rows]
+        return self._db.execute(sql + order, () if self._chosen is None else (self._chosen,)).fetchall()
 
     def _by_job(self, table: Table, where: str = "", order: str = "") -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = {}
@@ -123,13 +143,16 @@ class _Reading:
             found.setdefault(row.job_id, []).append(row)
         return found
 
-    def _active(self) -> dict[str, list[ActiveRun]]:
+    def _active(self) -> tuple[dict[str, list[ActiveRun]], dict[str, list[int]]]:
+        """The active runs by job, and their rowids."""
         health: dict[str, Health] = {row.attempt_id: row for row in self._select(HEALTH)}
         usage: dict[str, Usage] = {row.attempt_id: row for row in self._select(USAGE)}
         live = {attempt.run_id: attempt for attempt in self._select(ATTEMPTS, "ended_at IS NULL")}
         active: dict[str, list[ActiveRun]] = {}
+        rowids: dict[str, list[int]] = {}
         # By an expression: for the bare column SQLite walks through the whole history, which is in that order already.
-        for run in self._select(RUNS, "finished_at IS NULL", " ORDER BY +rowid"):
+        for *columns, rowid in self._rows(f"{RUNS.columns}, rowid", "runs", "finished_at IS NULL", " ORDER BY +rowid"):
+            run = RUNS.read(columns)
             attempt = live.get(run.id)
             seen = None
             if attempt is not None:
@@ -140,9 +163,10 @@ class _Reading:
                     usage=usage.get(attempt.id),
                 )
             active.setdefault(run.job_id, []).append(ActiveRun(run, seen))
-        return active
+            rowids.setdefault(run.job_id, []).append(rowid)
+        return active, rowids
 
-    def _newest_finished(self) -> list[Run]:
+    def _newest_finished(self) -> dict[str, "_Dated"]:
         jobs = (
             "SELECT DISTINCT job_id FROM runs" if self._chosen is None else "SELECT value AS job_id FROM json_each(?)"
         )
@@ -151,20 +175,19 @@ class _Reading:
             f"ORDER BY r.rowid DESC LIMIT 1) FROM ({jobs}) j"
         )
         rows = self._db.execute(
-            f"SELECT {RUNS.columns} FROM runs WHERE id IN ({newest})", () if self._chosen is None else (self._chosen,)
+            f"SELECT {RUNS.columns}, rowid FROM runs WHERE id IN ({newest})",
+            () if self._chosen is None else (self._chosen,),
         )
-        return [RUNS.read(row) for row in rows]
+        return {dated.run.job_id: dated for dated in map(_dated, rows)}
 
-    def _newest_begun(self, newest: Run | None) -> Run | None:
-        if newest is None or newest.attempts:
-            return None
+    def _begun(self, job_id: str) -> "_Dated | None":
+        """The newest run that is over and had an attempt."""
         rows = self._db.execute(
-            f"SELECT {RUNS.columns} FROM runs WHERE job_id = ? AND finished_at IS NOT NULL AND attempts > 0 "
+            f"SELECT {RUNS.columns}, rowid FROM runs WHERE job_id = ? AND finished_at IS NOT NULL AND attempts > 0 "
             "ORDER BY rowid DESC LIMIT 1",
-            (newest.job_id,),
+            (job_id,),
         )
-        found: list[Run] = [RUNS.read(row) for row in rows]
-        return found[0] if found else None
+        return next(map(_dated, rows), None)
 
     # --- what one job's declaration asks for ---
 
