@@ -71,4 +71,16 @@ FINDS = (
         "two attempts whose shims had had one pid, and a child of the later one was signalled for the earlier",
         "test_processes.test_a_session_belongs_to_the_last_of_two_attempts_whose_shims_had_one_pid",
     ),
+    Find(
+        "somebody stopped what waited to retry, and who waited for its start began",
+        "test_dependencies.test_a_stop_that_somebody_asks_for_is_no_run_of_what_waited_to_retry",
+    ),
+    Find(
+        "an older run ended well after the newest had failed, and in that one plan the job counted as completed",
+        "test_draft.test_what_was_made_before_the_newest_run_and_ends_after_it_is_not_the_newest",
+    ),
+    Find(
+        "a job left its queue while it ran, and its place was given away although it still had it",
+        "test_cli_gates.test_who_leaves_a_queue_keeps_its_place_until_its_run_is_over",
+    ),
 )

@@ -82,6 +82,22 @@ def test_who_asks_about_one_job_is_told_the_same_as_who_asks_about_all(
 
 
 @pytest.mark.real
+def test_who_leaves_a_queue_keeps_its_place_until_its_run_is_over(cli: CommandLine) -> None:
+    first, second = {"cmd": STAYS, "queue": "disk"}, {"cmd": STAYS, "queue": "disk"}
+    queues = {"disk": {"limit": 1}}
+    cli.declare_all({"first": first, "second": second}, queues=queues)
+    cli("run", "first")
+    cli.declare_all({"first": {"cmd": STAYS}, "second": second}, queues=queues)
+    cli("reconcile")
+    waits = "second: waits: queue disk: 1 of at most 1 running: first (normal)\n"
+    assert cli("run", "second") == Answer(0, waits, "")
+    cli("stop", "first")
+    cli("reconcile")
+    assert cli("list", "--json").json["jobs"][1]["status"] == "running"
+    end(cli, "second")
+
+
+@pytest.mark.real
 def test_the_queue_lists_who_waits_in_order_and_for_what(cli: CommandLine) -> None:
     line_of(cli)
     told = cli("queue", "--json").json

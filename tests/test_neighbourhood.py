@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from procclaw.model.records import HOME, WORKFLOWS
+from procclaw.model.records import HOME, WORKFLOWS, Trigger
 from procclaw.model.spec import Condition, Dependency, JobSpec, Lock, LockProvider, Spec
-from procclaw.planning.neighbourhood import Neighbourhoods
+from procclaw.planning.neighbourhood import Neighbourhoods, has_left_its_place
 from tests.builders import a_config, a_job, a_spec, changed
 
 LOCK = Lock("l", LockProvider.FILE, None, 300)
@@ -57,3 +57,39 @@ def test_a_thousand_jobs_that_have_nothing_to_do_with_each_other_stay_apart() ->
     neighbourhoods = Neighbourhoods(a_spec(*many))
     assert neighbourhoods.around(["job-7"]) == {"job-7"}
     assert neighbourhoods.around([]) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("job", "queue", "trigger", "has_left"),
+    [
+        ("a", "q", Trigger.MANUAL, False),
+        ("a", None, Trigger.MANUAL, False),
+        ("a", "other", Trigger.MANUAL, True),
+        ("b", "q", Trigger.MANUAL, True),
+        ("b", None, Trigger.MANUAL, False),
+        ("c", None, Trigger.CONTINUOUS, False),
+        ("c", "q", Trigger.CONTINUOUS, False),
+        ("c", "q", Trigger.MANUAL, True),
+        ("gone", None, Trigger.MANUAL, True),
+        ("gone", None, Trigger.CONTINUOUS, True),
+    ],
+)
+def test_what_runs_may_have_a_place_that_its_job_does_not_tell_of(
+    job: str, queue: str | None, trigger: Trigger, *, has_left: bool
+) -> None:
+    spec = a_spec(*jobs(a={"queue": "q"}, b={}, c={"type": "continuous"}))
+    assert has_left_its_place(spec, job, queue, trigger) is has_left
+
+
+def test_a_run_of_a_job_that_has_become_a_service_counts_where_the_home_has_a_limit() -> None:
+    spec = a_spec(*jobs(a={}, c={"type": "continuous"}))
+    limited = spec._replace(config=a_config(max_parallel=2))
+    found = [has_left_its_place(each, name, None, Trigger.MANUAL) for each in (spec, limited) for name in ("a", "c")]
+    assert found == [False, False, False, True]
+
+
+def test_jobs_compete_for_places_of_queues_and_of_the_home() -> None:
+    spec = a_spec(*jobs(a={"depends_on": on("b"), "lock": LOCK}, b={}))
+    assert not Neighbourhoods(spec).has_places
+    assert Neighbourhoods(spec._replace(config=a_config(max_parallel=2))).has_places
+    assert Neighbourhoods(a_spec(*jobs(a={}, b={"queue": "q"}))).has_places

@@ -12,6 +12,7 @@ from procclaw.engine.observing import EVERYTHING, Observer, Scope
 from procclaw.model.outside import Measure, ProbeResult, Process, RecordPhase, Sight
 from procclaw.model.reasons import Reason
 from procclaw.model.records import Attempt
+from procclaw.model.spec import Spec
 from procclaw.model.state import Observed
 from procclaw.system.store import Store
 from tests.builders import NOW, a_job, a_result, a_run, a_spec, an_attempt, changed
@@ -95,6 +96,22 @@ def test_what_ends_during_the_look_is_seen_to_have_been_under_way_and_with_its_r
     looker.probes.done = (a_result(ATTEMPT, is_ok=True),)
     seen = looker.look()[ATTEMPT.id]
     assert (seen.is_probing, seen.probe) == (True, a_result(ATTEMPT, is_ok=True))
+
+
+def test_a_job_that_has_left_a_queue_is_read_with_those_of_the_queue_as_long_as_it_has_a_place_there(
+    looker: Looker,
+) -> None:
+    def read(spec: Spec) -> frozenset[str]:
+        reads = looker.observer.scope(spec, frozenset(["job"]), (), all_around=True).reads
+        assert reads is not None
+        return reads & {"job", "other"}
+
+    queued = a_spec(changed(a_job(), queue="q"), OTHER)
+    assert read(queued) == {"job"}
+    looker.store.record([OTHER_ATTEMPT._replace(terms=OTHER_ATTEMPT.terms._replace(queue="q"))])
+    assert read(queued) == {"job", "other"}
+    looker.store.record([OTHER_ATTEMPT._replace(ended_at=NOW)])
+    assert read(queued) == {"job"}
 
 
 def test_only_jobs_that_are_acted_on_are_measured(looker: Looker) -> None:

@@ -22,13 +22,14 @@ from procclaw.model.clock import after
 from procclaw.model.errors import DiskFull
 from procclaw.model.outside import RecordPhase
 from procclaw.model.reasons import Reason
-from procclaw.model.records import HOME, OUTBOX, Attempt, Event
-from procclaw.model.rows import Row, Write
+from procclaw.model.records import HOME, OUTBOX, Attempt, Event, Trigger
+from procclaw.model.rows import Row
 from procclaw.model.shape import quoted
 from procclaw.model.spec import HistoryPolicy, Spec
 from procclaw.model.state import Lack, State
 from procclaw.planning import journal
 from procclaw.planning.actions import Plan
+from procclaw.planning.neighbourhood import has_left_its_place
 from procclaw.planning.plan import merged, plan, plan_home, plans
 from procclaw.planning.recording import Because, Cause, Recorded, is_worth_it, record_of, slimmed
 from procclaw.system.store import Store
@@ -172,7 +173,7 @@ class Controller:
         acted.look_again += [(job_id, CONFIRM_SECONDS) for job_id in _nameless(state)]
         has_alerts = any(isinstance(write, Alert) for write in decided.writes)
         outbox_at = self._tell_outside(spec, now, must_look=has_alerts or scope.acts is None)
-        if any(_frees_a_place_of_the_gone(spec, write) for write in decided.writes):
+        if any(isinstance(write, Attempt) and _frees_a_foreign_place(spec, state, write) for write in decided.writes):
             acted.must_look_again = True
         wakes = self._wakes(by_job, acted, in_force.settles_at, outbox_at, now)
         acts = scope.acts if scope.asked is None else frozenset(by_job) | scope.asked
@@ -352,9 +353,13 @@ class Controller:
                 return
 
 
-def _frees_a_place_of_the_gone(spec: Spec, write: Write) -> bool:
-    """Whether something has ended of a job that is no longer declared: nothing tells any more who may wait for it."""
-    return isinstance(write, Attempt) and write.ended_at is not None and write.job_id not in spec.jobs
+def _frees_a_foreign_place(spec: Spec, state: State, attempt: Attempt) -> bool:
+    """Whether it has ended and had a place that its job does not tell of: nothing else tells who may wait for that."""
+    if attempt.ended_at is None:
+        return False
+    runs = (active.run for active in state.jobs[attempt.job_id].active)
+    trigger = next((run.trigger for run in runs if run.id == attempt.run_id), Trigger.CONTINUOUS)
+    return has_left_its_place(spec, attempt.job_id, attempt.terms.queue, trigger)
 
 
 def _nameless(state: State) -> Iterator[str]:

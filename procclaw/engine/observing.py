@@ -19,7 +19,7 @@ from procclaw.model.spec import JobSpec, Spec, TriggerType
 from procclaw.model.state import ActiveRun, JobState, Lack, Observed, State, WorkflowState
 from procclaw.planning import usage
 from procclaw.planning.board import LOCK, lock_key, order_of
-from procclaw.planning.neighbourhood import Neighbourhoods
+from procclaw.planning.neighbourhood import Neighbourhoods, has_left_its_place
 from procclaw.system.store import Store
 
 NAMELESS_SECONDS = 2.0
@@ -84,9 +84,13 @@ class Observer:
             steps |= {job_id for workflow in asked_for if workflow is not None for job_id in workflow.steps}
             acts = near.around(jobs | steps | {WORKFLOWS})
         reads = near.around(acts) | {HOME, WORKFLOWS}
-        # What is left of a job that is gone still has its places.
-        reads |= frozenset(self._store.jobs_with_life()) - spec.jobs.keys()
-        return Scope(acts, reads, None if all_around else jobs)
+        return Scope(acts, reads | self._out_of_place(spec, near), None if all_around else jobs)
+
+    def _out_of_place(self, spec: Spec, near: Neighbourhoods) -> frozenset[str]:
+        """What is left of a job that is gone still has its places; so has what began before its job left its queue."""
+        if not near.has_places:
+            return frozenset(self._store.jobs_with_life()) - spec.jobs.keys()
+        return frozenset(place[0] for place in self._store.places() if has_left_its_place(spec, *place))
 
     def workflows(self) -> tuple[WorkflowState, ...]:
         """Those that are not over, and those about which somebody asks."""
@@ -120,7 +124,7 @@ class Observer:
         takes_locks: bool = True,
     ) -> tuple[State, list[Row]]:
         reads = scope.reads
-        declared = spec.jobs.keys() if reads is None else spec.jobs.keys() & reads
+        declared = spec.jobs if reads is None else sorted(spec.jobs.keys() & reads)
         specs = {name: spec.jobs[name] for name in declared if scope.has(name)}
         recorded = self._store.job_states(reads, now=now, specs=specs)
         names = sorted({*recorded, *spec.jobs} if reads is None else {*reads, *recorded})

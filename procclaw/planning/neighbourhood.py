@@ -6,12 +6,25 @@ about one of a thousand jobs that have nothing to do with each other plans that 
 
 from collections.abc import Iterable, Iterator
 
+from procclaw.model.records import Trigger
 from procclaw.model.spec import Spec
 from procclaw.planning.board import lock_key
 
 
+def has_left_its_place(spec: Spec, job_id: str, queue: str | None, trigger: Trigger) -> bool:
+    """Whether a run with a process, which has a place in `queue`, has one that its job no longer tells of: the job is
+    gone, or was declared otherwise meanwhile.
+    """
+    job = spec.jobs.get(job_id)
+    if job is None or trigger is Trigger.CONTINUOUS:
+        return job is None
+    return queue not in (None, job.queue) or (spec.config.max_parallel is not None and not job.ends_by_itself)
+
+
 class Neighbourhoods:
     def __init__(self, spec: Spec) -> None:
+        self.has_places = spec.config.max_parallel is not None or any(job.queue for job in spec.jobs.values())
+        """There are places for which jobs compete that need not know each other."""
         self._leader = {job_id: job_id for job_id in spec.jobs}
         for bond in _bonds(spec):
             self._join([job_id for job_id in bond if job_id in self._leader])

@@ -17,7 +17,7 @@ from procclaw.model.clock import after, from_microseconds, to_microseconds
 from procclaw.model.errors import Conflict
 from procclaw.model.intents import Intent
 from procclaw.model.reasons import Reason
-from procclaw.model.records import Attempt, DeadLetter, Event, Run, RunState, Slots, WorkflowRun, record_name
+from procclaw.model.records import Attempt, DeadLetter, Event, Run, RunState, Slots, Trigger, WorkflowRun, record_name
 from procclaw.model.rows import Row
 from procclaw.model.spec import JobSpec
 from procclaw.model.state import JobState, Lack, WorkflowState
@@ -31,6 +31,7 @@ from procclaw.system.store.tables import (
     DEAD_LETTERS,
     EVENTS,
     INTENTS,
+    QUEUE_IN_TERMS,
     RUNS,
     SLOTS,
     WORKFLOW_RUNS,
@@ -337,6 +338,16 @@ class Store:
     def jobs_with_life(self) -> tuple[str, ...]:
         """The jobs with an attempt that is not over."""
         return self._names("SELECT DISTINCT job_id FROM attempts WHERE ended_at IS NULL")
+
+    def places(self) -> tuple[tuple[str, str | None, Trigger], ...]:
+        """Of each attempt that is not over the job, the queue in which it has a place (None: in none), and what its run
+        is for.
+        """
+        rows = self._db.read(
+            f"SELECT a.job_id, json_extract(a.terms, '$[{QUEUE_IN_TERMS}]'), r.trigger "
+            "FROM attempts a JOIN runs r ON r.id = a.run_id WHERE a.ended_at IS NULL"
+        )
+        return decoded("a run", lambda: tuple((job_id, queue, Trigger(word)) for job_id, queue, word in rows))
 
     def live_records(self) -> frozenset[str]:
         """The names of the records of attempts that are not over."""

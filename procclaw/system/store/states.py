@@ -96,7 +96,8 @@ class _Reading:
         files: dict[str, list[TriggerFile]] = self._by_job(TRIGGER_FILES)
         judged = self._with_judged_run_at()
         known = {*active, *holds, *intents, *cursors, *finished, *judged, *troubles, *watches, *files}
-        names = known if self._chosen is None else set(json.loads(self._chosen))
+        # In one order, so that the same home is looked at in the same way.
+        names = sorted(known if self._chosen is None else set(json.loads(self._chosen)))
         return {
             name: JobState(
                 id=name,

@@ -196,6 +196,10 @@ def _read_stop(text: str) -> StopOrder:
     return StopOrder(Reason(reason), asked_at, force, *sent_at)
 
 
+QUEUE_IN_TERMS = Terms._fields.index("queue")
+"""Its place in the JSON array."""
+
+
 @lru_cache(maxsize=1024)
 def _read_terms(text: str) -> Terms:
     # The same for most attempts of most jobs.
