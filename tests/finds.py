@@ -83,4 +83,12 @@ FINDS = (
         "a job left its queue while it ran, and its place was given away although it still had it",
         "test_cli_gates.test_who_leaves_a_queue_keeps_its_place_until_its_run_is_over",
     ),
+    Find(
+        "nobody woke for the end of a hold that had just been set on a job at rest",
+        "test_requests.test_a_revoke_that_is_to_end_by_itself_holds_until_then",
+    ),
+    Find(
+        "the clock was set back, and a service that had given up waiting once waited an hour longer for a dependency",
+        "test_dependencies.test_nobody_waits_longer_for_a_dependency_because_the_clock_was_set_back",
+    ),
 )

@@ -667,6 +667,17 @@ def test_a_stop_that_somebody_asks_for_is_no_run_of_what_waited_to_retry() -> No
     ]
 
 
+@pytest.mark.parametrize("state", ["queued", "retrying"])
+def test_nobody_waits_longer_for_a_dependency_because_the_clock_was_set_back(state: str) -> None:
+    """A service that gave up waiting before waits to retry, without an attempt."""
+    use = changed(a_job("continuous"), id="use", depends_on=(Dependency("absent", AFTER_START, 30),))
+    gate = "dependency absent after_start"
+    run = continuous_run(state, job_id="use", attempts=0, closed=((gate, later(3600)),), process_hash=use.process_hash)
+    decided = plan(a_spec(use), a_state(a_job_state(waiting(run), id="use")), NOW)
+    assert decided.writes == (run._replace(closed=((gate, NOW),)),)
+    assert decided.wake_at == later(30)
+
+
 def test_who_waits_for_a_run_that_gives_up_is_looked_at_again_at_once() -> None:
     fetch = changed(a_job(), id="fetch", depends_on=(Dependency("absent", Condition.AFTER_START, 30),))
     use = changed(a_job(), id="use", depends_on=(Dependency("fetch", Condition.AFTER_COMPLETE, None),))

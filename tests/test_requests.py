@@ -879,7 +879,7 @@ def test_revoking_again_moves_the_end_and_nothing_else() -> None:
     intent = revoking(later(60))
     found = planned(JOB, a_job_state(holds=(standing,), intents=(intent,)))
     told = done(intent, "revoked until 2026-06-01T12:01:00Z")
-    assert found == Plan(writes=(standing._replace(until=later(60)), told))
+    assert found == Plan(writes=(standing._replace(until=later(60)), told), wake_at=later(60))
 
 
 @pytest.mark.parametrize(("holds", "message"), [((REVOKED,), "no longer revoked"), ((), "was not revoked")])
@@ -1124,6 +1124,7 @@ def test_a_revoke_that_is_to_end_by_itself_holds_until_then() -> None:
     hold = a_hold("revoke", NOW)._replace(until=later(600))
     found = planned(JOB, a_job_state(intents=(intent,)))
     assert found.writes == (hold, done(intent, "revoked until 2026-06-01T12:10:00Z"))
+    assert found.wake_at == later(600)
 
 
 def test_the_loop_is_woken_when_a_hold_ends() -> None:

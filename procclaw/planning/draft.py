@@ -139,6 +139,7 @@ class Draft:
         if hold != standing:
             self.holds[kind] = hold
             self.writes.append(hold)
+        self.wake(until)
 
     def lift(self, kind: HoldKind) -> bool:
         """Lift a hold; whether there was one."""

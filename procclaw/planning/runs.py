@@ -242,14 +242,14 @@ def _comes_to_run(draft: Draft, going: Going, drafts: Mapping[str, Draft], board
 
 def _set_back(run: Run, spec: JobSpec, now: datetime) -> Run:
     """The run, waiting no longer than it should where the clock has been set back since it began to wait."""
+    run = run._replace(closed=tuple((gate, min(since, now)) for gate, since in run.closed))
     if run.state is RunState.RETRYING:
         latest_at = after(now, delay_seconds(run, spec.retry))
         return run._replace(not_before_at=min(run.not_before_at, latest_at))
     too_far = max(run.queued_at - now, timedelta(0))
-    closed = tuple((gate, min(since, now)) for gate, since in run.closed)
     # The time that a person named is one of the wall clock's.
     moved = run.not_before_at if run.trigger is Trigger.ETA else run.not_before_at - too_far
-    return run._replace(queued_at=run.queued_at - too_far, not_before_at=moved, closed=closed)
+    return run._replace(queued_at=run.queued_at - too_far, not_before_at=moved)
 
 
 def _revived(run: Run, spec: JobSpec, now: datetime) -> Run:
