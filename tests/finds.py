@@ -91,4 +91,12 @@ FINDS = (
         "the clock was set back, and a service that had given up waiting once waited an hour longer for a dependency",
         "test_dependencies.test_nobody_waits_longer_for_a_dependency_because_the_clock_was_set_back",
     ),
+    Find(
+        "the database was moved away, and of two records of one run the exit code of the first was not taken over",
+        "test_strays.test_how_that_one_ended_is_known_where_its_record_is_still_there",
+    ),
+    Find(
+        "a job was removed and declared again, and a file that had triggered it triggered it again, over the same run",
+        "test_triggers.test_a_job_that_is_gone_is_not_forgotten_over_and_over_for_the_files_that_triggered_it",
+    ),
 )

@@ -226,7 +226,7 @@ def test_of_the_outbox_what_is_due_first_comes_first_and_of_that_the_oldest(stor
     assert [alert.key for alert in store.outbox(2)] == ["b", "c"]
 
 
-def test_troubles_watches_and_trigger_files_stay_until_they_are_over_or_their_job_is_forgotten(store: Store) -> None:
+def test_troubles_and_watches_stay_until_they_are_over_or_their_job_is_forgotten_and_files_longer(store: Store) -> None:
     trouble, watch = Trouble(JOB, AlertKind.UNHEALTHY, ago(5)), Watch(JOB, "every 60", ago(9))
     file = TriggerFile(JOB, "/spool/a", "1:2:3", "rrrrrrrrrrrr", ago(1))
     other = file._replace(path="/spool/b")
@@ -238,7 +238,7 @@ def test_troubles_watches_and_trigger_files_stay_until_they_are_over_or_their_jo
     assert (state.troubles, state.triggered) == ((), (other,))
     store.record([JobForgotten(JOB)])
     state = state_of(store)
-    assert (state.watch, state.triggered) == (None, ())
+    assert (state.watch, state.triggered) == (None, (other,))
 
 
 def test_a_run_has_one_dead_letter_however_often_it_is_written(store: Store) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from procclaw.engine.strays import adopted
+from procclaw.engine.strays import adopted, in_turn
 from procclaw.model.outside import RecordPhase, Sight
 from procclaw.model.reasons import Reason
 from procclaw.model.records import Attempt, Run, RunState, Terms, Trigger
@@ -44,8 +44,14 @@ def store(tmp_path: Path) -> Iterator[Store]:
     found.close()
 
 
-def taken_in(store: Store, record: str, job: JobSpec | None = None, sight: Sight = LOCKED) -> list[Row]:
-    rows = adopted(store, a_spec(*([] if job is None else [job])), record, sight, BOOT, NOW, lambda _attempt: False)
+GONE = Sight(RecordPhase.MISSING)
+
+
+def taken_in(
+    store: Store, record: str, job: JobSpec | None = None, sight: Sight = LOCKED, before: Sight = GONE
+) -> list[Row]:
+    """`before`: what there is to be seen of earlier attempts that are not over."""
+    rows = adopted(store, a_spec(*([] if job is None else [job])), record, sight, BOOT, NOW, lambda _attempt: before)
     assert rows is not None
     return rows
 
@@ -54,12 +60,12 @@ def taken_in(store: Store, record: str, job: JobSpec | None = None, sight: Sight
 def test_a_record_that_contradicts_a_process_which_is_there_is_left_alone(store: Store, phase: RecordPhase) -> None:
     run = a_run("running", id="abc", attempts=2)
     store.record([run, an_attempt(run)])
-    assert adopted(store, a_spec(a_job()), RECORD, Sight(phase, pid=1000), BOOT, NOW, lambda _attempt: True) is None
+    assert adopted(store, a_spec(a_job()), RECORD, Sight(phase, pid=1000), BOOT, NOW, lambda _attempt: LOCKED) is None
 
 
 def test_a_record_of_one_job_with_the_run_of_another_is_left_alone(store: Store) -> None:
     store.record([a_run("running", id="abc", job_id="other")])
-    assert adopted(store, a_spec(a_job()), RECORD, LOCKED, BOOT, NOW, lambda _attempt: False) is None
+    assert adopted(store, a_spec(a_job()), RECORD, LOCKED, BOOT, NOW, lambda _attempt: GONE) is None
 
 
 def unknown_run(trigger: Trigger = Trigger.MANUAL, **fields: Any) -> Run:
@@ -135,9 +141,25 @@ def test_what_the_database_took_for_the_live_attempt_has_ended_since(store: Stor
     before = an_attempt(run)
     store.record([run, before])
     rows = taken_in(store, RECORD, a_job())
-    assert rows[0] == before._replace(ended_at=NOW, reason=Reason.LOST)
+    assert rows[0] == ended(before, Reason.LOST, None)
     store.record(rows)
     assert store.live_attempts() == (unknown_attempt(a_job()),)
+
+
+def test_how_that_one_ended_is_known_where_its_record_is_still_there(store: Store) -> None:
+    run = a_run("running", id="abc", attempts=2)
+    before = an_attempt(run)
+    store.record([run, before])
+    its_end = Sight(RecordPhase.EXITED, pid=999, exit_code=3, exited_at=ago(60))
+    assert taken_in(store, RECORD, a_job(), before=its_end)[0] == ended(
+        before, Reason.EXITED, 3, ago(60), ended_at=NOW, cpu_seconds=None
+    )
+
+
+def test_the_records_of_a_run_are_taken_in_as_its_attempts_followed_each_other() -> None:
+    records = [f"{JOB}.abc.{number}.{MARK}" for number in (1, 2, 10)]
+    assert in_turn(sorted(records)) == records
+    assert in_turn(["zzz", *sorted(records)]) == ["zzz", *records]
 
 
 def test_a_continuous_job_is_found_running_as_what_it_is_wanted_to_be(store: Store) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from procclaw.model.outside import FileSight, FilesSeen
-from procclaw.model.records import HoldKind, HoldLifted, JobForgotten, Run, TriggerFile, TriggerFileGone
+from procclaw.model.records import HoldKind, HoldLifted, Run, TriggerFile, TriggerFileGone
 from procclaw.model.spec import Dedup, JobSpec, TriggerSpec, TriggerType
 from procclaw.model.state import ActiveRun, JobState
 from procclaw.planning.actions import DeleteFile, Plan
@@ -209,5 +209,6 @@ def test_a_file_that_has_changed_since_is_not_deleted() -> None:
     assert triggered_by(found) == [PATH]
 
 
-def test_what_a_job_that_is_gone_knew_of_files_goes_with_it() -> None:
-    assert planned(None, JobState("job", triggered=(known(),))).writes == (JobForgotten("job"),)
+def test_a_job_that_is_gone_is_not_forgotten_over_and_over_for_the_files_that_triggered_it() -> None:
+    """They stay known: it may come back, and the files are still there."""
+    assert planned(None, JobState("job", triggered=(known(),))).writes == ()

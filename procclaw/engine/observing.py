@@ -6,9 +6,10 @@ pid, an attempt that the database does not know) comes back as rows to be writte
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
-from procclaw.engine.strays import adopted
+from procclaw.engine.strays import adopted, in_turn
 from procclaw.engine.world import World
 from procclaw.model.clock import after, seconds_between, to_microseconds
 from procclaw.model.intents import Intent
@@ -273,15 +274,12 @@ class Observer:
         One after the other: what is found of the next depends on what was recorded of the one before.
         """
         processes = self._world.processes
+        boot_id = processes.boot_id()
         known = self._store.live_records()
-        for record in processes.records():
-            if record not in known:
-                sight = processes.sight(record)
-                boot_id = processes.boot_id()
-                yield record, sight, adopted(self._store, spec, record, sight, boot_id, now, self._lives)
-
-    def _lives(self, attempt: Attempt) -> bool:
-        return self._sight(attempt, self._world.processes.boot_id()).phase is RecordPhase.LOCKED
+        for record in in_turn(name for name in processes.records() if name not in known):
+            sight = processes.sight(record)
+            look = partial(self._sight, boot_id=boot_id)
+            yield record, sight, adopted(self._store, spec, record, sight, boot_id, now, look)
 
     def lost_until(self, now: datetime) -> datetime | None:
         """Up to when nobody can tell what ran; None: the database is the newest there has been.

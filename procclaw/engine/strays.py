@@ -5,7 +5,7 @@ next decision treats them like any others. A blank one belongs to nothing and go
 live is not believed, and left alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,9 +14,10 @@ from procclaw.model.reasons import Reason
 from procclaw.model.records import Attempt, Run, RunState, Terms, Trigger
 from procclaw.model.rows import Row
 from procclaw.model.spec import JobType, Leftovers, Spec
-from procclaw.planning.outcome import finished
+from procclaw.planning.outcome import End, ended, finished, natural_end
 from procclaw.system.store import Store
 
+_ENDED_UNSEEN = End(Reason.LOST, None, None, None)
 _UNKNOWN_TERMS = Terms(15, 60.0, Leftovers.STOP, (0,), None, "")
 
 
@@ -34,11 +35,11 @@ def adopted(
     sight: Sight,
     boot_id: str,
     now: datetime,
-    lives: Callable[[Attempt], bool],
+    look: Callable[[Attempt], Sight],
 ) -> list[Row] | None:
     """The rows that make a stray record known again; none when it is to be deleted, None when it is to be left alone.
 
-    `lives`: whether the process of an attempt is seen to be there.
+    `look`: what there is to be seen of an attempt.
     """
     name = _parsed(record)
     if name is None or sight.phase in (RecordPhase.BLANK, RecordPhase.MISSING):
@@ -48,11 +49,14 @@ def adopted(
     if any(attempt.mark == name.mark and attempt.ended_at is not None for attempt in earlier):
         return []  # its end is recorded; only the deletion is outstanding
     is_anothers = run is not None and run.job_id != name.job_id
-    if is_anothers or any(attempt.ended_at is None and lives(attempt) for attempt in earlier):
+    open_ones = [(attempt, look(attempt)) for attempt in earlier if attempt.ended_at is None]
+    if is_anothers or any(seen.phase is RecordPhase.LOCKED for _, seen in open_ones):
         # To believe it would mean to lose sight of a process that is there, or of whose it is.
         return None
-    # A run has one live attempt: what the older database took for it has ended since.
-    rows: list[Row] = [each._replace(ended_at=now, reason=Reason.LOST) for each in earlier if each.ended_at is None]
+    # A run has one live attempt: what the older database took for it, or was found before this one, has ended since.
+    rows: list[Row] = [
+        ended(attempt, natural_end(attempt, seen, boot_id) or _ENDED_UNSEEN, now) for attempt, seen in open_ones
+    ]
     job = spec.jobs.get(name.job_id)
     is_continuous = job is not None and job.type is JobType.CONTINUOUS
     if run is None:
@@ -80,6 +84,12 @@ def adopted(
     attempt_id = f"{name.run_id}.{name.number}"
     rows += [run, Attempt(attempt_id, name.run_id, name.job_id, name.number, name.mark, boot_id, now, terms)]
     return rows
+
+
+def in_turn(records: Iterable[str]) -> list[str]:
+    """Those of one run in the order of its attempts: the last one says what becomes of the run."""
+    names = ((_parsed(record), record) for record in records)
+    return [record for _, record in sorted(names, key=lambda each: (each[0] or _Name("", "", 0, ""), each[1]))]
 
 
 def _parsed(record: str) -> _Name | None:

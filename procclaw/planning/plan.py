@@ -342,7 +342,7 @@ def _want_continuous(draft: Draft) -> None:
 def _forget_removed(draft: Draft) -> None:
     job, cursor = draft.job, draft.job.cursor
     has_schedule = cursor is not None and cursor.schedule_key != NO_SCHEDULE
-    is_remembered = has_schedule or bool(draft.holds or job.troubles or job.watch or job.triggered)
+    is_remembered = has_schedule or bool(draft.holds or job.troubles or job.watch)
     if draft.spec is None and is_remembered and not draft.active_count():
         draft.writes.extend(slots.rows_of_removed(draft.job, draft.now))
         draft.writes.append(JobForgotten(draft.job.id))

@@ -105,9 +105,10 @@ def record_row(database: Database, row: Row) -> None:
                 (row.job_id, to_microseconds(row.after)),
             )
         case JobForgotten():
-            for table in ("holds", "troubles", "watches", "trigger_files"):
+            for table in ("holds", "troubles", "watches"):
                 execute(f"DELETE FROM {table} WHERE job_id = ?", (row.job_id,))
-            # Up to where its slots were judged stays known: it may come back, and the clock may be set back before.
+            # It may come back: up to where its slots were judged stays known, for the clock may be set back before; and
+            # so do the files that have triggered it.
             execute("UPDATE cursors SET schedule_key = '', next_due_at = NULL WHERE job_id = ?", (row.job_id,))
 
 
