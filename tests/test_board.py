@@ -1,5 +1,6 @@
 """Places that are taken, who goes first, and locks: what runs see of each other when they are about to start."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from procclaw.model.outside import LockSight
 from procclaw.model.reasons import Reason
 from procclaw.model.records import Run
-from procclaw.model.spec import Lock, LockProvider, Priority
+from procclaw.model.spec import Condition, Dependency, Lock, LockProvider, Priority
 from procclaw.model.state import ActiveRun, JobState
 from procclaw.planning.actions import Plan, Start
 from procclaw.planning.gates import expires_at
@@ -133,6 +134,31 @@ def test_a_retry_waits_for_its_place_like_everybody_else() -> None:
     retrying = run_of("b", "retrying", not_before_at=ago(1))
     found = decide(of("a", run_of("a", "running")), of("b", retrying), jobs=jobs)
     assert (starts(found), waits(found)["b"][0]) == ([], Reason.QUEUE)
+
+
+# --- what starts after a run was judged ---
+
+
+def remembered(found: Plan, name: str) -> dict[str, datetime]:
+    """Since when the job's run stands before which gate, as the plan writes it down."""
+    [run] = [write for write in found.writes if isinstance(write, Run) and write.job_id == name]
+    return dict(run.closed)
+
+
+def test_whoever_is_kept_back_remembers_the_queue_as_well_that_fills_up_behind_it() -> None:
+    first = named(QUEUED, "a", depends_on=(Dependency("absent", Condition.AFTER_START, None),))
+    jobs = [first, *(named(QUEUED, name) for name in "bc")]
+    urgent = run_of("a", priority=Priority.HIGH)
+    found = decide(of("a", urgent), of("b", run_of("b")), of("c", run_of("c", queued_at=ago(1))), jobs=jobs)
+    assert starts(found) == ["b"]
+    assert remembered(found, "a") == {"dependency absent after_start": NOW, "queue": NOW}
+    assert remembered(found, "c") == {"queue": NOW, "place": NOW}
+
+
+def test_who_has_a_lock_is_remembered_also_where_another_starts_meanwhile() -> None:
+    found = decide(of("a", run_of("a"), lock=TAKEN), of("b", run_of("b")), jobs=[locked("a"), named(a_job(), "b")])
+    assert starts(found) == ["b"]
+    assert remembered(found, "a") == {"lock": NOW, "held by other (run x)": NOW}
 
 
 # --- daemon.max_parallel ---
@@ -363,17 +389,27 @@ def test_a_process_that_is_gone_or_never_began_is_not_up_although_no_end_of_it_i
 def test_who_has_begun_stands_in_line_no_more_and_other_lines_stay_as_they_are() -> None:
     jobs = [QUEUED, named(QUEUED, "second"), named(a_job(queue="other"), "elsewhere"), named(a_job(), "alone")]
     first, second = a_run("queued", queued_at=ago(20)), run_of("second", queued_at=ago(10))
+    third = run_of("second", queued_at=ago(8), occasion="third")
     behind, alone = run_of("elsewhere", queued_at=ago(5)), run_of("alone", queued_at=ago(30))
     before = run_of("elsewhere", queued_at=ago(15), occasion="before")
-    states = [of("job", first), of("second", second), of("elsewhere", before, behind), of("alone", alone)]
+    states = [of("job", first), of("second", second, third), of("elsewhere", before, behind), of("alone", alone)]
     board = a_board(*jobs, states=states)
-    assert [board.ahead(run) for run in (second, behind, alone)] == [[first], [before], []]
+    line = (second, third, behind)
+    assert [board.ahead(run) for run in (*line, alone)] == [[first], [first, second], [before], []]
     assert [set(board.jobs_before(second, queue)) for queue in ("q", "other", None)] == [
         {"job"},
         {"elsewhere"},
         {"job", "elsewhere", "alone"},
     ]
     board.begin(first)
-    assert [board.ahead(run) for run in (second, behind)] == [[], [before]]
+    assert [board.ahead(run) for run in line] == [[], [second], [before]]
     board.begin(alone)
-    assert [board.ahead(run) for run in (second, behind)] == [[], [before]]
+    assert [board.ahead(run) for run in line] == [[], [second], [before]]
+
+
+def test_a_run_may_begin_that_was_made_after_somebody_had_asked_who_waits() -> None:
+    board = a_board(QUEUED, named(a_job(queue="other"), "pulled"), states=[of("job", a_run("queued"))])
+    assert board.ahead(a_run("queued")) == []
+    pulled = run_of("pulled", trigger="dependency")
+    board.begin(pulled)
+    assert board.in_queue("other") == [pulled]

@@ -103,6 +103,7 @@ def test_only_what_waits_for_its_next_try_is_hastened() -> None:
         waiting(3, next_try_at=NOW),
         waiting(4, "hooked", next_try_at=later(900)),
         waiting(5, tries=0, next_try_at=later(900)),
+        waiting(6, next_try_at=later(5)),
     ]
     found = hastened(alerts, lambda job: HOOK if job == "hooked" else CHAT, later(5))
     assert found == [alerts[0]._replace(next_try_at=later(5))]

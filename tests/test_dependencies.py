@@ -36,6 +36,7 @@ from tests.builders import (
     an_order,
     changed,
     continuous_run,
+    exited,
     later,
     over,
     seen_as,
@@ -516,6 +517,9 @@ def test_what_is_planned_for_later_is_not_under_way() -> None:
     db = db_state(ahead, holds=(a_hold("pause", job_id="db"),))
     why = "has not started: it is paused"
     assert answers(planned(web(), MIGRATION, db, asked())) == [("done", f"waits: db (after_start): {why}")]
+    # Also where nothing holds it back but the time.
+    found = planned(web(), NIGHTLY, db_state(ahead), asked())
+    assert answers(found) == [("done", "waits: db (after_start): has not started")]
 
 
 def test_what_waits_for_its_turn_is_under_way() -> None:
@@ -524,6 +528,35 @@ def test_what_waits_for_its_turn_is_under_way() -> None:
     db = db_state(with_process(first, MIGRATION, pid=None, exited_at=ago(1)), own_turn)
     [(state, _)] = answers(planned(web(), MIGRATION, db, asked()))
     assert state == "accepted"
+
+
+def test_what_waits_behind_another_job_of_its_queue_is_under_way() -> None:
+    db, other = changed(NIGHTLY, queue="q"), changed(a_job(queue="q"), id="other")
+    taken = a_job_state(with_process(a_run("running", job_id="other")), id="other")
+    found = plan(a_spec(web(), db, other), a_state(asked(), db_state(active(db, "queued")), taken), NOW)
+    assert answers(found) == [("accepted", "waits: db (after_start): has not started: it is queued")]
+
+
+def test_what_waits_for_its_next_attempt_is_under_way() -> None:
+    retrying = active(NIGHTLY, "retrying", queued_at=ago(900), not_before_at=later(30))
+    [(state, _)] = answers(planned(web(), NIGHTLY, db_state(retrying), asked()))
+    assert state == "accepted"
+
+
+def test_what_has_just_waited_too_long_and_begins_anew_is_under_way() -> None:
+    service = changed(DB, delays=(0,), depends_on=(Dependency("absent", AFTER_START, 30),))
+    gave_up = active(service, "queued", closed=(("dependency absent after_start", ago(30)),))
+    [(state, _)] = answers(planned(web(), service, db_state(gave_up), asked()))
+    assert state == "accepted"
+
+
+def test_what_is_seen_to_have_ended_is_not_under_way() -> None:
+    job, run = changed(NIGHTLY, retries=False), run_of(NIGHTLY, "running")
+    state = db_state(ActiveRun(run, exited(an_attempt(run, job), 3)))
+    why = "its newest run did not succeed: failed (exit code 3)"
+    assert answers(planned(web(AFTER_COMPLETE), job, state, asked())) == [
+        ("done", f"waits: db (after_complete): {why}")
+    ]
 
 
 def test_what_waits_for_something_that_is_under_way_is_under_way() -> None:
@@ -575,6 +608,18 @@ def test_a_request_that_waits_for_its_turn_acts_on_who_has_it() -> None:
     assert acted_on(job, db, db_state(), asked()) == {"web"}
 
 
+def test_a_request_that_waits_for_its_turn_acts_on_who_goes_before_it_in_that_queue_and_in_no_other() -> None:
+    jobs = [changed(a_job(queue=queue), id=name) for name, queue in (("web", "q"), ("first", "q"), ("older", "other"))]
+    jobs.append(changed(MIGRATION, queue="q"))
+    states = [
+        a_job_state(waiting(a_run("queued", job_id=name, queued_at=ago(since))), id=name)
+        for name, since in (("web", 60), ("first", 90), ("older", 120))
+    ]
+    state = a_state(*states, db_state(active(jobs[-1])))
+    found = plans(a_spec(*jobs), state, NOW, judges_slots=False, acts_on={job.id for job in jobs}, asked={"web"})
+    assert set(found) == {"web", "db", "first"}
+
+
 # --- everything is stopped ---
 
 
@@ -615,6 +660,7 @@ def replace_job(state: Any, job: JobState) -> Any:
         (ago(90), ago(60), False),
         (ago(90), ago(59), True),
         (ago(60), ago(59), True),
+        (ago(60), ago(60), True),
         (ago(90), None, False),
         (later(9000), ago(61), False),
         (later(9000), ago(1), True),
@@ -625,6 +671,7 @@ def replace_job(state: Any, job: JobState) -> Any:
         "ended before, as was noticed then",
         "ended since",
         "all since",
+        "all at that moment",
         "retrying since before",
         "under a clock set back since",
         "ended since that",

@@ -40,13 +40,15 @@ def test_what_is_waited_for_without_a_run_and_without_a_beginning_has_neither() 
     assert draft.result().waits == (a_wait(Reason.STOPPED, None, "by alice"),)
 
 
-def test_later_steps_see_which_run_ended_last_and_which_ended_last_of_those_that_had_begun() -> None:
-    begun, waits = a_run("succeeded", occasion="before"), a_run("queued")
+@pytest.mark.parametrize("state", ["queued", "retrying"])
+def test_later_steps_see_which_run_ended_last_and_which_ended_last_of_those_that_had_begun(state: str) -> None:
+    begun, waits = a_run("succeeded", occasion="before"), a_run(state)
     known = a_job_state(waiting(waits), newest_finished=begun, newest_begun=begun)
     draft = Draft(a_job(), known, a_state(known), NOW)
     draft.finish(draft.going[0], RunState.STOPPED, Reason.STOP_REQUESTED)
     left = over(waits, "stopped", Reason.STOP_REQUESTED)
-    assert draft.job_now() == known._replace(active=(), newest_finished=left)
+    newest_begun = left if left.attempts else begun
+    assert draft.job_now() == known._replace(active=(), newest_finished=left, newest_begun=newest_begun)
 
 
 def test_what_was_made_before_the_newest_run_and_ends_after_it_is_not_the_newest() -> None:

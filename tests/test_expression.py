@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from procclaw.planning.expression import is_fixed, lint, read_cron, read_period
+from procclaw.planning.expression import is_fixed, lint, plain_fields, read_cron, read_period
 from procclaw.planning.schedule import parse
 
 MONTH_NAMES = "jan, feb, mar, apr, may, jun, jul, aug, sep, oct, nov, dec"
@@ -118,6 +118,20 @@ def test_an_expression_that_cannot_be_meant_is_refused(expression: str, message:
 )
 def test_an_unusual_expression_that_has_one_meaning_is_read(expression: str) -> None:
     assert read_cron(expression).times == (0,)
+
+
+@pytest.mark.parametrize(
+    ("expression", "fields"),
+    [
+        ("@Weekly", "0 0 * * 0"),
+        ("5 0 ? jan-mar/2 fri-sun", "5 0 * 1-3/2 5-7"),
+        ("0 0 L * 5-5", "0 0 l * 5"),
+        ("0 0 * * Sun#2,7#3,fri#1", "0 0 * * 0#2,0#3,5#1"),
+        ("0 0 * * L7", "0 0 * * l0"),
+    ],
+)
+def test_a_line_is_handed_on_in_numbers_with_one_way_to_write_a_counted_weekday(expression: str, fields: str) -> None:
+    assert " ".join(plain_fields(expression)) == fields
 
 
 @pytest.mark.parametrize(

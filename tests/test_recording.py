@@ -35,6 +35,7 @@ from procclaw.planning.recording import (
 )
 from procclaw.planning.replaying import decide_again
 from tests.builders import (
+    BOOT,
     JOB,
     NOW,
     a_cursor,
@@ -139,10 +140,11 @@ def test_jobs_at_rest_are_left_out_and_counted() -> None:
     found = slim(spec, state._replace(last_told=told), Because(Cause.TIME, ("c",)))
     assert (sorted(found.state.jobs), found.at_rest) == (["*", "b", "c"], 3)
     assert found.state.last_told == told
-    assert found.decided.wake_at != later(60), "that is when to look at a job which is not in it"
     some = slim(spec, state._replace(last_told=told), acts_on=frozenset("abcde"))
     assert (sorted(some.state.jobs), some.acts_on) == (["*", "b"], frozenset("b"))
     assert list(some.state.last_told) == [("b", AlertKind.FAILED)]
+    calm = slim(spec, state._replace(jobs={**state.jobs, "b": JobState("b")}))
+    assert (list(calm.state.jobs), calm.decided) == (["*"], NOTHING), "when to look at a job that is not in it"
 
 
 def test_what_a_job_depends_upon_is_in_it_however_far_away() -> None:
@@ -150,6 +152,27 @@ def test_what_a_job_depends_upon_is_in_it_however_far_away() -> None:
     waiting = a_run("queued")._replace(job_id="a")
     state = a_state(JobState("a", active=(ActiveRun(waiting, None),)), *map(JobState, "bcd"))
     assert sorted(slim(spec, state).state.jobs) == ["a", "b", "c"]
+
+
+def test_what_jobs_depend_upon_is_in_it_also_where_nothing_is_decided_about_that() -> None:
+    spec = a_spec(named("a", "b"), named("b", "c"), named("c"), named("d", "e"), *map(named, "ef"))
+    done = {name: a_run("succeeded", job_id=name, boot_id=BOOT) for name in "bce"}
+    waiting = (JobState(name, active=(ActiveRun(a_run("queued", job_id=name), None),)) for name in "ad")
+    rest = (JobState(name, newest_finished=done.get(name)) for name in "bcef")
+    found = slim(spec, a_state(*waiting, *rest))
+    assert sorted(found.state.jobs) == ["a", "b", "c", "d", "e"]
+    assert {effect.job_id for effect in found.decided.effects if isinstance(effect, Start)} == {"a", "d"}
+
+
+def test_a_service_that_is_begun_is_in_it_and_one_that_is_kept_from_it() -> None:
+    spec = a_spec(*(named(name, type="continuous") for name in "abc"))
+    state = a_state(
+        JobState("a"),
+        JobState("b", holds=(a_hold("stop", job_id="b"),)),
+        JobState("c", newest_finished=continuous_run("succeeded", job_id="c")),
+    )
+    found = slim(spec, state)
+    assert (sorted(found.state.jobs), found.at_rest) == (["a", "b"], 1)
 
 
 def test_all_that_runs_or_waits_is_in_it_and_all_that_is_asked_for() -> None:

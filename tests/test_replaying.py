@@ -22,7 +22,7 @@ from procclaw.model.records import (
     SlotsWithdrawn,
 )
 from procclaw.model.rows import Write
-from procclaw.model.spec import Condition, Dependency, JobSpec
+from procclaw.model.spec import Condition, Dependency, JobSpec, Lock, LockProvider, Spec
 from procclaw.model.state import ActiveRun, JobState, Lack, Observed
 from procclaw.planning import runs
 from procclaw.planning.actions import Check, Plan, Signal, Start, Wait
@@ -31,6 +31,8 @@ from procclaw.planning.plan import plan
 from procclaw.planning.recording import Because, Cause, Recorded
 from procclaw.planning.replaying import decide_again, differences, replay_view
 from tests.builders import (
+    BOOT,
+    EARLIER_BOOT,
     HOME_HELD,
     JOB,
     NOW,
@@ -148,11 +150,12 @@ def a_file(path: str, *, is_settled: bool = True) -> FileSight:
     return FileSight(path, path, is_settled)
 
 
-def told_of(job: JobState, **fields: Any) -> Mapping[str, Any]:
+def told_of(job: JobState, *others: JobState, spec: Spec | None = None, **fields: Any) -> Mapping[str, Any]:
     """What a cycle saw of the job that made it look, whatever was decided."""
-    recorded = Recorded(NOW, "hash", (Because(Cause.PASS, (JOB,)),), None, None, True, a_state(job, **fields), Plan())
-    [saw] = replay_view(a_spec(SERVICE), recorded)["saw"]
-    return dict(saw)
+    state = a_state(job, *others, **fields)
+    recorded = Recorded(NOW, "hash", (Because(Cause.PASS, (JOB,)),), None, None, True, state, Plan())
+    seen = replay_view(spec or a_spec(SERVICE), recorded)["saw"]
+    return next(dict(saw) for saw in seen if saw["job_id"] == JOB)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +217,37 @@ def test_the_status_is_that_of_the_moment_with_what_kept_it_from_running() -> No
     queued = runs_as(None, continuous_run("queued", not_before_at=NOW))
     lacking = told_of(queued, lack=Lack(Reason.NO_DISK, "the disk is full", later(5)))
     assert lacking["reason"] == f"the disk is full; until {iso(later(5))}"
+
+
+def test_a_run_that_was_planned_for_later_is_told_as_such() -> None:
+    planned = runs_as(None, a_run("queued", trigger="eta", not_before_at=later(60)))
+    saw = told_of(planned, spec=a_spec(a_job()))
+    assert (saw["status"], saw["reason"]) == ("planned", f"planned for later; until {iso(later(60))}")
+
+
+def test_a_lock_that_nobody_had_looked_at_was_not_known_to_be_free() -> None:
+    job = a_job(lock=Lock("l", LockProvider.FILE, None, 300))
+    waits = runs_as(None, a_run("queued"))
+    assert told_of(waits, spec=a_spec(job))["reason"] == "lock l: not free"
+    assert told_of(waits._replace(lock=LockSight(is_free=True)), spec=a_spec(job))["reason"] is None
+
+
+@pytest.mark.parametrize(
+    ("boot_id", "reason"),
+    [(BOOT, None), (EARLIER_BOOT, "db (after_complete): has not run since the machine was booted")],
+)
+def test_what_ran_in_the_boot_of_that_time_has_run(boot_id: str, reason: str | None) -> None:
+    job = a_job(depends_on=(Dependency("db", Condition.AFTER_COMPLETE, None),))
+    db = JobState("db", newest_finished=a_run("succeeded", job_id="db", boot_id=boot_id))
+    spec = a_spec(job, changed(a_job(), id="db"))
+    assert told_of(runs_as(None, a_run("queued")), db, spec=spec)["reason"] == reason
+
+
+def test_of_a_service_that_was_stopped_for_an_edit_is_told_what_was_edited() -> None:
+    edited = changed(SERVICE, process_hash="cmd=1 nice=2")
+    terms = ATTEMPT.terms._replace(process_hash="cmd=1 nice=1")
+    view = replay_view(a_spec(edited), recorded_of(runs_as(alive(ATTEMPT._replace(terms=terms))), edited))
+    assert {"job_id": JOB, "action": "stop", "because": "changed: nice"} in view["actions"]
 
 
 BEFORE = runs_as(alive(ATTEMPT))

@@ -691,7 +691,7 @@ def test_kill_restart_stops_the_old_run_and_starts_the_new_when_it_is_gone() -> 
 def test_kill_restart_ends_a_retry_at_once() -> None:
     job, (active,), found = overlapping("kill_restart", "retrying")
     start = runs_now(job, slot_run(NOW))
-    gone = over(active.run, "stopped", Reason.OVERLAP, ending=Reason.OVERLAP)
+    gone = over(active.run, "stopped", Reason.OVERLAP)
     assert found == Plan(writes=(gone, *start.writes), effects=start.effects, wake_at=start.wake_at)
 
 
@@ -700,7 +700,7 @@ def test_a_waiting_slot_that_kill_restart_replaces_did_not_run() -> None:
     due_at = active.run.scheduled_at
     assert due_at is not None
     assert slots_row(due_at, "skipped", Reason.OVERLAP, run=active.run) in found.writes
-    assert over(active.run, "stopped", Reason.OVERLAP, ending=Reason.OVERLAP) in found.writes
+    assert over(active.run, "stopped", Reason.OVERLAP) in found.writes
 
 
 def test_kill_restart_does_not_end_twice_what_is_ending() -> None:

@@ -264,6 +264,12 @@ NEXT: list[tuple[str, JobSpec, JobState, datetime | None]] = [
     ("a slot not yet judged", HOURLY, a_job_state(cursor=a_cursor(HOURLY, ago(4000), ago(1))), None),
     ("a slot that comes while it runs", HOURLY, a_job_state(with_process(a_run("running")), cursor=DUE), later(3540)),
     ("slots of a disabled job", off(HOURLY), a_job_state(cursor=DUE), None),
+    (
+        "a retry of a disabled job",
+        off(HOURLY),
+        a_job_state(waiting(a_run("retrying", slot=ago(60), not_before_at=later(30)))),
+        None,
+    ),
     ("a run for later", MANUAL, a_job_state(waiting(FOR_LATER)), later(60)),
     (
         "slots of a paused job that still runs",
@@ -310,6 +316,12 @@ def test_the_next_run_is_the_next_moment_at_which_the_clock_alone_starts_it(
     job: JobSpec, state: JobState, at: datetime | None
 ) -> None:
     assert shown(job, state)["next_run"] == (None if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def test_a_home_that_was_stopped_has_no_next_runs_also_of_what_still_lives() -> None:
+    state = a_job_state(with_process(a_run("running", slot=ago(60))), cursor=DUE)
+    view = shown(HOURLY, state, home_holds=HOME_HELD)
+    assert (view["status"], view["next_run"]) == ("running", None)
 
 
 EARLIER = a_run("succeeded", occasion="intent:1", queued_at=ago(700), started_at=ago(600), exit_code=4)

@@ -67,19 +67,22 @@ def test_every_gate_of_a_waiting_run_is_listed_in_one_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "names"),
+    ("job", "state", "names"),
     [
-        (JOB, ["asked"]),
-        (SERVICE, ["wanted"]),
-        (HOURLY, ["schedule", "overlap"]),
-        (a_job("oneshot"), ["schedule"]),
-        (changed(HOURLY, dedup=Dedup(60, use_params=True)), ["schedule", "dedup", "overlap"]),
+        (JOB, a_job_state(), ["asked"]),
+        (SERVICE, a_job_state(), ["wanted"]),
+        (SERVICE, a_job_state(with_process(continuous_run(), SERVICE)), ["wanted"]),
+        (HOURLY, a_job_state(), ["schedule", "overlap"]),
+        (HOURLY, a_job_state(cursor=a_cursor(HOURLY, HOUR_AGO, NOW)), ["schedule", "overlap"]),
+        (changed(HOURLY, enabled=False), a_job_state(), ["schedule", "overlap"]),
+        (a_job("oneshot"), a_job_state(), ["schedule"]),
+        (changed(HOURLY, dedup=Dedup(60, use_params=True)), a_job_state(), ["schedule", "dedup", "overlap"]),
     ],
 )
-def test_without_one_what_would_make_a_run_is_told_as_well(job: JobSpec, names: list[str]) -> None:
+def test_without_one_what_would_make_a_run_is_told_as_well(job: JobSpec, state: JobState, names: list[str]) -> None:
     standing = ["enabled", "revoked", "paused", "stopped", "home"]
     shared = ["time", "max_instances", "queue", "max_parallel", "lock", "resources"]
-    assert [gate.gate for gate in gates_of(job)] == [*standing, *names, *shared]
+    assert [gate.gate for gate in gates_of(job, state)] == [*standing, *names, *shared]
 
 
 @pytest.mark.parametrize(

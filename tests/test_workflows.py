@@ -295,14 +295,16 @@ def test_a_job_that_is_disabled_runs_as_a_step() -> None:
     assert len(decided(a_home(intents=[asked(chain("ab"))]), spec).effects) == 1
 
 
-def test_a_step_whose_job_lets_nothing_wait_is_skipped_and_has_failed() -> None:
+@pytest.mark.parametrize("busy_with", [1, 2])
+def test_a_step_whose_job_lets_nothing_wait_is_skipped_and_has_failed(busy_with: int) -> None:
     spec = a_spec(changed(A, queue_excess=False), B)
-    others = [with_process(a_run("running", job_id="a", occasion=f"intent:{number}"), A) for number in (1, 2)]
+    others = [with_process(a_run("running", job_id="a", occasion=f"intent:{number}"), A) for number in range(busy_with)]
     busy = a_job_state(*others, id="a")
     intent = asked(chain("ab"))
     found = decided(a_home(intents=[intent], jobs=[busy]), spec)
     [run] = runs_made(found)
-    assert (run.state, run.reason, run.detail) == (RunState.SKIPPED, Reason.QUEUE_FULL, "2 of at most 1 active")
+    detail = f"{busy_with} of at most 1 active"
+    assert (run.state, run.reason, run.detail) == (RunState.SKIPPED, Reason.QUEUE_FULL, detail)
     flow = first_of(chain("ab"), intent, 1)
     ending = {"ending": Reason.STEP_FAILED}
     assert told(found) == that_is_over(flow, "failed", Reason.STEP_FAILED, "1 of 2 steps failed: a", **ending)

@@ -169,11 +169,10 @@ def names(processes: tuple[Process, ...]) -> str:
     )
 
 
-def _begun_beside(draft: Draft, going: Going) -> int:
-    """The job's other attempts that have or get a process: the limit may be lower than when this one was planned."""
-    others = [(each.run.id, each.live) for each in draft.going if each is not going and each.live is not None]
-    begun = [live for run_id, live in others if run_id in draft.relaunched or live.sight.phase is not RecordPhase.BLANK]
-    return len(begun)
+def _begun(draft: Draft) -> int:
+    """How many of the job's attempts have a process, or get one in this plan."""
+    lives = [(each.run.id, each.live) for each in draft.going if each.live is not None]
+    return sum(run_id in draft.relaunched or live.sight.phase is not RecordPhase.BLANK for run_id, live in lives)
 
 
 def relaunch(draft: Draft, going: Going, live: Observed, board: Board) -> None:
@@ -189,7 +188,7 @@ def relaunch(draft: Draft, going: Going, live: Observed, board: Board) -> None:
     gates = (
         enabled_gate(draft.spec, run),
         *standing_gates(draft.spec, draft.held_now(), draft.state.home_holds),
-        place_gate(draft.spec, _begun_beside(draft, going)),
+        place_gate(draft.spec, _begun(draft)),  # the limit may be lower than when this was planned
         lock_gate(draft.spec, board),
         resource_gate(draft.state.lack, draft.now),
     )
