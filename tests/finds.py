@@ -23,6 +23,10 @@ FINDS = (
         "test_board.test_a_process_that_is_gone_or_never_began_is_not_up_although_no_end_of_it_is_recorded",
     ),
     Find(
+        "a record was deleted, its process ended, and who depends on its job was let start",
+        "test_board.test_a_process_that_is_gone_or_never_began_is_not_up_although_no_end_of_it_is_recorded",
+    ),
+    Find(
         "a service was started, and what was planned for later was taken for its run and started at once",
         "test_requests.test_starting_a_service_leaves_alone_what_is_planned_for_later",
     ),

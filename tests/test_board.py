@@ -376,7 +376,10 @@ def test_a_board_tells_of_jobs_of_which_nothing_is_known() -> None:
     assert not a_board(a_job(), states=[a_job_state(planned)]).is_active("job")
 
 
-@pytest.mark.parametrize(("phase", "is_up"), [("locked", True), ("blank", False), ("lost", False), ("exited", False)])
+@pytest.mark.parametrize(
+    ("phase", "is_up"),
+    [("locked", True), ("unseen", True), ("blank", False), ("lost", False), ("exited", False), ("missing", False)],
+)
 def test_a_process_that_is_gone_or_never_began_is_not_up_although_no_end_of_it_is_recorded(
     phase: str, is_up: bool
 ) -> None:

@@ -388,7 +388,7 @@ def test_a_state_holds_what_is_open_and_the_newest_that_is_over(store: Store) ->
     store.record([done(an_intent("pause", resolved), "paused")])
     assert state_of(store) == JobState(
         JOB,
-        active=(ActiveRun(running, Observed(attempt, Sight(RecordPhase.MISSING))), ActiveRun(queued, None)),
+        active=(ActiveRun(running, Observed(attempt, Sight(RecordPhase.UNSEEN))), ActiveRun(queued, None)),
         newest_finished=new,
         intents=(an_intent("stop", first), an_intent("start", second)),
     )

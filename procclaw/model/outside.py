@@ -185,7 +185,9 @@ class RecordPhase(StrEnum):
     LOST = "lost"
     """Unlocked, a pid but no code: the shim was killed."""
     MISSING = "missing"
-    """No such file."""
+    """No such file, and no such process."""
+    UNSEEN = "unseen"
+    """Nobody has looked."""
 
 
 class Sight(NamedTuple):

@@ -18,9 +18,9 @@ from procclaw.model.state import ActiveRun, JobState, Observed
 LOCK = "lock"
 """The name under which a run remembers since when it waits for its lock."""
 
-_NOT_RUNNING = (RecordPhase.BLANK, RecordPhase.EXITED, RecordPhase.FAILED_CWD, RecordPhase.LOST)
-"""What a look at a record shows whose process is gone, or died before it began and will be started once more. The end
-may be recorded by a later cycle, because this one acts on other jobs.
+_MAY_RUN = (RecordPhase.LOCKED, RecordPhase.UNSEEN)
+"""What else a look at a record shows, its process is gone, or died before it began and will be started once more. The
+end may be recorded by a later cycle, because this one acts on other jobs.
 """
 
 
@@ -198,4 +198,4 @@ def up(active: ActiveRun) -> Observed | None:
         return None
     attempt = live.attempt
     is_alive = attempt.pid is not None and attempt.exited_at is None and attempt.refusal is None
-    return live if is_alive and attempt.stop is None and live.sight.phase not in _NOT_RUNNING else None
+    return live if is_alive and attempt.stop is None and live.sight.phase in _MAY_RUN else None

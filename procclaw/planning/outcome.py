@@ -53,7 +53,7 @@ def natural_end(attempt: Attempt, sight: Sight, boot_id: str) -> End | None:
             return End(_reason_of_code(code), code, sight.exited_at, sight.cpu_seconds)
         case RecordPhase.FAILED_CWD:
             return End(Reason.CWD_FAILED, None, sight.exited_at, None)
-        case RecordPhase.LOCKED:
+        case RecordPhase.LOCKED | RecordPhase.UNSEEN:
             return None
         case RecordPhase.BLANK:
             if is_other_boot:

@@ -61,6 +61,7 @@ _PHASES: Mapping[RecordPhase, str] = {
     RecordPhase.FAILED_CWD: "could not change to its directory",
     RecordPhase.LOST: "its process was killed unseen",
     RecordPhase.MISSING: "its record is gone",
+    RecordPhase.UNSEEN: "nobody has looked at it",
 }
 
 

@@ -39,7 +39,7 @@ _LAST_SUCCESS = (
     "FROM json_each(?) j"
 )
 _NO_TERMS = Terms(0, 0.0, Leftovers.STOP, (), None, "")
-_UNSEEN = Sight(RecordPhase.MISSING)
+_UNSEEN = Sight(RecordPhase.UNSEEN)
 
 
 class Counted(NamedTuple):

@@ -159,7 +159,7 @@ class _Reading:
             if attempt is not None:
                 seen = Observed(
                     attempt,
-                    Sight(RecordPhase.MISSING),
+                    Sight(RecordPhase.UNSEEN),
                     health=health.get(attempt.id),
                     usage=usage.get(attempt.id),
                 )
