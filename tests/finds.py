@@ -103,4 +103,8 @@ FINDS = (
         "a job was removed and declared again, and a file that had triggered it triggered it again, over the same run",
         "test_triggers.test_a_job_that_is_gone_is_not_forgotten_over_and_over_for_the_files_that_triggered_it",
     ),
+    Find(
+        "history kept a step's first run and had lost its second, and a retry ran that once more over its rows",
+        "test_workflows.test_a_retry_that_makes_no_sense_is_refused",
+    ),
 )

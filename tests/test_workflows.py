@@ -766,13 +766,31 @@ def test_a_retry_runs_a_callback_again_only_if_it_did_not_succeed(callback: str 
             JOBS,
             "its history is gone: how a, b ended is not known",
         ),
+        (
+            that_is_over(a_flow(chain("ab"), 2, 1), "failed", Reason.STEP_FAILED),
+            ["failed", "failed"],
+            JOBS,
+            "its history is gone: how a ended is not known",
+        ),
     ],
-    ids=["under way", "succeeded", "a job is gone", "its history is gone"],
+    ids=["under way", "succeeded", "a job is gone", "its history is gone", "its history is gone in part"],
 )
 def test_a_retry_that_makes_no_sense_is_refused(flow: WorkflowRun, steps: list[str], spec: Spec, why: str) -> None:
     intent = about("retry_workflow")
     found = decided(a_home(flow, [a_step(flow, step, state) for step, state in enumerate(steps)], [intent]), spec)
     assert found.writes == (refused(intent, f"cannot retry workflow run {FLOW}: {why}"),)
+
+
+@pytest.mark.parametrize(("before", "tries"), [([1], (1, 0)), ([], (0, 0))], ids=["one more", "its first"])
+def test_a_step_that_is_owed_a_run_when_it_is_over_has_the_last_it_got(
+    before: list[int], tries: tuple[int, ...]
+) -> None:
+    """So whoever asks for it again is not told that its history is gone."""
+    owed = len(before) + 1
+    flow = a_flow(chain("ab"), owed, ending=Reason.CANCELLED, detail="by alice")
+    found = decided(a_home(flow, [a_step(flow, 0, "failed", number) for number in before]))
+    over = that_is_over(flow._replace(tries=tries), "stopped", Reason.CANCELLED, "by alice")
+    assert told(found) == over
 
 
 def test_a_retry_while_everything_is_stopped_is_refused() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from procclaw.model.document import Document
-from procclaw.model.records import HoldKind
+from procclaw.model.records import HoldKind, Terms
 from tests.lives import SECOND, Life
 from tests.outside import Outside
 
@@ -22,6 +22,10 @@ class Needed(NamedTuple):
     job_id: str
     condition: str
     timeout: float | None
+
+
+_QUEUE = f"json_extract(a.terms, '$[{Terms._fields.index('queue')}]')"
+"""SQL: where an attempt has its place."""
 
 
 class Truth:
@@ -58,7 +62,13 @@ class Truth:
         return limit
 
     def in_queue(self, queue: str) -> list[Life]:
-        return [life for life in self.that_end() if self.jobs.get(life.job_id, {}).get("queue") == queue]
+        """Whoever began in a queue has its place there, wherever its job belongs now."""
+        began_in = dict(self._looked(f"SELECT mark, {_QUEUE} FROM attempts a WHERE ended_at IS NULL"))
+        return [life for life in self.that_end() if self._place(life.job_id, began_in.get(life.mark)) == queue]
+
+    def _place(self, job_id: str, began_in: str | None) -> str | None:
+        queue: str | None = began_in or self.jobs.get(job_id, {}).get("queue")
+        return queue
 
     def that_end(self) -> list[Life]:
         """The living attempts of runs that end by themselves."""
@@ -192,11 +202,11 @@ class Truth:
         reasons = [f"{needed}" for needed in needs if not self.certainly_holds(needed, run_id)]
         queue = self.jobs[job_id]["queue"]
         taken = self._taken()
-        if sum(1 for other, _ in taken if other == job_id) >= self.limit_of(job_id):
+        if sum(1 for other, *_ in taken if other == job_id) >= self.limit_of(job_id):
             reasons.append("max_instances")
         if trigger != "continuous":
-            ending = [other for other, other_trigger in taken if other_trigger != "continuous"]
-            in_queue = [other for other in ending if self.jobs.get(other, {}).get("queue") == queue]
+            ending = [self._place(other, began_in) for other, kind, began_in in taken if kind != "continuous"]
+            in_queue = [place for place in ending if place == queue]
             if queue is not None and len(in_queue) >= self.queue_limit(queue):
                 reasons.append(f"queue {queue}")
             if self.most_parallel is not None and len(ending) >= self.most_parallel:
@@ -206,9 +216,10 @@ class Truth:
             reasons.append(f"lock {lock}")
         return reasons
 
-    def _taken(self) -> list[tuple[str, str]]:
+    def _taken(self) -> list[tuple[str, str, str | None]]:
         return self._looked(
-            "SELECT r.job_id, r.trigger FROM attempts a JOIN runs r ON r.id = a.run_id WHERE a.ended_at IS NULL"
+            f"SELECT r.job_id, r.trigger, {_QUEUE} FROM attempts a JOIN runs r ON r.id = a.run_id "
+            "WHERE a.ended_at IS NULL"
         )
 
     def _is_long_free(self, lock: str) -> bool:

@@ -187,7 +187,7 @@ class Workflows:
             return self._out_of_place(intent, "it is not over")
         if flow.run.state is RunState.SUCCEEDED:
             return self._out_of_place(intent, "it succeeded")
-        forgotten = [step for step, tries in enumerate(flow.run.tries) if tries and flow.newest[step] is None]
+        forgotten = [step for step, tries in enumerate(flow.run.tries) if tries and self._current(flow, step) is None]
         if forgotten:
             # To run again what has succeeded would be worse than to refuse.
             return self._out_of_place(intent, f"its history is gone: how {flow.named(forgotten)} ended is not known")
@@ -423,12 +423,21 @@ class Workflows:
             detail = f"{len(failed)} of {total} {'step' if total == 1 else 'steps'} failed: {flow.named(failed)}"
         elif reason is Reason.WORKFLOW_TIMEOUT:
             detail = f"not done within {flow.run.spec.timeout_seconds:g} s: {flow.named(unmet)}"
+        for step, tries in enumerate(flow.run.tries):
+            if tries and self._current(flow, step) is None:
+                # It was owed another run and gets none: from now on one that is not there is one that history lost.
+                flow.grant(step, _number(flow.newest[step]))
         flow.run = flow.run._replace(state=state, reason=reason, detail=detail, finished_at=self._now)
 
     def _was_spared(self, flow: _Flow, step: int) -> bool:
         """It did not fail: it waited when another one did."""
         run = self._current(flow, step)
         return run is not None and run.state is RunState.STOPPED and run.reason is Reason.CANCELLED
+
+
+def _number(run: Run | None) -> int:
+    """That stands in the occasion of a step's run; 0: there is none."""
+    return 0 if run is None else int(run.occasion.rpartition(":")[2])
 
 
 def _waves(workflow: WorkflowSpec) -> Iterator[range]:
