@@ -167,7 +167,7 @@ class _Reading:
             rowids.setdefault(run.job_id, []).append(rowid)
         return active, rowids
 
-    def _newest_finished(self) -> dict[str, "_Dated"]:
+    def _newest_finished(self) -> dict[str, _Dated]:
         jobs = (
             "SELECT DISTINCT job_id FROM runs" if self._chosen is None else "SELECT value AS job_id FROM json_each(?)"
         )
@@ -181,7 +181,7 @@ class _Reading:
         )
         return {dated.run.job_id: dated for dated in map(_dated, rows)}
 
-    def _begun(self, job_id: str) -> "_Dated | None":
+    def _begun(self, job_id: str) -> _Dated | None:
         """The newest run that is over and had an attempt."""
         rows = self._db.execute(
             f"SELECT {RUNS.columns}, rowid FROM runs WHERE job_id = ? AND finished_at IS NOT NULL AND attempts > 0 "
