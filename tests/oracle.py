@@ -540,7 +540,9 @@ class Oracle:
 
     def _may_wait(self, intent: Intent) -> bool:
         """Whether it has told how far it got, and what its run waits for may end by itself."""
-        waiting = self._looked(f"SELECT job_id FROM runs WHERE id = '{intent.run_id}' AND state = 'queued'")
+        # A service that has given up waiting once waits to retry, and still for what it depends upon.
+        is_waiting = "finished_at IS NULL AND attempts = 0"
+        waiting = self._looked(f"SELECT job_id FROM runs WHERE id = '{intent.run_id}' AND {is_waiting}")
         if not waiting or not intent.message.startswith("waits:"):
             return False
         return any(self.truth.is_active(needed.job_id) for needed in self.truth.needs(intent.job_id))

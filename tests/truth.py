@@ -177,7 +177,9 @@ class Truth:
         [(queued_at,)] = self._looked(f"SELECT queued_at FROM runs WHERE id = '{run_id}'")
         # What began later than now began before the clock was set back.
         now = int(self._machine.clock.now().timestamp() * SECOND)
-        since = f"boot_id = '{boot}'" if is_manual else f"started_at BETWEEN {queued_at} AND {now}"
+        # And what ended before it began was noted on both sides of a step of the clock.
+        since = f"started_at BETWEEN {queued_at} AND {now} AND finished_at >= {queued_at}"
+        since = f"boot_id = '{boot}'" if is_manual else since
         return bool(
             self._looked(
                 f"SELECT 1 FROM runs WHERE job_id = '{job_id}' AND finished_at IS NOT NULL AND attempts > 0 AND {since}"
