@@ -300,7 +300,7 @@ def check_shared(world: World, state: State, after: State, decided: Plan) -> Non
         each.run
         for each in live
         if _uses(world, each.run, "lock")
-        and (each.run.id in starting | again or (each.live and each.live.sight.phase is not RecordPhase.BLANK))
+        and (each.run.id in starting | again or (each.live and _has_lock(world.jobs.get(each.run.job_id), each.live)))
     ]
     new = [run for run in locked if run.id in starting | again]
     demand(not new or len(locked) <= 1, "a lock is for one", locked)
