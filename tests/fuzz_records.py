@@ -300,7 +300,7 @@ class RecordGround(Ground):
         return commands(pid).startswith("sleep") and own <= environment(pid)
 
     def _live(self, job_id: str | None = None) -> list[Attempt]:
-        return [each for each in self._home.store.live_attempts() if job_id in (None, each.job_id)]
+        return [each for each in self._home.store.living.attempts() if job_id in (None, each.job_id)]
 
     def _ask(self, kind: IntentKind, job_id: str) -> None:
         self._home.store.add_intent(Intent(0, job_id, kind, False, self._home.clock.now(), "test"))

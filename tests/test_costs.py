@@ -94,15 +94,15 @@ class Costed:
         assert self.home.acquire(lock, "pass")
         self.controller = self.home.controller()
         self.controller.cycle()
-        wait_until(self._is_known, WITHIN, self.home.store.live_attempts)
+        wait_until(self._is_known, WITHIN, self.home.store.living.attempts)
         lock.release()
 
     def _is_known(self) -> bool:
         self.controller.cycle()
-        return all(attempt.job_pid is not None for attempt in self.home.store.live_attempts())
+        return all(attempt.job_pid is not None for attempt in self.home.store.living.attempts())
 
     def attempt(self, job_id: str) -> Attempt:
-        [attempt] = [each for each in self.home.store.live_attempts() if each.job_id == job_id]
+        [attempt] = [each for each in self.home.store.living.attempts() if each.job_id == job_id]
         return attempt
 
     def end(self, job_id: str) -> None:

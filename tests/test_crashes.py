@@ -155,7 +155,7 @@ class Life:
         # A tick that was decided and not yet started would wait for the job to be enabled again.
         for job_id in (*RUNNING_AT_THE_END, "ticks"):
             driver.request(IntentKind.STOP, job_id)
-        self.wait(lambda: not driver.opened.store.live_attempts())
+        self.wait(lambda: not driver.opened.store.living.attempts())
         self.wait(lambda: not driver.records())
         with contextlib.suppress(ProcessLookupError):
             # The first one may have found its effect at the very end.
@@ -237,7 +237,7 @@ class Life:
             yield f"ticks: slots ran {ran}, runs were {runs}"
 
     def strangers(self) -> Iterator[str]:
-        live = self.driver.opened.store.live_attempts()
+        live = self.driver.opened.store.living.attempts()
         marks = {attempt.mark for attempt in live}
         for seen in self.driver.job_processes():
             mark = self.driver.attempt_of(seen.pid)

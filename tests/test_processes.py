@@ -831,8 +831,10 @@ def test_a_process_whose_first_thread_has_ended_is_not_taken_for_dead(machine: M
 
 FIRST_THREAD_ENDS = """
 import _thread, ctypes, time
-_thread.start_new_thread(lambda: time.sleep(600), ())
-time.sleep(0.1)
+begun = _thread.allocate_lock()
+begun.acquire()
+_thread.start_new_thread(lambda: (begun.release(), time.sleep(600)), ())
+begun.acquire()
 print("up", flush=True)
 ctypes.CDLL(None).pthread_exit(None)
 """

@@ -603,8 +603,8 @@ def test_attempts_alive_since_a_moment_are_found(store: Store) -> None:
     live = an_attempt(FULL_RUN, number=3)._replace(created_at=ago(30))
     store.record([FULL_RUN, old, edge, live])
     assert store.attempts_since(JOB, ago(30)) == (edge, live)
-    assert store.live_attempts() == (live,)
-    assert store.live_records() == {live.record}
+    assert store.living.attempts() == (live,)
+    assert store.living.records() == {live.record}
 
 
 def test_events_are_told_oldest_first_from_where_one_left_off(store: Store) -> None:
@@ -655,7 +655,7 @@ def test_live_rows_are_never_purged(store: Store) -> None:
     open_intent = store.add_intent(an_intent("start", requested_at=ago(10**8)))
     store.purge(0, later(1), later(1), 100)
     assert len(store.runs(JOB)) == 2
-    assert store.live_attempts() == (old,)
+    assert store.living.attempts() == (old,)
     assert store.intent(open_intent) is not None
     assert state_of(store).holds != ()
 
@@ -842,7 +842,7 @@ def test_a_live_attempt_whose_record_cannot_be_named_is_damage(tmp_path: Path, c
         store.record([FULL_RUN, an_attempt(FULL_RUN, number=3)])
         store._db.execute(f"UPDATE attempts SET {change}")
         with pytest.raises(StoreError, match="the database is damaged"):
-            store.live_records()
+            store.living.records()
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_a_start_that_a_restored_database_has_forgotten_gets_its_rows_back(
     rows = taken_in(store, RECORD, a_job(), sight)
     assert rows == [unknown_run(started_at=started_at), unknown_attempt(a_job())]
     store.record(rows)
-    assert store.live_attempts() == (unknown_attempt(a_job()),)
+    assert store.living.attempts() == (unknown_attempt(a_job()),)
 
 
 @pytest.mark.parametrize("phase", [RecordPhase.BLANK, RecordPhase.MISSING])
@@ -126,7 +126,7 @@ def test_an_earlier_attempt_of_the_same_number_is_another_one(store: Store) -> N
     rows = taken_in(store, RECORD, a_job())
     assert rows[-1] == unknown_attempt(a_job())
     store.record(rows)
-    assert store.live_attempts() == (unknown_attempt(a_job()),)
+    assert store.living.attempts() == (unknown_attempt(a_job()),)
 
 
 def test_a_run_that_is_known_goes_on_with_the_attempt_that_was_not(store: Store) -> None:
@@ -143,7 +143,7 @@ def test_what_the_database_took_for_the_live_attempt_has_ended_since(store: Stor
     rows = taken_in(store, RECORD, a_job())
     assert rows[0] == ended(before, Reason.LOST, None)
     store.record(rows)
-    assert store.live_attempts() == (unknown_attempt(a_job()),)
+    assert store.living.attempts() == (unknown_attempt(a_job()),)
 
 
 def test_how_that_one_ended_is_known_where_its_record_is_still_there(store: Store) -> None:
@@ -180,7 +180,7 @@ def test_a_second_process_of_a_continuous_job_is_counted_beside_the_first(store:
     run = continuous_run()
     store.record([run, an_attempt(run, SERVICE)])
     store.record(taken_in(store, RECORD, SERVICE))
-    assert len(store.live_attempts()) == 2
+    assert len(store.living.attempts()) == 2
 
 
 def test_a_waiting_run_of_a_job_that_ends_by_itself_is_left_waiting(store: Store) -> None:

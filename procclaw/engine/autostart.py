@@ -171,7 +171,7 @@ class Autostart:
         if not os.path.isdir(self._home_path):
             return 0
         with Home(self._home_path) as home:
-            return len(home.store.live_attempts())
+            return len(home.store.living.attempts())
 
     def look(self) -> Seen:
         keeper = self._keeper

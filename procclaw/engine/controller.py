@@ -334,7 +334,7 @@ class Controller:
 
     def maintain(self, spec: Spec, now: datetime) -> None:
         """What is due now and then, beside the cycle: logs of running jobs, retention, the reserve."""
-        live = self._store.live_attempts()
+        live = self._store.living.attempts()
         for attempt in live:
             job = spec.jobs.get(attempt.job_id)
             if job is not None:

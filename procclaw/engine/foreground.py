@@ -80,14 +80,14 @@ class Foreground:
         if store.job_states([HOME])[HOME].holds:
             # Answered once nothing is left, or what is left cannot be killed.
             return not store.has_intents(HOME)
-        if store.live_attempts() or store.jobs_with_intents():
+        if store.living.attempts() or store.jobs_with_intents():
             return False
         spec, board = self._look()
         return all(_is_at_rest(job, board) for job in spec)
 
     def alive(self) -> tuple[str, ...]:
         """The jobs of which something lives."""
-        return tuple(dict.fromkeys(attempt.job_id for attempt in self._home.store.live_attempts()))
+        return tuple(dict.fromkeys(attempt.job_id for attempt in self._home.store.living.attempts()))
 
     def failed(self) -> tuple[Run, ...]:
         """The newest run of each job that has failed for good since we began."""

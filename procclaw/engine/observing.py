@@ -90,8 +90,8 @@ class Observer:
     def _out_of_place(self, spec: Spec, near: Neighbourhoods) -> frozenset[str]:
         """What is left of a job that is gone still has its places; so has what began before its job left its queue."""
         if not near.has_places:
-            return frozenset(self._store.jobs_with_life()) - spec.jobs.keys()
-        return frozenset(place[0] for place in self._store.places() if has_left_its_place(spec, *place))
+            return frozenset(self._store.living.jobs()) - spec.jobs.keys()
+        return frozenset(place[0] for place in self._store.living.places() if has_left_its_place(spec, *place))
 
     def workflows(self) -> tuple[WorkflowState, ...]:
         """Those that are not over, and those about which somebody asks."""
@@ -275,7 +275,7 @@ class Observer:
         """
         processes = self._world.processes
         boot_id = processes.boot_id()
-        known = self._store.live_records()
+        known = self._store.living.records()
         for record in in_turn(name for name in processes.records() if name not in known):
             sight = processes.sight(record)
             look = partial(self._sight, boot_id=boot_id)

@@ -66,7 +66,7 @@ def stop(context: "Context", options: Namespace) -> int:
         if not has_daemon:
             return 0
     supervision.end(context.home)
-    left = len(context.home.store.live_attempts())
+    left = len(context.home.store.living.attempts())
     jobs = f"{left} {'job goes' if left == 1 else 'jobs go'} on running" if left else "no job is running"
     _say(context, f"daemon stopped; {jobs}", jobs_running=left)
     return 0
@@ -76,7 +76,7 @@ def _stop_jobs(context: "Context") -> None:
     console = context.console
 
     def on_wait(seconds: float, _waits: tuple[str, ...]) -> None:
-        left = len(context.home.store.live_attempts())
+        left = len(context.home.store.living.attempts())
         console.progress(f"stopping jobs: {left} left after {seconds:.0f} s")
 
     [answer] = context.operations.ask(IntentKind.HOLD_HOME, [HOME], on_wait=on_wait)
@@ -89,7 +89,7 @@ def status(context: "Context", options: Namespace) -> int:
     serving = supervision.serving(context.home)
     problems = context.operations.problems()
     api = context.operations.api() if serving is not None else None
-    live = len(context.home.store.live_attempts())
+    live = len(context.home.store.living.attempts())
     if context.console.is_json:
         view = {
             "running": serving is not None,

@@ -105,7 +105,7 @@ class Life:
             self.fault(Promise.KEEPS, f"a service with pid {kept} has pid {self._pids('keeps')}")
         for job_id in _RUNNING:
             self._ask(IntentKind.STOP, job_id)
-        yield from self._until(lambda: not self._home.store.live_attempts(), "all jobs are stopped")
+        yield from self._until(lambda: not self._home.store.living.attempts(), "all jobs are stopped")
         yield from self._until(lambda: not self._home.processes.records(), "no record is left")
         self._check_stopped()
 

@@ -97,7 +97,7 @@ def _begins(found: Found) -> str:
 
 
 def _left_running(home: "Home") -> list[str]:
-    live = home.store.live_attempts()
+    live = home.store.living.attempts()
     return [f"{each.job_id}: runs since before" + (f" (pid {each.job_pid})" if each.job_pid else "") for each in live]
 
 

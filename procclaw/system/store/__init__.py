@@ -17,21 +17,20 @@ from procclaw.model.clock import after, from_microseconds, to_microseconds
 from procclaw.model.errors import Conflict
 from procclaw.model.intents import Intent
 from procclaw.model.reasons import Reason
-from procclaw.model.records import Attempt, DeadLetter, Event, Run, RunState, Slots, Trigger, WorkflowRun, record_name
+from procclaw.model.records import Attempt, DeadLetter, Event, Run, RunState, Slots, WorkflowRun
 from procclaw.model.rows import Row
 from procclaw.model.spec import JobSpec
 from procclaw.model.state import JobState, Lack, WorkflowState
 from procclaw.system.store.cycles import Cycles, keep_past_spec
 from procclaw.system.store.database import Database
 from procclaw.system.store.retention import KEY_HOURS, purge, thin_attempts
-from procclaw.system.store.states import Question, job_states, workflow_states
+from procclaw.system.store.states import Living, Question, job_states, names_in, workflow_states
 from procclaw.system.store.tables import (
     ALERTS,
     ATTEMPTS,
     DEAD_LETTERS,
     EVENTS,
     INTENTS,
-    QUEUE_IN_TERMS,
     RUNS,
     SLOTS,
     WORKFLOW_RUNS,
@@ -64,6 +63,7 @@ class Store:
         """
         self._db = Database(path, reserve, is_to_look=is_to_look)
         self.cycles = Cycles(self._db)
+        self.living = Living(self._db)
 
     @property
     def schema(self) -> int:
@@ -276,13 +276,7 @@ class Store:
         return bool(self._db.read("SELECT 1 FROM intents WHERE job_id = ? AND resolved_at IS NULL LIMIT 1", (job_id,)))
 
     def jobs_with_intents(self) -> tuple[str, ...]:
-        return self._names("SELECT DISTINCT job_id FROM intents WHERE resolved_at IS NULL")
-
-    def _names(self, sql: str) -> tuple[str, ...]:
-        found = tuple(row[0] for row in self._db.read(sql))
-        if not all(isinstance(name, str) for name in found):
-            raise damaged("a job's id is no text")
-        return found
+        return names_in(self._db, "SELECT DISTINCT job_id FROM intents WHERE resolved_at IS NULL")
 
     # --- what people ask ---
 
@@ -333,31 +327,6 @@ class Store:
             "ORDER BY created_at",
             (job_id, to_microseconds(since)),
         )
-        return tuple(ATTEMPTS.read(row) for row in rows)
-
-    def jobs_with_life(self) -> tuple[str, ...]:
-        """The jobs with an attempt that is not over."""
-        return self._names("SELECT DISTINCT job_id FROM attempts WHERE ended_at IS NULL")
-
-    def places(self) -> tuple[tuple[str, str | None, Trigger], ...]:
-        """Of each attempt that is not over the job, the queue in which it has a place (None: in none), and what its run
-        is for.
-        """
-        rows = self._db.read(
-            f"SELECT a.job_id, json_extract(a.terms, '$[{QUEUE_IN_TERMS}]'), r.trigger "
-            "FROM attempts a JOIN runs r ON r.id = a.run_id WHERE a.ended_at IS NULL"
-        )
-        return decoded("a run", lambda: tuple((job_id, queue, Trigger(word)) for job_id, queue, word in rows))
-
-    def live_records(self) -> frozenset[str]:
-        """The names of the records of attempts that are not over."""
-        rows = self._db.read("SELECT job_id, run_id, number, mark FROM attempts WHERE ended_at IS NULL")
-        if any(tuple(map(type, row)) != (str, str, int, str) for row in rows):
-            raise damaged("a row of attempts cannot be read")
-        return frozenset(record_name(*row) for row in rows)
-
-    def live_attempts(self) -> tuple[Attempt, ...]:
-        rows = self._db.read(f"SELECT {ATTEMPTS.columns} FROM attempts WHERE ended_at IS NULL")
         return tuple(ATTEMPTS.read(row) for row in rows)
 
     def ledger(self, job_id: str | None = None, since: datetime | None = None, limit: int = 100) -> tuple[Slots, ...]:

@@ -1,4 +1,4 @@
-"""What is recorded of jobs, gathered into what a decision needs: one read transaction's worth of rows.
+"""What is recorded of jobs, gathered into what a decision needs: one read transaction's worth of rows; and who lives.
 
 Nothing here writes. Live attempts carry no sight yet; whoever decides looks at the world itself.
 """
@@ -13,9 +13,21 @@ from procclaw.model.alerts import Trouble, Watch
 from procclaw.model.clock import after, from_microseconds, to_microseconds
 from procclaw.model.intents import Intent
 from procclaw.model.outside import RecordPhase, Sight
-from procclaw.model.records import Cursor, DeadLetter, Health, Run, Slots, TriggerFile, Usage
+from procclaw.model.records import (
+    Attempt,
+    Cursor,
+    DeadLetter,
+    Health,
+    Run,
+    Slots,
+    Trigger,
+    TriggerFile,
+    Usage,
+    record_name,
+)
 from procclaw.model.spec import JobSpec
 from procclaw.model.state import ActiveRun, JobState, Observed, WorkflowState
+from procclaw.system.store.database import Database
 from procclaw.system.store.tables import (
     ATTEMPTS,
     CURSORS,
@@ -23,6 +35,7 @@ from procclaw.system.store.tables import (
     HEALTH,
     HOLDS,
     INTENTS,
+    QUEUE_IN_TERMS,
     RUNS,
     SLOTS,
     TRIGGER_FILES,
@@ -31,6 +44,8 @@ from procclaw.system.store.tables import (
     WATCHES,
     WORKFLOW_RUNS,
     Table,
+    damaged,
+    decoded,
 )
 
 
@@ -61,6 +76,43 @@ def _workflow_state(db: sqlite3.Connection, workflow: Any) -> WorkflowState:
     rows = db.execute(f"SELECT {RUNS.columns} FROM runs WHERE workflow_run = ? ORDER BY rowid", (workflow.id,))
     newest: dict[int, Run] = {run.step: run for run in map(RUNS.read, rows)}
     return WorkflowState(workflow, tuple(newest.get(step) for step in range(len(workflow.spec.steps))))
+
+
+class Living:
+    """The attempts that are not over."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def jobs(self) -> tuple[str, ...]:
+        return names_in(self._db, "SELECT DISTINCT job_id FROM attempts WHERE ended_at IS NULL")
+
+    def places(self) -> tuple[tuple[str, str | None, Trigger], ...]:
+        """Of each the job, the queue in which it has a place (None: in none), and what its run is for."""
+        rows = self._db.read(
+            f"SELECT a.job_id, json_extract(a.terms, '$[{QUEUE_IN_TERMS}]'), r.trigger "
+            "FROM attempts a JOIN runs r ON r.id = a.run_id WHERE a.ended_at IS NULL"
+        )
+        return decoded("a run", lambda: tuple((job_id, queue, Trigger(word)) for job_id, queue, word in rows))
+
+    def records(self) -> frozenset[str]:
+        """The names of their records."""
+        rows = self._db.read("SELECT job_id, run_id, number, mark FROM attempts WHERE ended_at IS NULL")
+        if any(tuple(map(type, row)) != (str, str, int, str) for row in rows):
+            raise damaged("a row of attempts cannot be read")
+        return frozenset(record_name(*row) for row in rows)
+
+    def attempts(self) -> tuple[Attempt, ...]:
+        rows = self._db.read(f"SELECT {ATTEMPTS.columns} FROM attempts WHERE ended_at IS NULL")
+        return tuple(ATTEMPTS.read(row) for row in rows)
+
+
+def names_in(db: Database, sql: str) -> tuple[str, ...]:
+    """The jobs that a query finds."""
+    found = tuple(row[0] for row in db.read(sql))
+    if not all(isinstance(name, str) for name in found):
+        raise damaged("a job's id is no text")
+    return found
 
 
 class _Dated(NamedTuple):

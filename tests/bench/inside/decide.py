@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def the_attempt(home: Home) -> Attempt:
-    [attempt] = home.store.live_attempts()
+    [attempt] = home.store.living.attempts()
     return attempt
 
 
