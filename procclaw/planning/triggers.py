@@ -1,8 +1,9 @@
 """Files that trigger: which of those seen get a run, and what becomes of a file whose run has succeeded.
 
 A file triggers once for what it is (`identity`): the row that says so and the run are written together, and the row
-stays as long as the file does, so neither a restart nor a purged history makes it trigger again. A file that has
-changed since is another file. While the job is held or disabled its files wait; none is lost.
+stays as long as the file does, so neither a restart nor a purged history makes it trigger again, nor that the job was
+not declared for a while. A file that has changed since is another file. While the job is held or disabled its files
+wait; none is lost.
 """
 
 from procclaw.model.outside import FileSight
