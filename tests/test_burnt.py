@@ -395,8 +395,8 @@ def test_a_half_written_file_does_not_trigger(driver: Driver) -> None:
             file.flush()
             driver.look_again(1)
             assert driver.notes() == []
-    driver.wait_for_notes("job")
-    driver.wait(lambda: (driver.home / "got").read_text() == "part " * 8)
+    driver.wait(lambda: count_of(driver, "job", "succeeded") == 1)
+    assert (driver.home / "got").read_text() == "part " * 8
     assert len(driver.runs("job")) == 1
 
 
