@@ -18,6 +18,7 @@ from procclaw.model.errors import ProcclawError
 from procclaw.model.intents import Intent, IntentKind
 from procclaw.model.records import HOME
 from procclaw.planning.recording import Because, Cause
+from procclaw.system.heap import share_heap
 from procclaw.system.homelock import HomeLock
 from procclaw.system.notifysocket import from_environment
 from procclaw.system.processes import Processes, SignalBytes, run_command
@@ -141,6 +142,7 @@ class Daemon:
     def run(self) -> int:
         """Serve the home until told to end; returns the exit code. Raises AlreadyRunning, StoreError."""
         self._take_over()
+        share_heap()
         processes = self._home.processes
         processes.raise_descriptor_limit()
         processes.read_ahead()
