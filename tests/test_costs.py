@@ -87,7 +87,9 @@ class Costed:
         self.path = path
         path.mkdir(mode=0o700)
         (path / "procclaw.yaml").write_text("{}")
-        (path / "jobs.yaml").write_text(json.dumps({"jobs": {f"job-{number}": SERVICE for number in range(jobs)}}))
+        self.jobs = {f"job-{number}": SERVICE for number in range(jobs)}
+        self.jobs["job-0"] = {**SERVICE, "depends_on": ["job-3"]}
+        (path / "jobs.yaml").write_text(json.dumps({"jobs": self.jobs}))
         reaper.watch_home(path)
         self.home = Home(str(path), Late())
         lock = self.home.lock()
@@ -99,7 +101,8 @@ class Costed:
 
     def _is_known(self) -> bool:
         self.controller.cycle()
-        return all(attempt.job_pid is not None for attempt in self.home.store.living.attempts())
+        attempts = self.home.store.living.attempts()
+        return len(attempts) == len(self.jobs) and all(attempt.job_pid is not None for attempt in attempts)
 
     def attempt(self, job_id: str) -> Attempt:
         [attempt] = [each for each in self.home.store.living.attempts() if each.job_id == job_id]

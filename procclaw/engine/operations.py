@@ -18,6 +18,7 @@ from procclaw.model.records import HOME, NO_JOBS, WORKFLOWS, Attempt, Event, Run
 from procclaw.model.spec import JobSpec, Spec
 from procclaw.planning import views
 from procclaw.planning.board import Board
+from procclaw.planning.dependencies import asks_for_boot
 
 FIRST_LOAD_SECONDS = 30.0
 
@@ -151,9 +152,8 @@ class Operations:
         """What is recorded of all jobs; `specs` are those of which more is asked than that. With `about` only that job
         is asked about: of the others it has what they may have to do with it.
         """
-        # Only dependencies ask for it, and it takes modules that `list` can do without.
-        is_asked = any(job.depends_on for job in spec.jobs.values())
-        boot_id = self._home.processes.boot_id() if is_asked else ""
+        # It takes modules that `list` can do without.
+        boot_id = self._home.processes.boot_id() if asks_for_boot(spec) else ""
         names = None if about is None or _may_stand_behind_others(spec, about) else (HOME, about.id)
         states = self._store.job_states(names, now=now, specs=specs)
         if names is not None and any(active.live is None for active in states[names[-1]].active):

@@ -3,11 +3,13 @@
 Only the one that is called gets a parser and has its module imported, so `procclaw list` pays for `list` alone.
 """
 
+import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from typing import NoReturn
 
 from procclaw.interface.arguments import argument
 from procclaw.interface.command import Command, Group
+from procclaw.interface.console import terminal_columns
 from procclaw.interface.home_commands import MOVE, OPENCLAW, SET_UP, THE_LOOP
 from procclaw.interface.job_commands import ACT_ON, LOOK_AT, PUT_TOGETHER, WHAT_WAS
 from procclaw.model.errors import UsageError
@@ -40,13 +42,18 @@ def names() -> tuple[str, ...]:
     return tuple(_BY_NAME)
 
 
+class _Formatter(RawDescriptionHelpFormatter):
+    """argparse asks `shutil` for the width, and with that imports three kinds of compression into every command."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=terminal_columns(sys.stdout) - 2)
+
+
 class Parser(ArgumentParser):
     """Raises UsageError for what it cannot understand; `--help` is printed and raises SystemExit."""
 
     def __init__(self, command: Command) -> None:
-        super().__init__(
-            prog=f"procclaw {command.name}", formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
-        )
+        super().__init__(prog=f"procclaw {command.name}", formatter_class=_Formatter, allow_abbrev=False)
         self._command = command
 
     def format_help(self) -> str:

@@ -139,18 +139,18 @@ class Console:
         assert self._out is not None
         lines = os.environ.get("LINES", "")
         if lines.isdecimal() and int(lines):
-            return _columns(self._out), int(lines)
+            return terminal_columns(self._out), int(lines)
         try:
-            return _columns(self._out), os.get_terminal_size(self._out.fileno()).lines or _USUAL_LINES
+            return terminal_columns(self._out), os.get_terminal_size(self._out.fileno()).lines or _USUAL_LINES
         except OSError:
-            return _columns(self._out), _USUAL_LINES
+            return terminal_columns(self._out), _USUAL_LINES
 
     def progress(self, text: str) -> None:
         """One line on a terminal that the next one replaces; nothing elsewhere."""
         if not self._shows_progress or self._err is None:
             return
         # What wraps could not be taken back.
-        text = _shortened(shown(text), _columns(self._err) - 1)
+        text = _shortened(shown(text), terminal_columns(self._err) - 1)
         if text != self._progress:
             clear = " " * max(0, _width(self._progress) - _width(text))
             self._to_err(f"\r{text}{clear}")
@@ -181,7 +181,7 @@ class Console:
             return
         columns = [column for column in range(len(header)) if any(row[column] != _NOTHING for row in cells)]
         lines = [[line[column] for column in columns] for line in ([*header], *cells)]
-        lines = _fitted(lines, cut, spare, _columns(self._out))
+        lines = _fitted(lines, cut, spare, terminal_columns(self._out))
         widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
         for number, line in enumerate(lines if cells else []):
             painted = [
@@ -209,13 +209,15 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def _columns(terminal: TextIO) -> int:
+def terminal_columns(terminal: TextIO | None) -> int:
+    """How wide to write for it: as COLUMNS says, else as wide as it is; 80 where that is not to be known."""
     wanted = os.environ.get("COLUMNS", "")
     if wanted.isdecimal() and int(wanted):
         return int(wanted)
     try:
-        return os.get_terminal_size(terminal.fileno()).columns or _USUAL_COLUMNS
-    except OSError:
+        # A program may be started without a standard output: then there is None.
+        return (os.get_terminal_size(terminal.fileno()).columns if terminal else 0) or _USUAL_COLUMNS
+    except (OSError, ValueError):
         return _USUAL_COLUMNS
 
 

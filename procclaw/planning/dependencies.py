@@ -9,7 +9,7 @@ from datetime import datetime
 
 from procclaw.model.reasons import Reason
 from procclaw.model.records import HoldKind, Run, RunState
-from procclaw.model.spec import Condition, Dependency, JobSpec, JobType
+from procclaw.model.spec import Condition, Dependency, JobSpec, JobType, Spec
 from procclaw.model.state import JobState
 from procclaw.planning.board import Board, up
 from procclaw.planning.gates import Gate, hold_of
@@ -32,6 +32,12 @@ def dependency_gates(run: Run, spec: JobSpec, board: Board) -> Iterator[Gate]:
         else:
             detail = f"{dependency.job} ({dependency.condition}): {what_lacks}"
             yield Gate(GATE, Reason.DEPENDENCY, detail, about=about)
+
+
+def asks_for_boot(spec: Spec) -> bool:
+    """Whether anything here is judged by when the machine was booted: only what depends upon a manual job is."""
+    names = {each.job for job in spec.jobs.values() for each in job.depends_on}
+    return any(spec.jobs[name].type is JobType.MANUAL for name in names & spec.jobs.keys())
 
 
 def job_waited_for(gate: Gate) -> str:
