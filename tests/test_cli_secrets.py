@@ -245,7 +245,7 @@ def test_no_value_of_a_secret_gets_anywhere_but_into_the_environment_of_who_need
     assert "holds a secret" in driver.ask("runs", "seen", "--json").out
 
     driver.ask("reload")
-    argv = [Path(f"/proc/{seen.pid}/cmdline").read_bytes() for seen in driver.processes()]
+    argv = list(filter(None, (_argv(seen.pid) for seen in driver.processes())))
     assert len(argv) >= 5
     told = [driver.ask(*look.split(), code=None) for look in LOOKS]
     told += [driver.ask(*look.split(), "--json", code=None) for look in LOOKS if look != "daemon logs"]
@@ -261,6 +261,13 @@ def test_no_value_of_a_secret_gets_anywhere_but_into_the_environment_of_who_need
     recorded = list(_recorded_cycles(driver.home))
     assert len(recorded) >= 5
     assert [cycle for cycle in recorded if CANARY.encode() in cycle] == []
+
+
+def _argv(pid: int) -> bytes:
+    """Empty for what has ended since it was seen, as checks and alerts do."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def _recorded_cycles(home: Path) -> Iterator[bytes]:
