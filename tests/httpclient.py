@@ -3,11 +3,25 @@
 import json
 from collections.abc import Mapping
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.driver import Driver
+from tests.driver import ROOT, Driver
 
 TIMEOUT_SECONDS = 20.0
+
+PATIENT = f"""
+import sys
+
+sys.path.insert(0, {str(ROOT)!r})
+from procclaw.engine.asking import Patience
+from procclaw.interface.api import desk
+
+desk.PATIENCE = Patience({TIMEOUT_SECONDS - 5})
+from procclaw.interface.cli import main
+
+sys.exit(main())
+"""
 
 
 class Told(NamedTuple):
@@ -52,6 +66,15 @@ class Client:
 
     def post(self, path: str, body: Any = None, **headers: str | None) -> Told:
         return self.ask("POST", path, body, **headers)
+
+
+def patient(folder: Path) -> Path:
+    """ProcClaw, made there, with an HTTP interface that waits for an answer for longer than two seconds: a loop that is
+    held up for as long does not make it another one.
+    """
+    program = folder / "patient.py"
+    program.write_text(PATIENT)
+    return program
 
 
 def client_of(driver: Driver) -> Client:

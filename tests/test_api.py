@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from procclaw import __version__
-from tests.driver import STAYS, Driver, driving, noting
-from tests.httpclient import Client, client_of
+from tests.driver import STAYS, STUBBORN, Driver, driving, noting
+from tests.httpclient import Client, client_of, patient
 from tests.support import Reaper
 
 pytestmark = pytest.mark.real
@@ -30,7 +30,6 @@ JOBS: dict[str, Any] = {
         "description": "Tells of a day",
     },
     "bad": {"cmd": "exit 3", "retry": {"enabled": False}},
-    "stubborn": {"cmd": 'trap "" TERM; while :; do sleep 1; done', "shutdown": {"grace_period": 600}},
     "hourly": {"cmd": "true", "type": "scheduled", "schedule": "0 * * * *", "enabled": False},
     "hook": {
         "cmd": noting('cat "$PROCCLAW_PAYLOAD_FILE"'),
@@ -46,7 +45,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     """One daemon for tests that leave nothing behind which another would see."""
     reaper = Reaper()
     try:
-        with driving(tmp_path_factory.mktemp("home"), reaper) as driver:
+        program = patient(tmp_path_factory.mktemp("program"))
+        with driving(tmp_path_factory.mktemp("home"), reaper, program) as driver:
             driver.declare(JOBS)
             (driver.home / "jobs.yaml").write_text(json.dumps({"jobs": JOBS, "workflows": WORKFLOWS}))
             driver.start_daemon()
@@ -274,13 +274,19 @@ def test_a_service_is_stopped_started_and_restarted(client: Client, shared: Driv
     assert restarted["pid"] not in (None, started["pid"])
 
 
-def test_a_stop_that_takes_longer_says_so_within_two_seconds(client: Client, shared: Driver) -> None:
+def test_a_stop_that_takes_longer_says_so_within_two_seconds(driver: Driver) -> None:
+    driver.declare({"stubborn": {"cmd": STUBBORN, "shutdown": {"grace_period": 600}}})
+    driver.start_daemon()
+    client = client_of(driver)
     client.post(f"{API}/jobs/stubborn/start")
-    shared.wait_for_status("stubborn", "running")
-    told = client.post(f"{API}/jobs/stubborn/stop")
-    assert (told.status, told.json["success"], told.json["status"]) == (202, True, "stopping")
-    killed = client.post(f"{API}/jobs/stubborn/stop", {"force": True})
-    assert killed.json["status"] in ("stopped", "failed")
+    # With its note it has come to ignore SIGTERM.
+    driver.wait_for_notes("stubborn")
+    driver.wait_for_status("stubborn", "running")
+    # A loop that was held up for those two seconds has not begun with it.
+    told = driver.wait(lambda: (said := client.post(f"{API}/jobs/stubborn/stop")).json["status"] == "stopping" and said)
+    assert (told.status, told.json["success"]) == (202, True)
+    assert client.post(f"{API}/jobs/stubborn/stop", {"force": True}).status in (200, 202)
+    driver.wait(lambda: driver.status("stubborn") in ("stopped", "failed"))
 
 
 def test_a_run_is_planned_and_cancelled(client: Client) -> None:
@@ -564,6 +570,7 @@ def test_a_token_applies_as_soon_as_it_is_written_down(driver: Driver) -> None:
     daemon_log = driver.home / "logs" / "daemon.log"
     driver.wait(lambda: daemon_log.read_text().count(" api served ") == 2)
     client = client_of(driver)
+    assert client.get(f"{API}/jobs").status == 401
     assert client.get(f"{API}/jobs").headers["www-authenticate"] == 'Bearer realm="procclaw"'
     assert client.get(f"{API}/jobs", authorization="Bearer t0ken").json["total"] == 1
     assert client.get("/metrics").status == 401

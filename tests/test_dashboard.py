@@ -10,6 +10,7 @@ import pytest
 
 from tests.browser import PHONE, WIDE, Visit, free_port, launched, violations
 from tests.driver import Driver, driving
+from tests.httpclient import patient
 from tests.support import Reaper
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def reaped() -> Iterator[Reaper]:
 @pytest.fixture(scope="module")
 def shared(browser: "Browser", reaped: Reaper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     """One daemon for all tests that leave it and each other's jobs alone."""
-    with driving(tmp_path_factory.mktemp("home"), reaped) as driver:
+    program = patient(tmp_path_factory.mktemp("program"))
+    with driving(tmp_path_factory.mktemp("home"), reaped, program) as driver:
         declare(driver, JOBS)
         driver.start_daemon()
         for words in (
