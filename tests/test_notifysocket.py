@@ -186,8 +186,8 @@ def test_signs_of_life_come_from_an_idle_daemon_and_none_from_one_that_stands_st
     driver.declare({})
     daemon = serve(driver, listener)
     driver.wait(lambda: listener.has("READY=1"))
-    listener.forget()
     began = time.monotonic()
+    listener.forget()
     driver.wait(lambda: listener.count("WATCHDOG=1") >= 6)
     # Not much more often than at half the time: six of them span five intervals.
     assert time.monotonic() - began > 4 * WATCHDOG_SECONDS / 2
@@ -229,9 +229,10 @@ def test_a_job_is_not_told_where_the_daemon_reports_to(driver: Driver, listener:
     serve(driver, listener)
     driver.wait(lambda: listener.has("READY=1"))
     [note] = driver.wait_for_notes("service")
-    driver.wait(lambda: (driver.home / "seen").exists() and (driver.home / "seen").read_text())
+    # Each check empties it before it writes.
+    seen = driver.wait(lambda: (driver.home / "seen").read_text() if (driver.home / "seen").exists() else "")
     found = {each.decode(errors="replace") for each in environment(note.pid)}
-    found |= set((driver.home / "seen").read_text().splitlines())
+    found |= set(seen.splitlines())
     assert any(each.startswith("PROCCLAW_JOB_ID=") for each in found)
     assert not [each for each in found if each.startswith(("NOTIFY_SOCKET", "WATCHDOG_"))]
 

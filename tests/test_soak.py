@@ -274,8 +274,8 @@ def test_a_soak_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path, reaper
     words = ("-m", "tests.bench.soak", "--jobs", "35", "--pyz", PROGRAM, "--home", home, "--out", out)
     soak = reaper.spawn([sys.executable, *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     wait_until(lambda: out.exists() and '"sample"' in out.read_text(), WITHIN * 3, out.read_text)
-    jobs = [seen for seen in reaper.members() if f"PROCCLAW_HOME={home}".encode() in environment(seen.pid)]
-    assert len(jobs) > 35
+    own = f"PROCCLAW_HOME={home}".encode()
+    wait_until(lambda: sum(own in environment(seen.pid) for seen in reaper.members()) > 35, WITHIN, reaper.members)
     soak.send_signal(signal.SIGTERM)
     soak.communicate(timeout=WITHIN * 3)
     assert soak.returncode == 128 + signal.SIGTERM
