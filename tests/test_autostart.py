@@ -491,7 +491,7 @@ except AssertionError:
 # So that what it does when nothing comes is seen at once.
 os.makedirs(systemd.path + ".d")
 with open(systemd.path + ".d/quick.conf", "w") as file:
-    file.write("[Service]\nWatchdogSec=3\nRestartSec=0\n")
+    file.write("[Service]\nWatchdogSec=6\nRestartSec=0\n")
 ask("daemon", "start")
 before = job()
 first = autostart.install(force=False).pid
