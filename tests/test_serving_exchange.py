@@ -409,7 +409,7 @@ def test_an_idle_stream_is_closed_soon_after_its_client_has_left(stage: Stage, l
     assert client.piece() == b"begun"
     assert not idle.ended.is_set()
     leave(client)
-    assert idle.ended.wait(1)
+    assert idle.ended.wait(WITHIN)
     eventually(lambda: stage.logged == [])
 
 
@@ -422,8 +422,8 @@ def test_an_idle_stream_is_closed_soon_after_the_server_closes(stage: Stage) -> 
     assert client.piece() == b"begun"
     began = time.monotonic()
     stage.server.close()
-    assert idle.ended.is_set()
-    assert time.monotonic() - began < 1
+    assert idle.ended.wait(WITHIN)
+    assert time.monotonic() - began < 5
     assert client.rest() == b""
 
 

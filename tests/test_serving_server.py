@@ -495,7 +495,7 @@ def crowd(stage: Stage, many_descriptors: None) -> Iterator[Crowd]:
     crowd.close()
 
 
-LONGEST_SECONDS = 2.0
+LONGEST_SECONDS = 5.0
 """Whoever waits for a slow client waits ten seconds or more; this leaves room for a busy machine."""
 
 
@@ -548,8 +548,8 @@ def test_closing_takes_no_longer_for_all_the_places_there_are(stage: Stage, crow
     eventually(lambda: len(own_threads()) == limits.CONNECTIONS + 1)
     began = time.monotonic()
     stage.server.close()
-    assert time.monotonic() - began < 1.2
-    wait_until(lambda: not own_threads(), 1.0, own_threads)
+    assert time.monotonic() - began < LONGEST_SECONDS
+    wait_until(lambda: not own_threads(), LONGEST_SECONDS, own_threads)
     with pytest.raises(ConnectionRefusedError):
         stage.client()
 
@@ -561,7 +561,7 @@ def test_closing_does_not_wait_for_an_application_that_does_not_answer(stage: St
     slow.ask(client)
     began = time.monotonic()
     server.close()
-    assert time.monotonic() - began < 1.2
+    assert time.monotonic() - began < LONGEST_SECONDS
     assert client.rest() == b""
     slow.go_on.set()
 
