@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from procclaw import __version__
+from procclaw.engine.asking import Patience
+from procclaw.interface.api import acts
+from procclaw.interface.api.desk import Call, Desk
 from tests.driver import STAYS, STUBBORN, Driver, driving, noting
 from tests.httpclient import Client, client_of, patient
 from tests.support import Reaper
@@ -287,6 +290,29 @@ def test_a_stop_that_takes_longer_says_so_within_two_seconds(driver: Driver) -> 
     assert (told.status, told.json["success"]) == (202, True)
     assert client.post(f"{API}/jobs/stubborn/stop", {"force": True}).status in (200, 202)
     driver.wait(lambda: driver.status("stubborn") in ("stopped", "failed"))
+
+
+def test_what_is_not_done_in_time_is_said_to_be_under_way(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver.declare({"bad": JOBS["bad"]})
+    driver.ask("run", "bad", code=None)
+    driver.wait(lambda: driver.opened.store.dead_letter_count("bad") == 1)
+    monkeypatch.setattr(acts, "PATIENCE", Patience(0.1))
+    monkeypatch.setattr(acts, "LONG_PATIENCE", Patience(0.1))
+    desk, lock = Desk(str(driver.home), "test"), driver.opened.lock()
+    # Whoever has it is to answer, and does not.
+    assert driver.opened.acquire(lock, "daemon")
+    try:
+        replies = [
+            acts.purge(desk, Call("", {"job": "bad", "older_than_seconds": None}, {}, b"", None)),
+            acts.reload(desk, Call("", {}, {}, b"", None)),
+        ]
+    finally:
+        lock.release()
+        desk.close()
+    assert [(reply.status, reply.view["message"]) for reply in replies] == [
+        (202, "purge is under way"),
+        (202, "reload is under way"),
+    ]
 
 
 def test_a_run_is_planned_and_cancelled(client: Client) -> None:

@@ -273,6 +273,17 @@ class Place:
         self._gone.append(self._name)
 
 
+def test_one_that_is_admitted_keeps_its_place_until_its_thread_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch, CONNECTIONS=2)
+    gone: list[str] = []
+    connections = Connections()
+    first, second, third = (Place(name, gone) for name in "123")
+    assert all(map(connections.admit, (first, second)))
+    assert all(map(connections.wait, (second, first)))
+    assert connections.admit(third)
+    assert gone == ["1"]
+
+
 def test_the_one_that_has_waited_longest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch, CONNECTIONS=3)
     gone: list[str] = []

@@ -17,7 +17,7 @@ from procclaw.model.errors import Conflict, NotFound, UsageError
 from procclaw.model.intents import Intent, IntentKind, IntentState
 from procclaw.model.records import HOME
 from procclaw.model.spec import OnFailure, WorkflowSpec, WorkflowType
-from procclaw.planning.views import View, has_succeeded
+from procclaw.planning.views import has_succeeded
 
 UNDER_WAY = 202
 
@@ -118,22 +118,24 @@ def reinject(desk: Desk, call: Call) -> Reply:
     return _answered(desk, desk.asking.reinject(number(call.id), PATIENCE))
 
 
-def purge_one(desk: Desk, call: Call) -> View:
+def purge_one(desk: Desk, call: Call) -> Reply:
     return _purged(desk, Selection(ids=(number(call.id),)))
 
 
-def purge(desk: Desk, call: Call) -> View:
+def purge(desk: Desk, call: Call) -> Reply:
     seconds = call.query["older_than_seconds"]
     before = None if seconds is None else desk.home.clock.now() - timedelta(seconds=seconds)
     return _purged(desk, Selection(job_id=call.query["job"], added_before=before))
 
 
-def _purged(desk: Desk, chosen: Selection) -> View:
+def _purged(desk: Desk, chosen: Selection) -> Reply:
     count, answers = desk.asking.purge(chosen, PATIENCE)
     refused = next((answer for answer in answers if answer.state is IntentState.REFUSED), None)
     if refused is not None:
         raise Refused(refused.message)
-    return {"success": True, "message": f"purged {count} {'entry' if count == 1 else 'entries'}", "purged": count}
+    is_done = all(map(has_succeeded, answers))
+    message = f"purged {count} {'entry' if count == 1 else 'entries'}" if is_done else "purge is under way"
+    return Reply({"success": True, "message": message, "purged": count}, 200 if is_done else UNDER_WAY)
 
 
 # --- workflows ---
@@ -189,16 +191,18 @@ def _answered_workflow(answer: Intent) -> Reply:
 # --- the home ---
 
 
-def reload(desk: Desk, _call: Call) -> View:
-    desk.operations.ask(IntentKind.LOOK, [HOME], seconds=LONG_PATIENCE.seconds)
+def reload(desk: Desk, _call: Call) -> Reply:
+    [answer] = desk.operations.ask(IntentKind.LOOK, [HOME], seconds=LONG_PATIENCE.seconds)
+    is_done = has_succeeded(answer)
     problems = desk.operations.problems()
     departing = desk.operations.departing()
     message = "the files cannot be used" if problems else f"{len(desk.operations.spec().jobs)} jobs in force"
     if departing:
         message += f"; no longer named, kept until the files have been left alone for 5 s: {', '.join(departing)}"
-    return {
+    view = {
         "success": not problems,
-        "message": message,
+        "message": message if is_done else "reload is under way",
         "problems": list(problems),
         "warnings": list(desk.home.store.warnings()),
     }
+    return Reply(view, 200 if is_done else UNDER_WAY)

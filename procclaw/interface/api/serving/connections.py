@@ -49,9 +49,12 @@ class Connections:
     def wait(self, client: Client) -> bool:
         """It begins to wait for its client; False when it is to end instead."""
         with self._changed:
-            if self.is_closing or self._states.pop(client) is _State.LEAVING:
+            if self.is_closing or self._states[client] is _State.LEAVING:
                 self._states[client] = _State.LEAVING
                 return False
+            if self._states[client] is _State.ANSWERED:
+                # Those who wait already go before it. One that was just admitted is in its place.
+                del self._states[client]
             self._states[client] = _State.WAITING
             return True
 
