@@ -116,6 +116,7 @@ def test_a_chain_of_dependencies_comes_up_with_no_daemon_at_all(driver: Driver) 
     )
     answer = driver.ask("start", "web")
     assert f"started (pid {driver.pid('web')})" in answer.out
+    driver.wait_for_notes("web")
     assert [note.job_id for note in driver.notes() if note.job_id != "cache"] == ["schema", "db", "web"]
     assert is_alive(driver.pid("cache"))
     assert driver.notes("unconcerned") == []
@@ -157,13 +158,14 @@ def test_a_dependency_that_never_comes_is_not_waited_for_longer_than_was_said(dr
 
 
 def test_what_is_waited_for_is_not_stopped_before_who_needs_it(driver: Driver) -> None:
-    slow = noting("trap 'echo web >>\"$PROCCLAW_HOME/ended\"; exit 0' TERM; while :; do sleep 0.05; done")
-    quick = noting("trap 'echo db >>\"$PROCCLAW_HOME/ended\"; exit 0' TERM; while :; do sleep 0.05; done")
+    slow = "trap 'echo web >>\"$PROCCLAW_HOME/ended\"; exit 0' TERM; " + noting("while :; do sleep 0.05; done")
+    quick = "trap 'echo db >>\"$PROCCLAW_HOME/ended\"; exit 0' TERM; " + noting("while :; do sleep 0.05; done")
     driver.declare(
         {"a-db": {**SERVICE, "cmd": quick}, "web": {**SERVICE, "cmd": f"sleep 0; {slow}", "depends_on": ["a-db"]}}
     )
     driver.start_daemon()
     driver.wait_for_notes("web")
+    driver.wait_for_notes("a-db")
     driver.ask("daemon", "stop", "--jobs")
     assert (driver.home / "ended").read_text().split() == ["web", "db"]
 
@@ -192,6 +194,7 @@ def test_a_limit_is_not_forgotten_by_a_new_manager(driver: Driver, limit: str) -
     driver.ask("run", second, "--timeout", "1", code=None)
     driver.start_daemon()
     driver.wait(lambda: count_of(driver, second, "queued") == 1)
+    driver.wait_for_notes(first)
     assert len(driver.notes()) == 1
     closed = [gate for gate in driver.operations.why(second)["gates"] if not gate["open"]]
     assert closed

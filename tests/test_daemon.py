@@ -97,6 +97,7 @@ def test_jobs_keep_running_and_keep_their_pids_without_their_daemon(driver: Driv
     first = driver.start_daemon()
     driver.ask("start", "long")
     driver.wait_for_notes("service")
+    driver.wait_for_notes("long")
     before = driver.living("service"), driver.living("long")
     match ending:
         case "killed":
@@ -194,7 +195,7 @@ def test_a_daemon_started_by_a_job_does_not_end_with_that_job(driver: Driver, re
         assert is_alive(holder.pid)
         assert is_alive(inner.pid("service"))
         inner.ask("restart", "service")
-        assert len(inner.notes("service")) == 2
+        assert len(inner.wait_for_notes("service", 2)) == 2
 
 
 def test_a_foreground_daemon_started_within_a_job_sheds_the_jobs_mark(driver: Driver, reaper: Reaper) -> None:

@@ -74,6 +74,7 @@ def test_passes_enforce_a_timeout(driver: Driver) -> None:
     late = {"cmd": STUBBORN, "timeout": 0.3, "shutdown": {"grace_period": 0.2}, "retry": {"enabled": False}}
     driver.declare({"late": late})
     driver.ask("start", "late")
+    driver.wait_for_notes("late")
     pass_until(driver, lambda: driver.attempts("late")[0].ended_at)
     attempt = driver.attempts("late")[0]
     assert (attempt.reason, attempt.exit_code) == (Reason.TIMED_OUT, 137)
@@ -103,7 +104,7 @@ def test_holds_outlast_passes(driver: Driver) -> None:
     driver.ask("resume", "ticks")
     driver.ask("start", "service")
     pass_until(driver, lambda: len(driver.runs("ticks")) > ran)
-    assert len(driver.notes("service")) == 2
+    assert len(driver.wait_for_notes("service", 2)) == 2
     assert_each_second_once(driver)
 
 

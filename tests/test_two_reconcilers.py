@@ -200,7 +200,7 @@ def test_the_same_start_asked_by_many_at_once_is_one_run(driver: Driver) -> None
         assert each.returncode == 0, out + err
         runs.add(Answer(0, out, err).json["run_id"])
     assert len(runs) == 1
-    assert len(driver.notes("long")) == 1
+    assert len(driver.wait_for_notes("long")) == 1
 
 
 def test_a_lock_held_by_a_stopped_process_makes_others_wait_and_not_fail(driver: Driver) -> None:

@@ -60,7 +60,7 @@ def test_a_service_that_turns_bad_is_restarted_and_everybody_is_told_why(driver:
     driver.wait(lambda: driver.job("web")["health"] == "healthy" and driver.job("web")["restart_count"] == 1)
     assert [event["health"] for event in events(driver, "health changed")] == ["healthy", "unhealthy", "healthy"]
     assert events(driver, "stop ordered")[0]["detail"] == why
-    assert len(driver.notes("web")) == 2
+    assert len(driver.wait_for_notes("web", 2)) == 2
 
 
 def test_where_it_shall_only_be_told_the_service_goes_on_and_may_recover(driver: Driver, site: Site) -> None:
@@ -72,7 +72,7 @@ def test_where_it_shall_only_be_told_the_service_goes_on_and_may_recover(driver:
     assert driver.job("web")["reason"] == f"unhealthy: GET {site.url}: status 500, expected 200"
     site.status = 200
     driver.wait(lambda: driver.job("web")["health"] == "healthy")
-    assert (len(driver.notes("web")), driver.job("web")["reason"]) == (1, None)
+    assert (len(driver.wait_for_notes("web")), driver.job("web")["reason"]) == (1, None)
 
 
 def test_a_job_starts_as_soon_as_what_it_waits_for_is_healthy_and_no_sooner(driver: Driver) -> None:
@@ -115,7 +115,7 @@ def test_a_check_that_dies_with_its_daemon_is_made_anew_by_the_next(driver: Driv
     driver.start_daemon()
     driver.wait(lambda: driver.job("web")["health"] == "healthy")
     assert len((driver.home / "checks").read_text().splitlines()) == 2
-    assert len(driver.notes("web")) == 1
+    assert len(driver.wait_for_notes("web")) == 1
 
 
 def test_passes_without_a_daemon_check_and_restart_as_well(driver: Driver, site: Site) -> None:
