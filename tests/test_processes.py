@@ -49,6 +49,7 @@ from procclaw.system.processes.spawning import Descriptors, spawn
 from procclaw.system.processes.table import ProcTable, PsTable, Row
 from tests.contract_processes import MARK as FIRST_MARK
 from tests.contract_processes import OTHER_MARK, Behaviour, ProcessesContract, an_attempt
+from tests.driver import mark_of
 from tests.realmachine import ENDINGS, ENV, SHELLS, WITHIN, Machine, eventually, shell_of_shims
 from tests.support import Reaper, wait_until
 
@@ -357,6 +358,8 @@ def eventually_job(machine: Machine, attempt: Attempt) -> int:
     """The pid of the attempt's job, once it has become what it was told to be."""
     eventually(lambda: {process.command for process in machine.members(attempt)} == {"sleep"})
     [process] = machine.members(attempt)
+    # On the way it has its new name a moment before it has its environment.
+    eventually(lambda: mark_of(process.pid) is not None)
     return process.pid
 
 
@@ -690,8 +693,7 @@ def test_a_stop_leaves_nothing_of_the_tree(machine: Machine, reaper: Reaper, tex
 def test_a_child_that_changed_session_and_lost_its_parents_is_found_by_its_mark(machine: Machine) -> None:
     attempt = machine.start("(setsid sleep 600 &) ; echo up; exit 5")
     assert machine.end(attempt).exit_code == 5
-    eventually(lambda: len(machine.members(attempt)) == 1)
-    assert machine.members(attempt)[0].command in ("sleep", "setsid")
+    eventually(lambda: [member.command for member in machine.members(attempt)] == ["sleep"])
     machine.stop(attempt)
 
 
@@ -1299,8 +1301,15 @@ def test_ps_measures_as_proc_does(machine: Machine) -> None:
 # The process table
 
 
+def is_up(pid: int) -> bool:
+    row = ProcTable().row(pid)
+    return row is not None and row.memory_mb > 0 and table.command_line(pid) != ()
+
+
 def test_ps_tells_the_same_of_a_process_as_proc(reaper: Reaper) -> None:
     first, second = reaper.spawn(["sleep", "600"]), reaper.spawn(["sleep", "600"], start_new_session=True)
+    # Popen returns a moment before there are arguments and memory to be seen.
+    eventually(lambda: all(map(is_up, (first.pid, second.pid))))
     from_ps, from_proc = PsTable().rows(0, (), ()), ProcTable().rows(0, (), ())
     for child in (first, second):
         told, known = from_ps[child.pid], from_proc[child.pid]
