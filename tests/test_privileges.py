@@ -608,7 +608,8 @@ def test_a_lock_is_held_until_the_last_process_of_the_job_is_gone(
     assert is_locked(place / "lock")
     (place / "go").touch()
     eventually(lambda: not is_locked(place / "lock"))
-    assert machine.members(attempt) == ()
+    # Its files are closed a moment before it counts as dead.
+    eventually(lambda: machine.members(attempt) == ())
 
 
 def test_a_lock_is_free_once_a_job_was_killed_shim_and_all(
@@ -657,22 +658,26 @@ def test_the_lock_may_have_any_number_with_us(
     machine.wait_for(attempt, "up")
     assert is_locked(place / "lock")
     machine.stop(attempt)
-    assert not is_locked(place / "lock")
+    # The shim has it too, until a moment after its code is on record.
+    eventually(lambda: not is_locked(place / "lock"))
 
 
 def test_a_relay_has_no_part_in_the_lock(machine: Machine, place: Path, user: str | None) -> None:
     with locked(place / "lock") as fd:
         attempt = machine.start("echo up; exec sleep 600", user=user, lock_fd=fd, timestamps=True)
     machine.wait_for(attempt, "up")
-    holders = {
-        int(link.parent.parent.name)
-        for link in Path("/proc").glob("[1-9]*/fd/*")
-        if target(link) == str(place / "lock")
-    }
+    holders = {pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if has_open(pid, place / "lock")}
     assert holders == {attempt.pid, *machine.pids(attempt)}
 
 
-def target(link: Path) -> str:
+def has_open(pid: int, path: Path) -> bool:
+    """Whoever ends meanwhile, or closes what was listed, has not."""
+    with contextlib.suppress(OSError):
+        return any(target(f"/proc/{pid}/fd/{fd}") == str(path) for fd in os.listdir(f"/proc/{pid}/fd"))
+    return False
+
+
+def target(link: str) -> str:
     try:
         return os.readlink(link)
     except OSError:
@@ -717,4 +722,5 @@ def test_account_group_umask_niceness_and_lock_go_together(
     assert is_locked(place / "lock")
     assert machine.processes.sight(attempt.record).job_pid in machine.pids(attempt)
     assert machine.stop(attempt).exit_code == 143
-    assert not is_locked(place / "lock")
+    # The shim has it too, until a moment after its code is on record.
+    eventually(lambda: not is_locked(place / "lock"))

@@ -796,10 +796,14 @@ def test_a_stopped_shim_is_continued_so_that_it_can_record(machine: Machine) -> 
     assert machine.stop(attempt).exit_code == 143
 
 
+def wait_for_shim(attempt: Attempt) -> None:
+    """Until it is dead, which is a moment after its code is on record; it is our child and nobody has reaped it."""
+    eventually(lambda: (row := ProcTable().row(attempt.pid or 0)) is not None and row.is_dead)
+
+
 def test_signalling_what_a_dead_shim_left_behind_takes_no_time(machine: Machine) -> None:
     attempt = machine.start("setsid sleep 600 & exit 0")
-    # It is our child and nobody has reaped it.
-    eventually(lambda: (row := ProcTable().row(attempt.pid or 0)) is not None and row.is_dead)
+    wait_for_shim(attempt)
     members = machine.members(attempt)
     assert len(members) == 1
     began = time.monotonic()
@@ -903,6 +907,7 @@ def test_the_exit_handle_tells_of_the_end_and_refuses_another_process(machine: M
 def test_children_are_reaped_and_a_larger_peak_than_ours_is_remembered(machine: Machine) -> None:
     attempt = machine.start_argv(sys.executable, "-I", "-S", "-c", "b = bytearray(400 * 2**20); b[::4096] = b[::4096]")
     assert machine.end(attempt).exit_code == 0
+    wait_for_shim(attempt)
     peak = machine.processes.peak_rss_mb(attempt.pid or 0)
     assert peak is not None
     assert 390 < peak < 500
@@ -912,6 +917,7 @@ def test_children_are_reaped_and_a_larger_peak_than_ours_is_remembered(machine: 
 def test_a_peak_that_may_be_our_own_is_not_told(machine: Machine) -> None:
     attempt = machine.start("exit 0")
     machine.end(attempt)
+    wait_for_shim(attempt)
     # Linux counts the memory of the spawning process as its child's.
     assert machine.processes.peak_rss_mb(attempt.pid or 0) is None
     assert ProcTable().row(attempt.pid or 0) is None
