@@ -506,7 +506,8 @@ def test_a_manager_killed_right_after_the_spawn_leaves_another_accounts_attempt_
     root = str(Path(__file__).resolve().parent.parent)
     argv = [sys.executable, "-c", DIES_AFTER_SPAWNING, root, str(machine.home), attempt.record, str(machine.home / "l")]
     assert subprocess.run(argv, timeout=30).returncode == -signal.SIGKILL
-    eventually(lambda: machine.processes.sight(attempt.record).pid is not None)
+    # Until it has told of the job, the shim's own process for it may still have the shim's handlers.
+    eventually(lambda: machine.processes.sight(attempt.record).job_pid is not None)
     eventually(lambda: len(machine.members(attempt)) == 1)
     pid = machine.processes.sight(attempt.record).pid or 0
     assert machine.stop(attempt._replace(pid=pid, start_ticks=machine.processes.start_ticks(pid))).exit_code == 143
