@@ -120,9 +120,10 @@ class Driver:
         beside.rename(self.home / name)
 
     def touch(self, name: str) -> float:
-        """Make the file that a job waits for; when that was."""
+        """Make the file that a job waits for; when that was begun, which comes before all that follows from it."""
+        at = time.time()
         (self.home / name).touch()
-        return time.time()
+        return at
 
     def request(self, kind: IntentKind, job_id: str, *, force: bool = False) -> int:
         """Record a request and wake the daemon, without waiting for anything; its id."""

@@ -608,9 +608,11 @@ def test_what_is_no_record_is_not_listed(machine: Machine) -> None:
 
 
 def test_the_moment_of_exit_is_the_one_it_happened_at(machine: Machine) -> None:
-    attempt = machine.start("echo up; sleep 0.2")
+    go = machine.home / "go"
+    attempt = machine.start(f"echo up; while [ ! -e {go} ]; do sleep 0.02; done")
     machine.wait_for(attempt, "up")
     earliest = time.time()
+    go.touch()
     exited_at = machine.end(attempt).exited_at
     assert exited_at is not None
     # The kernel stamps files with the time of its last tick.
@@ -970,9 +972,12 @@ def untimed(text: str) -> list[str]:
 
 
 def test_a_relay_writes_what_the_job_prints_and_its_record_drains_until_then(machine: Machine) -> None:
-    attempt = machine.start("echo out; echo err >&2; (sleep 0.3; echo late) & exit 3", timestamps=True)
+    go = machine.home / "go"
+    late = f"(while [ ! -e {go} ]; do sleep 0.02; done; echo late)"
+    attempt = machine.start(f"echo out; echo err >&2; {late} & exit 3", timestamps=True)
     eventually(lambda: machine.processes.sight(attempt.record).phase is RecordPhase.EXITED)
     assert machine.processes.sight(attempt.record).is_draining
+    go.touch()
     eventually(lambda: not machine.processes.sight(attempt.record).is_draining)
     assert machine.processes.sight(attempt.record).exit_code == 3
     assert untimed(machine.log(attempt)) == ["out", "late"]
