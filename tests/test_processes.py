@@ -37,7 +37,9 @@ from procclaw.system.processes import (
     SignalBytes,
     detach,
     first_program,
+    freezing,
     frozen_writers,
+    records,
     run_command,
     shell_argv,
     shim,
@@ -264,21 +266,25 @@ def test_of_many_who_launch_one_record_at_once_one_does(machine: Machine) -> Non
         assert machine.log(attempt) == "once\n"
 
 
-def test_looking_at_a_record_does_not_keep_it_from_being_started(machine: Machine) -> None:
-    records = [an_attempt(machine.processes, number=number).record for number in range(1, 31)]
-    for record in records:
+def test_looking_at_a_record_does_not_keep_it_from_being_started(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whoever looks may be put off by a busy machine in the midst of it, and longer than a manager tries.
+    monkeypatch.setattr(records, "_LOCK_TRIES", 10_000)
+    names = [an_attempt(machine.processes, number=number).record for number in range(1, 31)]
+    for record in names:
         machine.processes.create_record(record)
     is_over = threading.Event()
 
     def look() -> None:
         while not is_over.is_set():
-            for record in records:
+            for record in names:
                 machine.processes.sight(record)
 
     looking = threading.Thread(target=look)
     looking.start()
     try:
-        outcomes = [machine.processes.launch(machine.launch_of(record, "sleep", "600")) for record in records]
+        outcomes = [machine.processes.launch(machine.launch_of(record, "sleep", "600")) for record in names]
     finally:
         is_over.set()
         looking.join()
@@ -816,9 +822,10 @@ def test_signalling_what_a_dead_shim_left_behind_takes_no_time(machine: Machine)
     members = machine.members(attempt)
     assert len(members) == 1
     began = time.monotonic()
-    for _ in range(20):
+    for _ in range(60):
         machine.processes.signal_attempt(attempt, members, signal.SIGCONT)
-    assert time.monotonic() - began < 2
+    # A quarter of a second each, if the shim were waited for.
+    assert time.monotonic() - began < WITHIN
     machine.stop(attempt)
 
 
@@ -1023,11 +1030,18 @@ def a_writer(reaper: Reaper, path: Path) -> int:
     return writer.pid
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a writer may take longer to stop than anybody waits for it."""
+    monkeypatch.setattr(freezing, "_PATIENCE_SECONDS", WITHIN)
+
+
 def is_standing(pid: int) -> bool:
     row = ProcTable().row(pid)
     return row is not None and row.is_stopped
 
 
+@pytest.mark.usefixtures("patience")
 def test_the_writers_of_a_file_stand_still_and_go_on_afterwards(reaper: Reaper, tmp_path: Path) -> None:
     path = tmp_path / "log"
     writers = [a_writer(reaper, path), a_writer(reaper, path)]
@@ -1068,7 +1082,8 @@ def test_who_stood_still_before_stands_still_afterwards(reaper: Reaper, tmp_path
 FREEZES_AND_DIES = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from procclaw.system.processes import frozen_writers
+from procclaw.system.processes import freezing, frozen_writers
+freezing._PATIENCE_SECONDS = 10
 with frozen_writers(sys.argv[2]) as are_frozen:
     print(are_frozen, flush=True)
     os.kill(os.getpid(), 9)
@@ -1108,7 +1123,10 @@ def test_a_command_answers(reaper: Reaper, text: str, result: CommandResult) -> 
 
 def test_a_command_that_takes_too_long_is_killed_with_its_group(tmp_path: Path) -> None:
     text = f"sleep 600 & echo $! > {tmp_path}/pid; echo partly; wait"
-    result = run_command(["sh", "-c", text], timeout=0.3)
+    # Again with more time, where the machine was too busy for it to come to its words.
+    results = (run_command(["sh", "-c", text], timeout=seconds) for seconds in (0.3, 1, 5))
+    result = next((result for result in results if result.stdout), None)
+    assert result is not None
     assert result.is_timed_out
     assert result.stdout == b"partly\n"
     child = int((tmp_path / "pid").read_text())
@@ -1345,7 +1363,9 @@ def test_ps_tells_the_same_of_a_process_as_proc(reaper: Reaper) -> None:
     assert os.getpid() not in PsTable().rows(from_ps[first.pid].start_ticks + 3600, (), ())
 
 
-def test_nobody_is_waited_for_who_has_no_environment_for_good(reaper: Reaper) -> None:
+def test_nobody_is_waited_for_who_has_no_environment_for_good(reaper: Reaper, monkeypatch: pytest.MonkeyPatch) -> None:
+    # So long that a busy machine is not mistaken for it.
+    monkeypatch.setattr("procclaw.system.processes.table._EXEC_SECONDS", 3 * WITHIN)
     bare, dead = reaper.spawn(["sleep", "600"], env={}), reaper.spawn(["true"])
     eventually(lambda: (row := ProcTable().row(dead.pid)) is not None and row.is_dead)
     table = ProcTable()
@@ -1353,7 +1373,7 @@ def test_nobody_is_waited_for_who_has_no_environment_for_good(reaper: Reaper) ->
     # Threads of the kernel as well.
     rows = table.rows(0, (), ())
     marks = {pid: table.mark(row) for pid, row in rows.items()}
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < WITHIN
     assert (marks[bare.pid], marks[dead.pid]) == (None, None)
 
 

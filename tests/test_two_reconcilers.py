@@ -237,12 +237,13 @@ def test_a_lock_held_by_a_stopped_process_makes_others_wait_and_not_fail(driver:
 
 
 def test_a_pass_does_not_wait_for_ever_for_one_that_hangs(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("procclaw.engine.operations.LOOK_SECONDS", 0.2)
     driver.declare({})
     pid = driver.start_daemon()
     os.kill(pid, signal.SIGSTOP)
-    with pytest.raises(Conflict, match="has not made a pass"):
-        driver.operations.reconcile()
+    with monkeypatch.context() as impatient:
+        impatient.setattr("procclaw.engine.operations.LOOK_SECONDS", 0.2)
+        with pytest.raises(Conflict, match="has not made a pass"):
+            driver.operations.reconcile()
     os.kill(pid, signal.SIGCONT)
     assert not driver.operations.reconcile()
 
