@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,8 +199,13 @@ def test_starts_wait_for_room_and_say_so_and_go_on_by_themselves(disk: Disk, ful
     answer = full.ask("run", "asked", "--timeout", "1", code=None)
     assert answer.code in (0, 1)
     full.wait(lambda: "No space left" in (full.job("asked")["reason"] or ""))
-    why = full.ask("why", "asked", "--json").json
-    assert not why["can_start"]
+
+    def why_not() -> Any:
+        """At the moment of another try there is room, as far as anybody knows."""
+        told = full.ask("why", "asked", "--json").json
+        return None if told["can_start"] else told
+
+    why = full.wait(why_not)
     assert why["earliest_start"] is not None
     [closed] = [gate for gate in why["gates"] if not gate["open"]]
     assert closed["gate"] == "resources"
