@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from procclaw.engine import supervision
 from procclaw.engine.controller import PURGE_AT_ONCE
+from procclaw.engine.home import Home
+from procclaw.engine.supervision import Serving
 from procclaw.model.clock import after, seconds_between
 from procclaw.model.intents import IntentKind
 from procclaw.model.reasons import Reason
@@ -53,6 +56,24 @@ def test_of_many_daemons_started_at_once_one_stays(driver: Driver) -> None:
     assert holder is not None
     driver.wait(lambda: [seen.pid for seen in driver.processes() if mark_of(seen.pid) is None] == [holder.pid])
     assert len(driver.notes("service")) == 1, daemons
+
+
+def test_a_daemon_that_was_quicker_than_ours_is_found(
+    driver: Driver, reaper: Reaper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = reaper.spawn([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    other = Serving(os.getpid(), 1, is_up=True)
+    looks = iter((None, other))
+
+    def serving(_home: Home) -> Serving | None:
+        """At the first look there is none yet; right after it the other is there, and ours leaves."""
+        found = next(looks)
+        ours.communicate()
+        return found
+
+    monkeypatch.setattr(supervision, "detach", lambda *_: ours.pid)
+    monkeypatch.setattr(supervision, "serving", serving)
+    assert supervision.bring_up(driver.opened) == other
 
 
 def test_status_tells_by_its_exit_code_whether_a_daemon_runs(driver: Driver) -> None:

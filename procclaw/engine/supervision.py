@@ -72,11 +72,12 @@ def bring_up(home: Home) -> Serving:
     pid = detach(_as_daemon(home), log)
     began = home.clock.monotonic()
     while home.clock.monotonic() - began < START_SECONDS:
+        # Ours is gone as well when another daemon was quicker; that is then there, so it is looked for afterwards.
+        is_gone = home.processes.start_ticks(pid) is None
         found = serving(home)
         if found is not None and found.is_up:
             return found
-        # Ours is gone as well when another daemon was quicker, which is then the one to wait for.
-        if found is None and home.processes.start_ticks(pid) is None:
+        if found is None and is_gone:
             break
         home.clock.sleep(_POLL_SECONDS)
     said = _last_lines(log)
