@@ -534,7 +534,7 @@ def test_a_forced_stop_of_everything_waits_for_nobody(driver: Driver) -> None:
     driver.declare({"stubborn": {**STUBBORN, "depends_on": ["needed"]}, "needed": STUBBORN})
     driver.start_daemon()
     logs = [driver.home / "logs" / f"{job}.log" for job in ("stubborn", "needed")]
-    driver.wait(lambda: all("stubborn" in log.read_text() for log in logs))
+    driver.wait(lambda: all(log.exists() and "stubborn" in log.read_text() for log in logs))
     gentle = driver.request(IntentKind.HOLD_HOME, HOME)
     driver.wait_for_status("stubborn", "stopping")
     assert driver.status("needed") == "running"
