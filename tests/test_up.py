@@ -272,6 +272,7 @@ def test_it_is_refused_while_somebody_runs_the_same(project: Project) -> None:
     assert f"procclaw up (pid {process.pid}) has this home" in driver.ask("daemon", "start", code=1).err
     assert "it ends with its jobs" in driver.ask("daemon", "stop", code=1).err
     # Everything else is asked of it as of a daemon.
+    project.text = ""
     driver.ask("restart", "web")
     project.await_words(process, "web: started")
     driver.ask("daemon", "stop", "--jobs")
