@@ -132,6 +132,7 @@ def test_it_shows_each_line_with_its_job_and_stops_dependants_first(project: Pro
         web={**STAYS, "cmd": "echo oops >&2; " + LASTING, "depends_on": ["database"]}, database=STAYS
     )
     process = project.up()
+    project.await_words(process, "database | database is here")
     project.await_words(process, "web      | web is here")
     project.await_words(process, "2/2 up")
     process.send_signal(signal.SIGINT)
@@ -140,10 +141,14 @@ def test_it_shows_each_line_with_its_job_and_stops_dependants_first(project: Pro
     assert lines[0] == f"procclaw | {path}; from elsewhere: procclaw --home {place_of(str(path))} list"
     assert "web      | err| oops" in lines
     assert "\x1b" not in project.text
-    wanted = ["database | database is here", "web      | web is here", "web      | web leaves"]
-    wanted += ["procclaw | web: stopped (exit code 0)", "database | database leaves"]
-    assert [line for line in lines if line in wanted] == wanted
+    for job in ("database", "web"):
+        wanted = [f"{job:8} | {job} is here", f"{job:8} | {job} leaves", f"procclaw | {job}: stopped (exit code 0)"]
+        assert [line for line in lines if line in wanted] == wanted
     driver = project.driver(path)
+    first, last = driver.only_attempt("web"), driver.only_attempt("database")
+    assert first.ended_at is not None
+    assert last.stop is not None
+    assert first.ended_at <= last.stop.asked_at
     assert not driver.job_processes()
     assert driver.holder() is None
 
@@ -181,7 +186,7 @@ def test_within_a_job_it_is_no_part_of_that_job(project: Project) -> None:
 
 @pytest.mark.real
 def test_others_go_on_when_one_has_failed_and_an_end_says_what_follows(project: Project) -> None:
-    again = {**FAILS, "retry": {"delays": [3], "max_attempts": 1}}
+    again = {**FAILS, "retry": {"delays": [5], "max_attempts": 1}}
     project.declare(bad=again, good=STAYS)
     process = project.up()
     project.await_words(process, "bad: ended: exit code 3; next attempt in ")
@@ -241,6 +246,7 @@ def test_jobs_outlive_it_and_the_next_one_takes_them_over(project: Project) -> N
     path = project.declare(web=STAYS)
     process = project.up()
     project.await_words(process, "1/1 up")
+    project.await_words(process, "web is here")
     driver = project.driver(path)
     pid = driver.pid("web")
     process.kill()
