@@ -18,6 +18,11 @@ def fail(cli: CommandLine, job_id: str = "bad", *words: str) -> str:
     return str(cli("run", job_id, "--wait", "--json", *words).json["id"])
 
 
+def wait_for_output(cli: CommandLine, job_id: str, text: str) -> None:
+    """The answer to a request comes with the start, the output a moment later."""
+    wait_until(lambda: cli("logs", job_id).out == text, WITHIN, lambda: cli("runs", job_id, "--json").out)
+
+
 @pytest.mark.real
 def test_a_run_that_failed_for_good_is_listed_and_shown(cli: CommandLine) -> None:
     cli.declare(bad=BAD)
@@ -52,7 +57,7 @@ def test_an_entry_is_put_in_again_once_with_its_params(cli: CommandLine) -> None
     assert (answer["success"], answer["job_id"]) == (True, "bad")
     assert cli("dlq", "show", "1", "--json").json["reinjected_run_id"] == answer["run_id"]
     assert cli("runs", "show", answer["run_id"], "--json").json["params"] == {"n": "5"}
-    assert cli("logs", "bad").out == "manual 5\ndead_letter 5\n"
+    wait_for_output(cli, "bad", "manual 5\ndead_letter 5\n")
     again = cli("dlq", "reinject", "1")
     assert again == Answer(
         1, "", f"procclaw: cannot reinject: dead letter 1 was put in again already, as run {answer['run_id']}\n"
@@ -66,10 +71,7 @@ def test_an_entry_is_put_in_again_with_the_payload_it_had(cli: CommandLine) -> N
     cli("reconcile")
     [entry] = cli("dlq", "--json").json["entries"]
     assert cli("dlq", "reinject", str(entry["id"])).code == 0
-    # The answer comes with the start, the output a moment later.
-    wait_until(
-        lambda: cli("logs", "hook").out == '{"a": 1}\n{"a": 1}\n', WITHIN, lambda: cli("runs", "hook", "--json").out
-    )
+    wait_for_output(cli, "hook", '{"a": 1}\n{"a": 1}\n')
 
 
 @pytest.mark.real

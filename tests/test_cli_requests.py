@@ -9,7 +9,8 @@ import pytest
 
 from procclaw.engine.asking import LONGEST_PAYLOAD
 from tests.commandline import CommandLine
-from tests.driver import PROGRAM, Answer, Driver
+from tests.driver import PROGRAM, WITHIN, Answer, Driver
+from tests.support import wait_until
 
 PARAMS = {
     "target": {"required": True},
@@ -27,7 +28,8 @@ def test_a_run_gets_the_params_it_is_given_and_the_defaults_of_the_rest(cli: Com
     run = cli("run", "job", "-p", "target=a b=c", "--wait", "--json").json
     assert (run["state"], run["params"]) == ("succeeded", {"target": "a b=c", "level": "3"})
     assert cli("start", "job", "-p", "target=x", "-p", "level=4").code == 0
-    assert cli("logs", "job").out == "a b=c 3\nx 4\n"
+    # The answer comes with the start, the output a moment later.
+    wait_until(lambda: cli("logs", "job").out == "a b=c 3\nx 4\n", WITHIN, lambda: cli("runs", "job", "--json").out)
     assert "params\tlevel=3 target=a b=c\n" in cli("runs", "show", run["id"]).out
 
 

@@ -222,6 +222,8 @@ def test_the_spool_takes_what_is_delivered_two_at_a_time(copy: Copy, driver: Dri
     assert third.started_at >= min(attempt.exited_at for attempt in two if attempt.exited_at is not None)
     delivered = {run.id for run in driver.runs("deliver")}
     driver.wait(lambda: (home / "done").is_dir() and {path.name for path in (home / "done").iterdir()} == delivered)
+    # It tells of a file once it has moved it.
+    driver.wait(lambda: len(driver.ask("logs", "collect").out.splitlines()) >= len(delivered))
     stamped = [
         re.sub(r"^\d{4}-\d\d-\d\dT[\d:.]+Z ", "", line) for line in driver.ask("logs", "collect").out.splitlines()
     ]
