@@ -1,6 +1,7 @@
 """The dead letter queue as people deal with it."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,17 @@ def fail(cli: CommandLine, job_id: str = "bad", *words: str) -> str:
 def wait_for_output(cli: CommandLine, job_id: str, text: str) -> None:
     """The answer to a request comes with the start, the output a moment later."""
     wait_until(lambda: cli("logs", job_id).out == text, WITHIN, lambda: cli("runs", job_id, "--json").out)
+
+
+def wait_for_entries(cli: CommandLine, count: int) -> list[dict[str, Any]]:
+    """Make passes until so many runs have failed for good: one that was only started may go on for a while."""
+
+    def entries() -> list[dict[str, Any]] | None:
+        cli("reconcile")
+        found: list[dict[str, Any]] = cli("dlq", "--json").json["entries"]
+        return found if len(found) == count else None
+
+    return wait_until(entries, WITHIN, lambda: cli("runs", "--json").out) or []
 
 
 @pytest.mark.real
@@ -68,8 +80,7 @@ def test_an_entry_is_put_in_again_once_with_its_params(cli: CommandLine) -> None
 def test_an_entry_is_put_in_again_with_the_payload_it_had(cli: CommandLine) -> None:
     cli.declare(hook={"cmd": 'cat "$PROCCLAW_PAYLOAD_FILE"; echo; exit 1', "retry": ONCE})
     cli("trigger", "hook", "--payload", '{"a": 1}')
-    cli("reconcile")
-    [entry] = cli("dlq", "--json").json["entries"]
+    [entry] = wait_for_entries(cli, 1)
     assert cli("dlq", "reinject", str(entry["id"])).code == 0
     wait_for_output(cli, "hook", '{"a": 1}\n{"a": 1}\n')
 
@@ -77,8 +88,7 @@ def test_an_entry_is_put_in_again_with_the_payload_it_had(cli: CommandLine) -> N
 @pytest.mark.real
 def test_for_a_service_putting_in_again_is_a_start(cli: CommandLine) -> None:
     cli.declare(web={"cmd": '[ -e "$PROCCLAW_HOME/well" ] && exec sleep 1000', "type": "continuous", "retry": ONCE})
-    cli("reconcile")
-    [entry] = cli("dlq", "web", "--json").json["entries"]
+    [entry] = wait_for_entries(cli, 1)
     cli.declare(web={"cmd": "exec sleep 1000", "type": "continuous", "retry": ONCE})
     answer = cli("dlq", "reinject", str(entry["id"]))
     assert re.fullmatch(r"web: (already running|started) \(pid \d+\)\n", answer.out)
@@ -123,7 +133,7 @@ def test_a_purge_of_one_job_leaves_what_another_request_is_about(cli: CommandLin
         fail(cli)
     cli("dlq", "reinject", "2")
     cli("dlq", "purge", "2", "3")
-    left = cli("dlq", "--json").json["entries"]
+    left = wait_for_entries(cli, 2)
     assert [entry["id"] for entry in left] == [4, 1]
 
 
