@@ -125,14 +125,14 @@ def test_the_ledger_has_a_row_for_what_became_of_a_slot(cli: CommandLine, driver
     cli.declare(often={"cmd": "true", "type": "scheduled", "schedule": "@every 1s"})
     cli("reconcile")
 
-    def slots() -> list[dict[str, Any]]:
+    def ran() -> list[dict[str, Any]]:
+        """Not those that a later one has overtaken before anybody looked."""
         cli("reconcile")
-        found: list[dict[str, Any]] = cli("ledger", "often", "--json").json["slots"]
-        return found
+        return [slot for slot in cli("ledger", "often", "--json").json["slots"] if slot["outcome"] == "ran"]
 
-    [first, *_] = driver.wait(slots)[::-1]
+    [first, *_] = driver.wait(ran)[::-1]
     assert keys(first) == SLOTS
-    assert (first["job_id"], first["outcome"], first["count"]) == ("often", "ran", 1)
+    assert (first["job_id"], first["count"]) == ("often", 1)
     assert UTC_MOMENT.fullmatch(first["first_due_at"])
     assert cli("runs", "show", first["run_id"], "--json").json["scheduled_at"] == first["first_due_at"]
     cli.declare()
