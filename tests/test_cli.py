@@ -341,7 +341,8 @@ def test_a_run_can_be_waited_for_through_all_its_attempts(cli: CommandLine) -> N
 @pytest.mark.real
 def test_a_run_that_is_not_waited_for_any_longer_goes_on(cli: CommandLine) -> None:
     cli.declare(long={"cmd": "exec sleep 1000"})
-    answer = cli("run", "long", "--wait", "--timeout", "0.3")
+    cli("run", "long", "--key", "k")
+    answer = cli("run", "long", "--key", "k", "--wait", "--timeout", "0.3")
     assert (answer.code, answer.out) == (1, "")
     assert re.fullmatch(r'procclaw: run "\w{12}" is not over after 0\.3 s\n', answer.err)
     assert cli("list", "--status", "running", "--json").json["total"] == 1
