@@ -12,7 +12,7 @@ import socket
 import sys
 import tarfile
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -70,10 +70,14 @@ def after_a_pass(driver: Driver) -> Driver:
     return driver
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A free one, which nobody else is given meanwhile: bound here, for a server to listen at."""
+    with socket.socket() as kept:
+        # Two may have the same where both say this and only one listens; Python's server says it.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        yield int(kept.getsockname()[1])
 
 
 def tried_commands(name: str) -> list[list[str]]:
@@ -143,8 +147,7 @@ def test_the_demo_shows_a_service_a_schedule_and_a_failure(copy: Copy, driver: D
 
 
 @pytest.mark.real
-def test_the_web_server_comes_back_by_passes_alone(copy: Copy, driver: Driver) -> None:
-    port = free_port()
+def test_the_web_server_comes_back_by_passes_alone(copy: Copy, driver: Driver, port: int) -> None:
     copy("web", [("18766", str(port))])
     url = f"http://127.0.0.1:{port}/"
     driver.ask("reconcile")
