@@ -223,6 +223,7 @@ def test_a_file_that_does_not_belong_in_the_package_is_refused(tmp_path: Path) -
         build_zipapp.read_package(tmp_path)
 
 
+@pytest.mark.usefixtures("built_pyz")
 def test_a_wheel_that_is_not_the_locked_one_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheels = tmp_path / "wheels"
     shutil.copytree(ROOT / "build" / "wheels", wheels)
