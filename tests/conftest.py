@@ -8,6 +8,7 @@ import fcntl
 import ipaddress
 import os
 import shutil
+import signal
 import site
 import subprocess
 import sys
@@ -105,6 +106,9 @@ sys.addaudithook(guard)
 @pytest.fixture(scope="session", autouse=True)
 def little_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Children find another HOME and nothing of the user's session; this process is held to its bounds."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A script that runs the tests in the background has it ignored, which every child would inherit.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HOME", str(tmp_path_factory.mktemp("user")))
         for name in list(os.environ):
