@@ -106,9 +106,10 @@ sys.addaudithook(guard)
 @pytest.fixture(scope="session", autouse=True)
 def little_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Children find another HOME and nothing of the user's session; this process is held to its bounds."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A script that runs the tests in the background has it ignored, which every child would inherit.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A script that runs the tests in the background has these ignored, which every child would inherit.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HOME", str(tmp_path_factory.mktemp("user")))
         for name in list(os.environ):

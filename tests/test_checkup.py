@@ -311,10 +311,17 @@ ROOMY = ok("disk", "2.0 GiB are free")
             0,
             [
                 ROOMY,
+                warning("disk", "the 8 MiB kept back for a full disk are not there", "procclaw reconcile"),
+            ],
+            id="the reserve is not there yet",
+        ),
+        pytest.param(
+            Room(511 * MIB, None),
+            0,
+            [
+                warning("disk", "511 MiB are free", LARGEST),
                 warning(
-                    "disk",
-                    "the 8 MiB kept back for a full disk are not there",
-                    "make room; a daemon or reconcile keeps them back again",
+                    "disk", "the 8 MiB kept back for a full disk are not there", "make room; then procclaw reconcile"
                 ),
             ],
             id="the reserve is used up",

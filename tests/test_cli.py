@@ -324,7 +324,9 @@ def test_a_waited_for_attempt_that_failed_says_when_the_next_comes(cli: CommandL
     answer = cli("run", "late", "--wait")
     assert answer.code == 1
     assert re.fullmatch(
-        r"late: attempt 1 failed \(exit code 7\); attempt 2 follows at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(run \w{12}\)\n",
+        r"late: attempt 1 failed \(exit code 7\); attempt 2 follows at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d, "
+        r"--until-final waits for it; no daemon runs, so else it takes procclaw reconcile, or procclaw daemon start "
+        r"\(run \w{12}\)\n",
         answer.out,
     )
     assert cli("stop", "late").out == "late: stopped\n"

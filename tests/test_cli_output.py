@@ -16,7 +16,7 @@ import pytest
 
 from procclaw.interface.console import Console, brief, distance, duration, printable, quoted, shown
 from tests.commandline import CommandLine, Terminal
-from tests.driver import PROGRAM, WITHIN, Driver
+from tests.driver import PROGRAM, STAYS, WITHIN, Driver
 from tests.support import Reaper
 
 UTC_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
@@ -265,6 +265,30 @@ def test_a_list_names_what_waits_for_a_pass(cli: CommandLine) -> None:
     assert cli.on_terminal("list").err == wanted
 
 
+@pytest.mark.real
+def test_without_a_daemon_what_is_under_way_is_told_as_what_was_last_seen(driver: Driver) -> None:
+    driver.declare({"web": {"cmd": STAYS, "type": "continuous"}, "idle": {"cmd": "true"}})
+    driver.start_daemon()
+    driver.wait_for_notes("web")
+    told = "so this is as it was last seen"
+    assert told not in driver.ask("status", "web").out + driver.ask("why", "web").out
+    driver.kill_daemon()
+    assert told in driver.ask("status", "web").out
+    assert told in driver.ask("why", "web").out
+    assert told not in driver.ask("status", "idle").out + driver.ask("why", "idle").out
+
+
+@pytest.mark.real
+def test_a_list_without_a_daemon_says_that_it_tells_of_what_was_last_seen(cli: CommandLine) -> None:
+    cli.declare(web={"cmd": "exec sleep 600", "type": "continuous"})
+    cli("reconcile")
+    told = "no daemon runs, and what is under way is told as it was last seen"
+    assert cli.on_terminal("list").err == f"{told}: procclaw reconcile, or procclaw daemon start\n"
+    assert cli("list").err == ""
+    cli("stop", "web")
+    assert cli.on_terminal("list").err == ""
+
+
 def test_why_says_what_holds_and_what_would_free_it(cli: CommandLine) -> None:
     cli.declare(
         asked={"cmd": "true"},
@@ -276,7 +300,11 @@ def test_why_says_what_holds_and_what_would_free_it(cli: CommandLine) -> None:
     assert cli("why", "asked").out.startswith(
         "asked is stopped: runs only when asked\nto let it start: procclaw start asked\n\nenabled\topen\t"
     )
-    assert cli("why", "wanted").out.startswith("wanted is pending; nothing keeps it from starting\n\n")
+    assert cli("why", "wanted").out.startswith(
+        "wanted is pending; nothing keeps it from starting\n"
+        "no daemon runs, so this is as it was last seen, and nothing comes of itself: "
+        "procclaw reconcile, or procclaw daemon start\n\n"
+    )
     cli("run", "failed", "--wait")
     assert cli("why", "failed").out.startswith(
         "failed is failed: last run failed: exit code 3; retry disabled\nto let it start: procclaw start failed\n\n"

@@ -75,7 +75,9 @@ JOBS = argument("jobs", completes="job", metavar="JOB", nargs="+", help="ids of 
 ONLY_JOB = argument("job", completes="job", metavar="JOB", nargs="?", help="only of this job")
 RUN = argument("run", completes="run", metavar="RUN", help="id of a run, or the beginning of one")
 FOLLOW = argument("-f", "--follow", action="store_true", help="go on printing what comes")
-LINES = argument("-n", "--lines", type=at_least(0), default=100, metavar="N", help="the last N lines (default 100)")
+LINES = argument(
+    "-n", "--lines", type=at_least(0), default=100, metavar="N", help="the last N lines of each log (default 100)"
+)
 LIMIT = argument("-n", "--limit", type=at_least(1), default=50, metavar="N", help="at most this many (default 50)")
 RUNS = (ONLY_JOB, argument("--state", completes="state", help="only runs in this state"), LIMIT)
 TIMEOUT = argument(

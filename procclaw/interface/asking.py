@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from procclaw.interface.console import coming, duration, local, shown, with_local_times
+from procclaw.interface.jobs import LOOK_AGAIN
 from procclaw.interface.times import moment_in
 from procclaw.model.clock import after, iso
 from procclaw.model.errors import ProcclawError, UsageError
@@ -131,18 +132,22 @@ def _told_of_end(context: "Context", options: Namespace, run_id: str) -> int:
     if context.console.is_json:
         context.console.json(view)
     else:
-        context.console.say(f"{options.job}: {_outcome(finished, view)}")
+        context.console.say(f"{options.job}: {_outcome(finished, view, is_unwatched=context.is_unwatched())}")
     return 0 if finished.state is RunState.SUCCEEDED else REFUSED
 
 
-def _outcome(run: Run, view: View) -> str:
-    """How the run ended, or its first attempt did if more are to follow."""
+def _outcome(run: Run, view: View, *, is_unwatched: bool) -> str:
+    """How the run ended, or its newest attempt that is over did if more are to follow."""
     if run.is_active:
-        first = view["attempts"][0]
-        follows = f"attempt {len(view['attempts'])} is running"
+        attempts = view["attempts"]
         if run.state is RunState.RETRYING:
-            follows = f"attempt {run.attempts + 1} follows at {local(iso(run.not_before_at))}"
-        return f"attempt 1 failed ({how_it_ended(first)}); {follows} (run {run.id})"
+            follows = (
+                f"attempt {run.attempts + 1} follows at {local(iso(run.not_before_at))}, --until-final waits for it"
+            )
+            if is_unwatched:
+                follows += f"; no daemon runs, so else it takes {LOOK_AGAIN}"
+            return f"attempt {run.attempts} failed ({how_it_ended(attempts[-1])}); {follows} (run {run.id})"
+        return f"attempt 1 failed ({how_it_ended(attempts[0])}); attempt {len(attempts)} is running (run {run.id})"
     took = duration(view["duration_seconds"]) or "no time"
     is_news = run.state is not RunState.SUCCEEDED
     why = (how_it_ended(view["attempts"][-1]) if view["attempts"] else how_it_ended(view)) if is_news else ""

@@ -76,6 +76,10 @@ class Context:
             self._asking = Asking(self.home, self.operations, self.reports)
         return self._asking
 
+    def is_unwatched(self) -> bool:
+        """Whether nobody looks after the home just now: no daemon, and no pass."""
+        return self.home.lock().holder() is None
+
     def complain_of_files(self) -> bool:
         """Say what is wrong with the configuration files, if anything is, and what holds instead."""
         problems = self.operations.problems()

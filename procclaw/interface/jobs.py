@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _EVER_CHANGING = ("uptime_seconds", "cpu_percent", "memory_mb")
 _SPARE = ("RESTARTS", "TYPE", "EXIT")
+UNDER_WAY = frozenset({"running", "stopping", "retrying", "queued"})
+"""Statuses of which nobody knows more than when they were last seen, unless a daemon runs."""
+LOOK_AGAIN = "procclaw reconcile, or procclaw daemon start"
 _HEADER = ("JOB", "TYPE", "STATUS", "PID", "UP", "RESTARTS", "EXIT", "NEXT", "REASON")
 
 
@@ -69,7 +72,7 @@ def _listed(context: "Context", chosen: Filter) -> int:
     )
     if not found and console.is_terminal:
         console.say("no job matches" if chosen != Filter() else "no jobs are declared")
-    if console.is_terminal and context.home.lock().holder() is None:
+    if console.is_terminal and context.is_unwatched():
         _tell_what_waits_for_a_pass(context, found, has_complained=has_complained)
     return 0
 
@@ -79,9 +82,11 @@ def _tell_what_waits_for_a_pass(context: "Context", found: list[View], *, has_co
         what = "the configuration was changed and nobody has read it yet"
     elif any(view["status"] == "pending" and view["reason"] is None for view in found):
         what = "jobs wait to be started"
+    elif any(view["status"] in UNDER_WAY for view in found):
+        what = "what is under way is told as it was last seen"
     else:
         return
-    context.console.complain(f"no daemon runs, and {what}: procclaw reconcile, or procclaw daemon start")
+    context.console.complain(f"no daemon runs, and {what}: {LOOK_AGAIN}")
 
 
 def _row(view: View, now: datetime | None) -> tuple[object, ...]:

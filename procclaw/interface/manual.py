@@ -26,7 +26,8 @@ _LIST_WORKFLOWS = Page(
     related=("workflow run", "workflow runs", "chain", "group", "chord"),
 )
 _LIST_ENTRIES = Page(
-    "A run comes here when its retries are used up. It stays until somebody puts it in again or throws it away.",
+    "A run comes here when its retries are used up. It stays until somebody throws it away; put in again, it\n"
+    "names the run that it became.",
     ("procclaw dlq --json",),
     related=("dlq show", "dlq reinject", "dlq purge", "help retry"),
 )
@@ -304,8 +305,8 @@ PAGES = {
     ),
     # --- what was ---
     "logs": Page(
-        "The end of both streams; in a terminal and in a pipe alike, stderr is marked with err|. -f goes on until\n"
-        "Ctrl-C, across restarts and rotation.",
+        "The end of both streams, stdout's first; in a terminal and in a pipe alike, stderr is marked with err|. -n\n"
+        "counts for each stream, with --since for each attempt. -f goes on until Ctrl-C, across restarts and rotation.",
         ("procclaw logs api -n 20 --stderr", "procclaw logs api --since 15m", "procclaw logs backup --run k3v9"),
         ("0 printed", "130 -f was interrupted"),
         ("runs logs", "daemon logs", "help output"),

@@ -127,6 +127,59 @@ for is started; without a timeout the wait has no end. Nothing is held while wai
     procclaw queue
     procclaw chain import report --wait""",
     ),
+    "triggering": Topic(
+        "runs that something outside starts, and what they are given",
+        """\
+    jobs:
+      ingest:                      # a run for each file that appears and has stopped changing
+        cmd: ./ingest.sh "$PROCCLAW_TRIGGER_FILE"
+        trigger: {type: file, watch_path: /srv/incoming, pattern: "*.csv", delete_after: true}
+        concurrency: {max_instances: 4}
+      deploy:                      # POST /api/v1/trigger/deploy; its body is in $PROCCLAW_PAYLOAD_FILE
+        cmd: ./deploy.sh "$PROCCLAW_PARAM_branch"
+        trigger: {type: webhook, auth_token: "${secret:DEPLOY_TOKEN}"}
+        params:
+          branch: {required: true, pattern: "[a-z0-9-]+"}
+          verbose: {default: "no"}
+        dedup: {enabled: true, window_seconds: 60}
+
+A file starts a run once, across restarts too; one that is changed or touched afterwards starts another. delete_after
+takes it away once its run has succeeded. Files that arrive together wait for their turn, none is left out.
+
+Params are what a run may be given; others are refused. The job finds them as PROCCLAW_PARAM_NAME, and as ${param:NAME}
+in its declaration. With dedup, who asks again within that time gets the run that is there already.
+
+    procclaw run deploy -p branch=main --wait
+    procclaw run deploy -p branch=main --key release-7     # asked again with the same key, it is the same run
+    procclaw trigger deploy -p branch=main --payload '{"by": "hand"}'
+
+What the job leaves as JSON in $PROCCLAW_RESULT_FILE is kept with its run: procclaw runs show RUN --json.""",
+    ),
+    "steps": Topic(
+        "workflows: jobs one after the other, or side by side",
+        """\
+    jobs:
+      fetch: {cmd: ./fetch.sh}
+      convert: {cmd: ./convert.sh}
+      publish: {cmd: ./publish.sh}
+    workflows:
+      nightly: {type: chain, jobs: [fetch, convert, publish], on_failure: stop}
+      mirrors: {type: group, jobs: [fetch, convert], max_parallel: 1}
+      digest: {type: chord, jobs: [fetch, convert], callback: publish, timeout: 3600}
+
+A chain runs one after the other, a group side by side, a chord side by side and then its callback. A step is a run like
+any other, with the retries and the gates of its job. on_failure: stop leaves the rest out, continue goes on without the
+step, retry begins it anew.
+
+JSON that a step leaves in $PROCCLAW_RESULT_FILE is in $PROCCLAW_INPUT_FILE of those after it, which find of the step
+just before them PROCCLAW_PREV_EXIT_CODE, PROCCLAW_PREV_RUN_ID and PROCCLAW_PREV_STDOUT as well.
+
+    procclaw workflow run nightly --wait
+    procclaw workflow runs
+    procclaw workflow show k3v9                # step by step
+    procclaw workflow retry k3v9               # from where it failed
+    procclaw chain fetch convert publish       # one that is declared nowhere""",
+    ),
     "health": Topic(
         "how a running job is known to be well",
         """\

@@ -259,7 +259,10 @@ _NOT_PASSED_ON: dict[str, _Verdict] = {
     "CONTENT_TYPE": lambda _value: (Fate.DROPPED, "nothing is mailed"),
     "CONTENT_TRANSFER_ENCODING": lambda _value: (Fate.DROPPED, "nothing is mailed"),
     "SHELL": _shell,
-    "CRON_TZ": lambda _value: (Fate.KEPT, "the zone of the times below"),
+    "CRON_TZ": lambda _value: (
+        Fate.CHANGED,
+        "the zone of the times below, as cronie has it; Debian's cron takes them as local ones",
+    ),
     "HOME": lambda _value: (Fate.KEPT, "the directory of the commands below"),
     "RANDOM_DELAY": lambda value: (
         (Fate.CHANGED, "drawn once for each job, not with each start of crond")
