@@ -347,6 +347,9 @@ def test_a_run_that_is_not_waited_for_any_longer_goes_on(cli: CommandLine) -> No
     answer = cli("run", "long", "--key", "k", "--wait", "--timeout", "0.3")
     assert (answer.code, answer.out) == (1, "")
     assert re.fullmatch(r'procclaw: run "\w{12}" is not over after 0\.3 s\n', answer.err)
+    told = cli("run", "long", "--key", "k", "--wait", "--timeout", "0.3", "--json").json["error"]
+    assert told["code"] == "not_over"
+    assert cli("runs", "show", told["run_id"], "--json").json["state"] == "running"
     assert cli("list", "--status", "running", "--json").json["total"] == 1
     assert cli("stop", "long", "--force").out == "long: stopped\n"
 

@@ -12,7 +12,7 @@ from procclaw.engine.home import Home
 from procclaw.engine.passes import POLL_SECONDS, OnWait, Passes
 from procclaw.engine.stored import spec_of
 from procclaw.model.clock import after
-from procclaw.model.errors import Conflict, NotFound, SpecError, UsageError
+from procclaw.model.errors import Conflict, NotFound, NotOver, SpecError, UsageError
 from procclaw.model.intents import NO_DETAILS, Details, Intent, IntentKind
 from procclaw.model.records import HOME, NO_JOBS, WORKFLOWS, Attempt, Event, Run, RunState, Slots, WorkflowRun
 from procclaw.model.spec import JobSpec, Spec
@@ -333,7 +333,8 @@ class Operations:
         scope = None if run is None else frozenset([run.job_id])
         found = self._passes.until(is_over, scope, seconds, on_wait)
         if found is None:
-            raise Conflict(f'run "{run_id}" is not over after {seconds:g} s')
+            assert seconds is not None
+            raise NotOver("run", run_id, seconds)
         return found
 
     def wait_for_workflow(
@@ -349,7 +350,8 @@ class Operations:
 
         found = self._passes.until(is_over, frozenset([WORKFLOWS]), seconds, on_wait)
         if found is None:
-            raise Conflict(f'workflow run "{run_id}" is not over after {seconds:g} s')
+            assert seconds is not None
+            raise NotOver("workflow run", run_id, seconds)
         return found
 
     def reconcile(self) -> bool:

@@ -223,7 +223,7 @@ def _carry_out(context: Context, command: Command, options: object) -> int:
 
 def _tell(console: Console, error: ProcclawError) -> None:
     if console.is_json:
-        console.json({"error": {"code": error.code, "message": str(error)}})
+        console.json({"error": {"code": error.code, "message": str(error), **error.about}})
     else:
         console.complain(f"procclaw: {error}")
 

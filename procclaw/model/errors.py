@@ -4,6 +4,8 @@ A job that fails is not an error but a value (see `state`). Anything raised that
 ProcClaw. Subclasses exist only where a caller acts differently.
 """
 
+from collections.abc import Mapping
+
 
 class ProcclawError(Exception):
     """Something a person can understand and act upon."""
@@ -11,6 +13,8 @@ class ProcclawError(Exception):
     exit_code = 1
     code = "failed"
     """What a program finds in place of the message."""
+    about: Mapping[str, str] = {}
+    """What it finds beside it."""
 
 
 class UsageError(ProcclawError):
@@ -53,6 +57,16 @@ class Conflict(ProcclawError):
     """The request contradicts the present state; nothing was changed."""
 
     code = "conflict"
+
+
+class NotOver(Conflict):
+    """It was waited for as long as was said, and goes on."""
+
+    code = "not_over"
+
+    def __init__(self, what: str, run_id: str, seconds: float) -> None:
+        super().__init__(f'{what} "{run_id}" is not over after {seconds:g} s')
+        self.about = {"run_id": run_id}
 
 
 class Untold(ProcclawError):
