@@ -139,15 +139,15 @@ def _told_of_end(context: "Context", options: Namespace, run_id: str) -> int:
 def _outcome(run: Run, view: View, *, is_unwatched: bool) -> str:
     """How the run ended, or its newest attempt that is over did if more are to follow."""
     if run.is_active:
-        attempts = view["attempts"]
+        # The next one may have begun while this was put together.
+        last = [attempt for attempt in view["attempts"] if attempt["reason"] is not None][-1]
+        follows = f"attempt {last['number'] + 1} is running"
         if run.state is RunState.RETRYING:
-            follows = (
-                f"attempt {run.attempts + 1} follows at {local(iso(run.not_before_at))}, --until-final waits for it"
-            )
+            at = local(iso(run.not_before_at))
+            follows = f"attempt {run.attempts + 1} follows at {at}, --until-final waits for it"
             if is_unwatched:
                 follows += f"; no daemon runs, so else it takes {LOOK_AGAIN}"
-            return f"attempt {run.attempts} failed ({how_it_ended(attempts[-1])}); {follows} (run {run.id})"
-        return f"attempt 1 failed ({how_it_ended(attempts[0])}); attempt {len(attempts)} is running (run {run.id})"
+        return f"attempt {last['number']} failed ({how_it_ended(last)}); {follows} (run {run.id})"
     took = duration(view["duration_seconds"]) or "no time"
     is_news = run.state is not RunState.SUCCEEDED
     why = (how_it_ended(view["attempts"][-1]) if view["attempts"] else how_it_ended(view)) if is_news else ""
