@@ -16,7 +16,7 @@ import pytest
 from procclaw import __version__
 from procclaw.engine.asking import Patience
 from procclaw.interface.api import acts
-from procclaw.interface.api.desk import Call, Desk
+from procclaw.interface.api.desk import Call, Desk, Reply
 from tests.driver import STAYS, STUBBORN, Driver, driving, noting
 from tests.httpclient import Client, client_of, patient
 from tests.support import Reaper
@@ -294,8 +294,7 @@ def test_a_stop_that_takes_longer_says_so_within_two_seconds(driver: Driver) -> 
 
 def test_what_is_not_done_in_time_is_said_to_be_under_way(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver.declare({"bad": JOBS["bad"]})
-    driver.ask("run", "bad", code=None)
-    driver.wait(lambda: driver.opened.store.dead_letter_count("bad") == 1)
+    driver.ask("run", "bad", "--wait", code=1)
     monkeypatch.setattr(acts, "PATIENCE", Patience(0.1))
     monkeypatch.setattr(acts, "LONG_PATIENCE", Patience(0.1))
     desk, lock = Desk(str(driver.home), "test"), driver.opened.lock()
@@ -309,9 +308,9 @@ def test_what_is_not_done_in_time_is_said_to_be_under_way(driver: Driver, monkey
     finally:
         lock.release()
         desk.close()
-    assert [(reply.status, reply.view["message"]) for reply in replies] == [
-        (202, "purge is under way"),
-        (202, "reload is under way"),
+    assert replies == [
+        Reply({"success": True, "message": "purge is under way", "purged": 0}, 202),
+        Reply({"success": True, "message": "reload is under way", "problems": [], "warnings": []}, 202),
     ]
 
 

@@ -316,6 +316,18 @@ ROOMY = ok("disk", "2.0 GiB are free")
             id="the reserve is not there yet",
         ),
         pytest.param(
+            Room(2048 * MIB, 0),
+            0,
+            [
+                ROOMY,
+                problem("disk", "0 more files fit (inodes), whatever room there is", MANY_FILES),
+                warning(
+                    "disk", "the 8 MiB kept back for a full disk are not there", "make room; then procclaw reconcile"
+                ),
+            ],
+            id="there is no inode for the reserve",
+        ),
+        pytest.param(
             Room(511 * MIB, None),
             0,
             [

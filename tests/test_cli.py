@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from procclaw import __version__
+from procclaw.engine.home import Home
+from procclaw.engine.operations import Operations
 from procclaw.interface import commands, setup
 from procclaw.interface.command import Command
+from procclaw.model.records import Run, RunState
 from tests.commandline import CommandLine
 from tests.driver import PROGRAM, ROOT, Answer, Driver
 
@@ -324,12 +327,33 @@ def test_a_waited_for_attempt_that_failed_says_when_the_next_comes(cli: CommandL
     answer = cli("run", "late", "--wait")
     assert answer.code == 1
     assert re.fullmatch(
-        r"late: attempt 1 failed \(exit code 7\); attempt 2 follows at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d, "
-        r"--until-final waits for it; no daemon runs, so else it takes procclaw reconcile, or procclaw daemon start "
-        r"\(run \w{12}\)\n",
+        r"late: attempt 1 failed \(exit code 7\); attempt 2 follows at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(run \w{12}\); "
+        r"--until-final waits for it; no daemon runs: procclaw reconcile, or procclaw daemon start\n",
         answer.out,
     )
     assert cli("stop", "late").out == "late: stopped\n"
+
+
+@pytest.mark.real
+def test_a_run_that_ends_while_it_is_looked_at_is_told_as_it_ended(
+    cli: CommandLine, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.declare(job={"cmd": "true"})
+    run_id = cli("run", "job", "--wait", "--json").json["id"]
+    with Home(str(home)) as looking:
+        [ended], run = looking.store.attempts(run_id), looking.store.run(run_id)
+        assert run is not None
+        looks = 0
+
+        def look(_run_id: str) -> Run | None:
+            """Somebody records its end right after the second look."""
+            nonlocal looks
+            looks += 1
+            return run if looks > 2 else run._replace(state=RunState.RUNNING, finished_at=None)
+
+        monkeypatch.setattr(looking.store, "run", look)
+        monkeypatch.setattr(looking.store, "attempts", lambda _: (ended,) if looks >= 2 else ())
+        assert Operations(looking, "test").wait_for_attempt(run_id, 1).state is RunState.SUCCEEDED
 
 
 @pytest.mark.real

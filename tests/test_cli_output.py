@@ -302,8 +302,7 @@ def test_why_says_what_holds_and_what_would_free_it(cli: CommandLine) -> None:
     )
     assert cli("why", "wanted").out.startswith(
         "wanted is pending; nothing keeps it from starting\n"
-        "no daemon runs, so this is as it was last seen, and nothing comes of itself: "
-        "procclaw reconcile, or procclaw daemon start\n\n"
+        "no daemon runs, so this is as it was last seen: procclaw reconcile, or procclaw daemon start\n\n"
     )
     cli("run", "failed", "--wait")
     assert cli("why", "failed").out.startswith(

@@ -37,8 +37,11 @@ del large
 large = bytearray(LARGE_BYTES)
 ctypes.CDLL(None).malloc_stats()
 """
-HEAP_ALIGNMENT = 64 << 20
-"""Where glibc lays the heap of a thread, on 64 bits."""
+HEAP_BYTES = 64 << 20
+"""What glibc sets aside for the heap of a thread, on 64 bits, and at a multiple of that."""
+HEAP = re.compile(
+    r"^([0-9a-f]+)-([0-9a-f]+) rw-p 00000000 00:00 0 *\n\2-([0-9a-f]+) ---p 00000000 00:00 0 *$", re.MULTILINE
+)
 
 
 def heaps(how: str) -> list[int]:
@@ -62,5 +65,5 @@ def test_a_daemon_has_one_heap(driver: Driver) -> None:
     driver.wait(lambda: driver.runs("job"))
     # The loop, the API and the probes are threads.
     maps = Path(f"/proc/{pid}/maps").read_text()
-    begins = re.findall(r"^([0-9a-f]+)-\S+ rw-p 00000000 00:00 0 *$", maps, re.MULTILINE)
-    assert not [begin for begin in begins if int(begin, 16) % HEAP_ALIGNMENT == 0]
+    found = [(int(begin, 16), int(end, 16)) for begin, _, end in HEAP.findall(maps)]
+    assert not [begin for begin, end in found if end - begin == HEAP_BYTES and begin % HEAP_BYTES == 0]

@@ -1027,6 +1027,15 @@ def fill(place: Path) -> Path:
     return filler
 
 
+def test_a_reserve_that_has_become_too_short_is_made_whole(tmp_path: Path) -> None:
+    reserve = tmp_path / "procclaw.reserve"
+    with opened(tmp_path / "procclaw.db", reserve) as store:
+        store.keep_reserve()
+        os.truncate(reserve, 5)
+        store.keep_reserve()
+    assert reserve.stat().st_size == RESERVE_BYTES
+
+
 def test_on_a_full_disk_the_reserve_is_used_up_first_and_then_nothing_is_half_written(small_disk: Path) -> None:
     reserve = small_disk / "procclaw.reserve"
     with opened(small_disk / "procclaw.db", reserve) as store:

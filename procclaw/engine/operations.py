@@ -152,7 +152,7 @@ class Operations:
         """What is recorded of all jobs; `specs` are those of which more is asked than that. With `about` only that job
         is asked about: of the others it has what they may have to do with it.
         """
-        # It takes modules that `list` can do without.
+        # To ask for it imports modules that `list` can do without.
         boot_id = self._home.processes.boot_id() if asks_for_boot(spec) else ""
         names = None if about is None or _may_stand_behind_others(spec, about) else (HOME, about.id)
         states = self._store.job_states(names, now=now, specs=specs)
@@ -319,15 +319,14 @@ class Operations:
         """Wait until the run's attempt `number` is over, or never comes (None: until the run itself is)."""
 
         def is_over() -> Run | None:
+            # The attempts first: the run is then at least as new, and what their end made of it is in it.
+            ended = [attempt for attempt in self._store.attempts(run_id) if attempt.ended_at is not None]
             run = self._store.run(run_id)
             if run is None:
                 raise NotFound(f'run "{run_id}" is gone')
             if not run.is_active:
                 return run
-            if number is None:
-                return None
-            ended = [attempt for attempt in self._store.attempts(run_id) if attempt.ended_at is not None]
-            return run if any(attempt.number >= number for attempt in ended) else None
+            return run if number is not None and any(attempt.number >= number for attempt in ended) else None
 
         run = self._store.run(run_id)
         scope = None if run is None else frozenset([run.job_id])

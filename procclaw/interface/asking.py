@@ -143,11 +143,9 @@ def _outcome(run: Run, view: View, *, is_unwatched: bool) -> str:
         last = [attempt for attempt in view["attempts"] if attempt["reason"] is not None][-1]
         follows = f"attempt {last['number'] + 1} is running"
         if run.state is RunState.RETRYING:
-            at = local(iso(run.not_before_at))
-            follows = f"attempt {run.attempts + 1} follows at {at}, --until-final waits for it"
-            if is_unwatched:
-                follows += f"; no daemon runs, so else it takes {LOOK_AGAIN}"
-        return f"attempt {last['number']} failed ({how_it_ended(last)}); {follows} (run {run.id})"
+            follows = f"attempt {run.attempts + 1} follows at {local(iso(run.not_before_at))}"
+        hint = "; --until-final waits for it" + (f"; no daemon runs: {LOOK_AGAIN}" if is_unwatched else "")
+        return f"attempt {last['number']} failed ({how_it_ended(last)}); {follows} (run {run.id}){hint}"
     took = duration(view["duration_seconds"]) or "no time"
     is_news = run.state is not RunState.SUCCEEDED
     why = (how_it_ended(view["attempts"][-1]) if view["attempts"] else how_it_ended(view)) if is_news else ""

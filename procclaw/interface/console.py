@@ -210,13 +210,14 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def terminal_columns(terminal: TextIO | None) -> int:
-    """How wide to write for it: as COLUMNS says, else as wide as it is; 80 where that is not to be known."""
+    """How wide to write: as COLUMNS says, else as wide as it is; 80 where nobody can know. None: it is closed."""
     wanted = os.environ.get("COLUMNS", "")
     if wanted.isdecimal() and int(wanted):
         return int(wanted)
+    if terminal is None:
+        return _USUAL_COLUMNS
     try:
-        # A program may be started without a standard output: then there is None.
-        return (os.get_terminal_size(terminal.fileno()).columns if terminal else 0) or _USUAL_COLUMNS
+        return os.get_terminal_size(terminal.fileno()).columns or _USUAL_COLUMNS
     except (OSError, ValueError):
         return _USUAL_COLUMNS
 

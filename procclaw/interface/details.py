@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from procclaw.interface.asking import params_text
 from procclaw.interface.console import coming, distance, duration, local, shown, with_local_times
-from procclaw.interface.jobs import LOOK_AGAIN, UNDER_WAY, reason_of
+from procclaw.interface.jobs import LOOK_AGAIN, MAY_HAVE_CHANGED, reason_of
 from procclaw.planning.views import View
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _what_it_does(context: "Context", view: View, told: View) -> Iterator[tuple[
     now = context.home.clock.now()
     up = duration(view["uptime_seconds"])
     yield "status", view["status"]
-    if view["status"] in UNDER_WAY and context.is_unwatched():
+    if view["status"] in MAY_HAVE_CHANGED and context.is_unwatched():
         yield "daemon", f"none runs, so this is as it was last seen: {LOOK_AGAIN}"
     yield "reason", reason_of(view)
     if view["pid"]:
@@ -179,8 +179,9 @@ def _what_next(context: "Context", job: View, view: View, closed: list[View]) ->
     now = context.home.clock.now()
     # What runs and is wanted running needs nothing.
     is_up = job["pid"] is not None and job["type"] == "continuous"
-    if (job["status"] in UNDER_WAY or not closed) and context.is_unwatched():
-        yield f"no daemon runs, so this is as it was last seen, and nothing comes of itself: {LOOK_AGAIN}"
+    is_old = (job["status"] in MAY_HAVE_CHANGED or not closed) and context.is_unwatched()
+    if is_old:
+        yield f"no daemon runs, so this is as it was last seen: {LOOK_AGAIN}"
     if view["earliest_start"] and not is_up:
         another = "another run" if job["pid"] else "it"
         yield f"{another} can start at {coming(view['earliest_start'], now)} at the earliest"
@@ -189,7 +190,7 @@ def _what_next(context: "Context", job: View, view: View, closed: list[View]) ->
         which = "another run" if job["pid"] else "it"
         sooner = " sooner" if view["earliest_start"] else ""
         yield f"to let {which} start{sooner}: {', then '.join(dict.fromkeys(unblocks))}"
-    elif closed and not view["earliest_start"] and not is_up:
+    elif closed and not view["earliest_start"] and not is_up and not is_old:
         yield "no command is needed: it starts by itself once that is over"
     waiting = context.reports.queue(job["id"])["runs"]
     for each in waiting[:_RUNS_SHOWN]:

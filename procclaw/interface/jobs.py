@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 _EVER_CHANGING = ("uptime_seconds", "cpu_percent", "memory_mb")
 _SPARE = ("RESTARTS", "TYPE", "EXIT")
-UNDER_WAY = frozenset({"running", "stopping", "retrying", "queued"})
-"""Statuses of which nobody knows more than when they were last seen, unless a daemon runs."""
+MAY_HAVE_CHANGED = frozenset({"running", "stopping", "retrying", "queued"})
+"""Statuses that may be others by now where no daemon runs."""
 LOOK_AGAIN = "procclaw reconcile, or procclaw daemon start"
 _HEADER = ("JOB", "TYPE", "STATUS", "PID", "UP", "RESTARTS", "EXIT", "NEXT", "REASON")
 
@@ -82,7 +82,7 @@ def _tell_what_waits_for_a_pass(context: "Context", found: list[View], *, has_co
         what = "the configuration was changed and nobody has read it yet"
     elif any(view["status"] == "pending" and view["reason"] is None for view in found):
         what = "jobs wait to be started"
-    elif any(view["status"] in UNDER_WAY for view in found):
+    elif any(view["status"] in MAY_HAVE_CHANGED for view in found):
         what = "what is under way is told as it was last seen"
     else:
         return

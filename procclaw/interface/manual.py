@@ -306,7 +306,8 @@ PAGES = {
     # --- what was ---
     "logs": Page(
         "The end of both streams, stdout's first; in a terminal and in a pipe alike, stderr is marked with err|. -n\n"
-        "counts for each stream, with --since for each attempt. -f goes on until Ctrl-C, across restarts and rotation.",
+        "counts for each stream, with --since or --run for each attempt. -f goes on until Ctrl-C, across restarts and\n"
+        "rotation.",
         ("procclaw logs api -n 20 --stderr", "procclaw logs api --since 15m", "procclaw logs backup --run k3v9"),
         ("0 printed", "130 -f was interrupted"),
         ("runs logs", "daemon logs", "help output"),

@@ -135,27 +135,27 @@ for is started; without a timeout the wait has no end. Nothing is held while wai
         cmd: ./ingest.sh "$PROCCLAW_TRIGGER_FILE"
         trigger: {type: file, watch_path: /srv/incoming, pattern: "*.csv", delete_after: true}
         concurrency: {max_instances: 4}
-      deploy:                      # POST /api/v1/trigger/deploy; its body is in $PROCCLAW_PAYLOAD_FILE
+      deploy:                      # asked for by people and programs
         cmd: ./deploy.sh "$PROCCLAW_PARAM_branch"
-        trigger: {type: webhook, auth_token: "${secret:DEPLOY_TOKEN}"}
         params:
           branch: {required: true, pattern: "[a-z0-9-]+"}
           verbose: {default: "no"}
+      report:
+        cmd: ./report.sh
         dedup: {enabled: true, window_seconds: 60}
 
 A file starts a run once, across restarts too; one that is changed or touched afterwards starts another. delete_after
 takes it away once its run has succeeded. Files that arrive together wait for their turn, none is left out.
 
 Params are what a run may be given; others are refused. The job finds them as PROCCLAW_PARAM_NAME, and as ${param:NAME}
-in its declaration. With dedup, who asks again within that time gets the run that is there already.
+in its declaration. With dedup, who asks again within that time for the same params gets the run that is there already.
 
     procclaw run deploy -p branch=main --wait
     procclaw run deploy -p branch=main --key release-7     # asked again with the same key, it is the same run
-    procclaw trigger deploy -p branch=main --payload '{"by": "hand"}'
 
-What the job leaves as JSON in $PROCCLAW_RESULT_FILE is kept with its run: procclaw runs show RUN --json.""",
+Who asks over HTTP, and webhooks, which bring a payload and no params: procclaw help http.""",
     ),
-    "steps": Topic(
+    "workflows": Topic(
         "workflows: jobs one after the other, or side by side",
         """\
     jobs:
@@ -169,7 +169,7 @@ What the job leaves as JSON in $PROCCLAW_RESULT_FILE is kept with its run: procc
 
 A chain runs one after the other, a group side by side, a chord side by side and then its callback. A step is a run like
 any other, with the retries and the gates of its job. on_failure: stop leaves the rest out, continue goes on without the
-step, retry begins it anew.
+step, retry begins it anew, at most three times in all.
 
 JSON that a step leaves in $PROCCLAW_RESULT_FILE is in $PROCCLAW_INPUT_FILE of those after it, which find of the step
 just before them PROCCLAW_PREV_EXIT_CODE, PROCCLAW_PREV_RUN_ID and PROCCLAW_PREV_STDOUT as well.
@@ -305,6 +305,9 @@ day. A message never holds a job's output.
   10   plan, reconcile --dry-run: there is something to do
   130  interrupted with Ctrl-C; what was asked for goes on
   141  whoever read the output has gone
+
+With --json a failure is {"error": {"code", "message"}}; code not_over, with the run_id, is a run that was waited for as
+long as --timeout said, and goes on.
 
     procclaw run report --wait             # 1 if the first attempt failed
     procclaw run report --until-final      # 1 if the run failed, retries included

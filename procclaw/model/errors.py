@@ -14,7 +14,7 @@ class ProcclawError(Exception):
     code = "failed"
     """What a program finds in place of the message."""
     about: Mapping[str, str] = {}
-    """What it finds beside it."""
+    """What it finds beside code and message, by name."""
 
 
 class UsageError(ProcclawError):
@@ -66,7 +66,7 @@ class NotOver(Conflict):
 
     def __init__(self, what: str, run_id: str, seconds: float) -> None:
         super().__init__(f'{what} "{run_id}" is not over after {seconds:g} s')
-        self.about = {"run_id": run_id}
+        self.about = {f"{what.replace(' ', '_')}_id": run_id}
 
 
 class Untold(ProcclawError):

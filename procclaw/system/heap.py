@@ -6,10 +6,13 @@ from contextlib import suppress
 # Of glibc's malloc.h.
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _MMAP_THRESHOLD_BYTES = 128 << 10
+"""What glibc begins with; to say it is what keeps it from growing."""
 
 
 def share_heap() -> None:
     """Have all threads take their memory from one heap, and what is large from the system for as long as it is used.
+
+    To be called before there are threads; harmless to repeat.
 
     glibc gives each of the first threads, eight for each core, a heap of its own, in which stays what the thread no
     longer needs; and having seen a large piece freed, it takes the next from a heap as well. Of the 66 MiB that a

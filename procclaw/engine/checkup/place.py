@@ -160,7 +160,8 @@ def judge_room(path: str, room: Room, reserve_bytes: int) -> Iterator[Finding]:
         yield (problem if room.free_inodes < _NO_INODES else warning)("disk", told, remedy)
     if reserve_bytes < RESERVE_BYTES:
         told = f"the {RESERVE_BYTES // _MIB} MiB kept back for a full disk are not there"
-        has_room = room.free_bytes >= _LITTLE_ROOM_BYTES
+        has_inodes = room.free_inodes is None or room.free_inodes >= _FEW_INODES
+        has_room = has_inodes and room.free_bytes >= _LITTLE_ROOM_BYTES
         yield warning("disk", told, "procclaw reconcile" if has_room else "make room; then procclaw reconcile")
 
 

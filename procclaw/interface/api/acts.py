@@ -17,7 +17,7 @@ from procclaw.model.errors import Conflict, NotFound, UsageError
 from procclaw.model.intents import Intent, IntentKind, IntentState
 from procclaw.model.records import HOME
 from procclaw.model.spec import OnFailure, WorkflowSpec, WorkflowType
-from procclaw.planning.views import has_succeeded
+from procclaw.planning.views import View, has_succeeded
 
 UNDER_WAY = 202
 
@@ -193,16 +193,20 @@ def _answered_workflow(answer: Intent) -> Reply:
 
 def reload(desk: Desk, _call: Call) -> Reply:
     [answer] = desk.operations.ask(IntentKind.LOOK, [HOME], seconds=LONG_PATIENCE.seconds)
-    is_done = has_succeeded(answer)
+    if not has_succeeded(answer):
+        # What is known of the files is older than this request.
+        view: View = {"success": True, "message": "reload is under way", "problems": [], "warnings": []}
+        return Reply(view, UNDER_WAY)
     problems = desk.operations.problems()
     departing = desk.operations.departing()
     message = "the files cannot be used" if problems else f"{len(desk.operations.spec().jobs)} jobs in force"
     if departing:
         message += f"; no longer named, kept until the files have been left alone for 5 s: {', '.join(departing)}"
-    view = {
-        "success": not problems,
-        "message": message if is_done else "reload is under way",
-        "problems": list(problems),
-        "warnings": list(desk.home.store.warnings()),
-    }
-    return Reply(view, 200 if is_done else UNDER_WAY)
+    return Reply(
+        {
+            "success": not problems,
+            "message": message,
+            "problems": list(problems),
+            "warnings": list(desk.home.store.warnings()),
+        }
+    )

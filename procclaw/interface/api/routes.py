@@ -41,7 +41,7 @@ class Route(NamedTuple):
     handler: Handler
     summary: str
     answer: str
-    """Name of the schema of what it answers with 200."""
+    """Name of the schema of what it answers with 200, or 202."""
     query: tuple[Field, ...] = ()
     body: tuple[Field, ...] = ()
     takes_key: bool = False

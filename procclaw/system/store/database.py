@@ -263,7 +263,7 @@ class Database:
             self._keep_pages()
         # So that what is new since the last time has its place in the database as well.
         self._reuse_log()
-        if self._reserve is None or os.path.exists(self._reserve):
+        if self._reserve is None or _size_of(self._reserve) == RESERVE_BYTES:
             return
         beside = self._reserve + ".new"
         try:
@@ -279,6 +279,14 @@ class Database:
         except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(beside)
+
+
+def _size_of(path: str) -> int:
+    """0 where there is no such file."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _to_look(path: str) -> str:

@@ -254,7 +254,7 @@ _DETAILS: Mapping[str, Callable[[Any], Any]] = {
 
 _CLOSED = _Codec(_write_closed, _read_closed)
 _PARAMS = _Codec(json.dumps, _read_params)
-_LIST = _Codec(json.dumps, lambda text: () if text == "[]" else tuple(json.loads(text)))
+_LIST = _Codec(json.dumps, lambda text: tuple(json.loads(text)))
 _WORKFLOW = _Codec(json.dumps, lambda text: _read_workflow(json.loads(text)))
 _DETAILS_CODEC = _Codec(_write_details, _read_details)
 _TERMS = _Codec(json.dumps, _read_terms)
