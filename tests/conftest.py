@@ -106,10 +106,10 @@ sys.addaudithook(guard)
 @pytest.fixture(scope="session", autouse=True)
 def little_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Children find another HOME and nothing of the user's session; this process is held to its bounds."""
-    # A script that runs the tests in the background has these ignored, which every child would inherit.
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    # A script that runs the tests in the background, or nohup, has these ignored, which every child would inherit.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, handler)
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HOME", str(tmp_path_factory.mktemp("user")))
         for name in list(os.environ):

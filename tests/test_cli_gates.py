@@ -9,10 +9,11 @@ import pytest
 
 from procclaw.interface.history import words_of_slots
 from tests.commandline import CommandLine
-from tests.driver import WITHIN, Answer
+from tests.driver import WITHIN, Answer, Driver
 from tests.support import wait_until
 
 STAYS = "exec sleep 1000"
+NOBODY_LOOKS = "no daemon runs, so this is as it was last seen: procclaw reconcile, or procclaw daemon start"
 QUEUED = "position job_id run_id priority state trigger queue waiting_since gate waits_for until expires_at"
 QUEUE = "name limit running waiting"
 
@@ -210,7 +211,7 @@ def test_why_says_since_when_a_service_runs_and_offers_nothing_to_start_it(cli: 
     cli("start", "web")
     lines = cli("why", "web").out.splitlines()
     assert re.fullmatch(r"web is running since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(\d\.\ds\), pid \d+", lines[0])
-    assert lines[1] == ""
+    assert lines[1:3] == [NOBODY_LOOKS, ""]
     end(cli, "web")
 
 
@@ -248,8 +249,25 @@ def test_why_tells_that_nothing_but_time_is_needed(cli: CommandLine) -> None:
     cli("reconcile")  # that second may have passed before anybody looked
     lines = cli("why", "next").out.splitlines()
     assert lines[0].startswith("next is queued: long (after_complete): has not completed: it is running, since ")
-    assert lines[1] == "no command is needed: it starts by itself once that is over"
+    assert not [line for line in lines if line.startswith("to let it start")]
+    assert NOBODY_LOOKS in lines
     end(cli, "long", "next")
+
+
+@pytest.mark.real
+def test_why_tells_that_no_command_is_needed_where_a_daemon_runs(driver: Driver) -> None:
+    driver.declare(
+        {
+            "long": {"cmd": STAYS},
+            "next": {"cmd": "true", "depends_on": [{"job": "long", "condition": "after_complete"}]},
+        }
+    )
+    driver.start_daemon()
+    driver.ask("run", "next")
+    driver.wait_for_status("long", "running")
+    lines = driver.ask("why", "next").out.splitlines()
+    assert lines[1] == "no command is needed: it starts by itself once that is over"
+    assert NOBODY_LOOKS not in lines
 
 
 def test_a_start_that_failed_is_told_by_why_where_no_daemon_runs(cli: CommandLine) -> None:

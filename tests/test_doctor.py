@@ -217,7 +217,7 @@ def test_a_reserve_that_is_used_up(doctor: Doctor, cli: CommandLine) -> None:
     assert cli("list").code == 0
     told = "the 8 MiB kept back for a full disk are not there"
     (doctor.home / "procclaw.reserve").unlink(missing_ok=True)
-    assert ("warning", "disk", told, "make room; a daemon or reconcile keeps them back again") in doctor.told()
+    assert ("warning", "disk", told, "procclaw reconcile") in doctor.told()
 
 
 def test_a_newer_database_is_left_alone(doctor: Doctor, cli: CommandLine, home: Path) -> None:

@@ -180,8 +180,6 @@ def _what_next(context: "Context", job: View, view: View, closed: list[View]) ->
     # What runs and is wanted running needs nothing.
     is_up = job["pid"] is not None and job["type"] == "continuous"
     is_old = (job["status"] in MAY_HAVE_CHANGED or not closed) and context.is_unwatched()
-    if is_old:
-        yield f"no daemon runs, so this is as it was last seen: {LOOK_AGAIN}"
     if view["earliest_start"] and not is_up:
         another = "another run" if job["pid"] else "it"
         yield f"{another} can start at {coming(view['earliest_start'], now)} at the earliest"
@@ -199,6 +197,8 @@ def _what_next(context: "Context", job: View, view: View, closed: list[View]) ->
     if len(waiting) > _RUNS_SHOWN:
         yield f"and {len(waiting) - _RUNS_SHOWN} more (procclaw queue {job['id']})"
     yield from _further_up(context, job["id"], closed)
+    if is_old:
+        yield f"no daemon runs, so this is as it was last seen: {LOOK_AGAIN}"
 
 
 def _further_up(context: "Context", job_id: str, closed: list[View]) -> Iterator[str]:
