@@ -193,6 +193,14 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_lines(cli: CommandLin
     assert told.json["problems"] == answer.err.splitlines()
 
 
+def test_what_may_not_be_meant_so_is_told_beside_the_daemon(cli: CommandLine) -> None:
+    cli.declare(job={"cmd": "true", "depends_on": ["nowhere"]})
+    told = cli("reload").err
+    assert re.fullmatch(r"warning: jobs\.yaml:\d+ jobs\.job\.depends_on.*nowhere.*\n", told)
+    assert cli("daemon", "status").err == told
+    assert cli("daemon", "status", "--json").json["warnings"] == [told.removeprefix("warning: ").rstrip()]
+
+
 def test_a_broken_file_changes_nothing_and_is_told_by_whoever_is_asked(cli: CommandLine, home: Path) -> None:
     cli.declare(kept={"cmd": "true"})
     assert cli("reload") == Answer(0, "1 job in force\n", "")

@@ -94,6 +94,11 @@ class Context:
             in_force = "the last good configuration stays in force" if is_any else "nothing is in force"
             self.console.complain(f"the files cannot be used; {in_force}")
 
+    def tell_of_warnings(self) -> None:
+        """Say what of the configuration in force may not be meant so."""
+        for warning in self.home.store.warnings():
+            self.console.complain(f"warning: {warning}")
+
     def close(self) -> None:
         if self._home is not None:
             self._home.close()

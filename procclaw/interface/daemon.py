@@ -99,6 +99,7 @@ def status(context: "Context", options: Namespace) -> int:
             "api": {"address": api.address if api else None, "problem": api.problem if api else None},
             "configuration_valid": not problems,
             "problems": list(problems),
+            "warnings": list(context.home.store.warnings()),
         }
         context.console.json(view)
     else:
@@ -112,6 +113,7 @@ def status(context: "Context", options: Namespace) -> int:
             pairs.append(("http", api.address or f"not served: {api.problem or 'it is coming up'}"))
         context.console.fields(pairs)
         context.complain_of_files()
+        context.tell_of_warnings()
     return 0 if serving is not None else NoDaemon.exit_code
 
 

@@ -30,8 +30,7 @@ def reload(context: "Context", options: Namespace) -> int:
     context.operations.reconcile()
     code = _told_of_problems(context)
     if code == 0 and not context.console.is_json:
-        for warning in context.home.store.warnings():
-            context.console.complain(f"warning: {warning}")
+        context.tell_of_warnings()
         count = len(context.operations.spec().jobs)
         context.console.say(f"{count} {'job' if count == 1 else 'jobs'} in force")
         departing = ", ".join(context.operations.departing())
