@@ -10,7 +10,7 @@ from procclaw.model.records import HOME, Run, RunState
 from procclaw.model.spec import Condition, Dependency, JobSpec
 from procclaw.model.state import ActiveRun, JobState
 from procclaw.planning.actions import Plan, Relaunch, Start, Wait
-from procclaw.planning.dependencies import dependency_gates, lack_of
+from procclaw.planning.dependencies import asks_for_boot, dependency_gates, lack_of
 from procclaw.planning.gates import Gate
 from procclaw.planning.plan import plan, plans
 from tests.builders import (
@@ -757,3 +757,13 @@ def test_a_plan_that_was_taken_back_does_not_undo_what_the_job_has_completed(sta
     board = a_board(changed(a_job(), id="db"), states=[state_now])
     lack = lack_of(Dependency("db", AFTER_COMPLETE, None), a_run("queued"), board)
     assert (lack is None) is is_met
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_asked"), [("manual", True), ("continuous", False), ("scheduled", False), ("oneshot", False)]
+)
+def test_the_boot_is_asked_for_only_where_a_manual_job_is_depended_upon(kind: str, is_asked: bool) -> None:
+    db, unconcerned = changed(a_job(kind), id="db"), changed(a_job("manual"), id="unconcerned")
+    assert asks_for_boot(a_spec(web(), db, unconcerned)) is is_asked
+    assert not asks_for_boot(a_spec(unconcerned))
+    assert not asks_for_boot(a_spec(web()))  # what it names is not declared
