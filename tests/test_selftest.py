@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from procclaw.engine import selftest
+from procclaw.engine import controller, selftest
 from procclaw.engine.selftest import Finding, Verdict, diskfull, files, kernel, life, managers, roles, scratch
 from procclaw.engine.selftest.bench import Bench, Broken, NotCheckable
 from procclaw.engine.selftest.chaos import Chaos
@@ -24,6 +24,7 @@ from procclaw.engine.selftest.life import Promise
 from procclaw.model.outside import Launch, Launched, Process, RecordPhase, Sight
 from procclaw.model.spec import LogPolicy
 from procclaw.planning import schedule
+from procclaw.planning.plan import plans
 from procclaw.system import watch
 from procclaw.system.credentials.secretsfile import Kept, SecretsFile
 from procclaw.system.homelock import Holder, HomeLock
@@ -189,13 +190,18 @@ def zones_without_clock_changes(changed: pytest.MonkeyPatch) -> None:
 
 
 def everybody_reconciles(changed: pytest.MonkeyPatch) -> None:
-    """Neither the home's lock nor a record's keeps anybody from going on."""
+    """The home's lock keeps nobody from going on, and each has seen what there is before another has changed it."""
 
     def try_acquire(self: HomeLock, holder: Holder) -> bool:
         self._fd = os.open(os.devnull, os.O_RDONLY)
         return True
 
+    def decide(*given: Any, **named: Any) -> Any:
+        time.sleep(0.3)
+        return plans(*given, **named)
+
     changed.setattr(HomeLock, "try_acquire", try_acquire)
+    changed.setattr(controller, "plans", decide)
 
 
 @pytest.mark.parametrize(
