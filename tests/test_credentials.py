@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from procclaw.model.secret import Secret, revealed_all
 from procclaw.system.credentials import Credentials, Place, Stored
 from procclaw.system.credentials.keychain import REST_SECONDS
 from tests.keyrings import Keyring, a_folder, a_keyring, needs_keyring, run_keyring, silent_bus
-from tests.support import Reaper
+from tests.support import Reaper, wait_until
 
 SECRET = Secret("pä55 \n wörd\n")
 ABSENT = "the keychain is not there: no session bus"
@@ -270,6 +271,10 @@ def test_a_keychain_that_hangs_is_given_up_and_then_left_alone(home: Path, monke
         assert clock.monotonic() - begun < 5.0
         with pytest.raises(ProcclawError, match=r'^secret "A" lives in the keychain, which does not answer$'):
             hurried.read("A")
+    # The thread that asked takes a moment to notice that the bus is gone.
+    wait_until(
+        lambda: all(thread.name != "procclaw-keychain" for thread in threading.enumerate()), 20, threading.enumerate
+    )
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent/bus")
     clock.ahead = REST_SECONDS + 1.0
     with pytest.raises(ProcclawError, match=r"which is not there: no session bus$"):
