@@ -25,7 +25,7 @@ UP, DOWN, QUEUED, BAD_TOKEN, NO_TOKEN, WRONG_NODE, HANGS, SILENT = (
 """How the gateway, or the command itself, is."""
 
 _SCRIPT = r"""
-import json, os, shutil, sys, time
+import json, os, shutil, signal, sys
 
 here = os.path.dirname(os.path.abspath(__file__))
 words = sys.argv[1:]
@@ -60,11 +60,16 @@ def fail(type, message, **more):
     raise SystemExit(1)
 
 
+def hang():
+    signal.alarm(600)  # should nobody be left to kill it
+    signal.pause()
+
+
 if mode == "wrong node":
     print("openclaw: Node 20.20.2: node:sqlite is unavailable; use 24.16+/26.1+", file=sys.stderr)
     raise SystemExit(1)
 if mode == "hangs":
-    time.sleep(600)
+    hang()
 if words == ["--version"]:
     print("OpenClaw 2026.9.6 (eb377ac)")
     raise SystemExit(0)
@@ -137,7 +142,7 @@ if words[:2] == ["gateway", "call"] and words[3:5] == ["--json", "--params"]:
         with open(os.path.join(here, "replies.json"), "w") as file:
             json.dump(replies, file)
     if mode == "silent":
-        time.sleep(600)
+        hang()
     if replies[key] is None:
         details = {"code": "OUTBOUND_DELIVERY_QUEUED"}
         fail("gateway_request_error", "send failed", code="UNAVAILABLE", details=details, retryable=False)

@@ -54,7 +54,7 @@ from tests.contract_processes import MARK as FIRST_MARK
 from tests.contract_processes import OTHER_MARK, Behaviour, ProcessesContract, an_attempt
 from tests.driver import mark_of
 from tests.realmachine import ENDINGS, ENV, SHELLS, WITHIN, Machine, eventually, shell_of_shims
-from tests.support import Reaper, wait_until
+from tests.support import STAY, Reaper, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -852,10 +852,11 @@ def test_a_process_whose_first_thread_has_ended_is_not_taken_for_dead(machine: M
 
 
 FIRST_THREAD_ENDS = """
-import _thread, ctypes, time
+import _thread, ctypes, signal
+signal.alarm(600)
 begun = _thread.allocate_lock()
 begun.acquire()
-_thread.start_new_thread(lambda: (begun.release(), time.sleep(600)), ())
+_thread.start_new_thread(lambda: (begun.release(), signal.pause()), ())
 begun.acquire()
 print("up", flush=True)
 ctypes.CDLL(None).pthread_exit(None)
@@ -1288,7 +1289,7 @@ def measured(machine: Machine, attempt: Attempt) -> Measure:
 
 
 def test_the_memory_of_all_processes_counts_and_the_shims_does_not(machine: Machine) -> None:
-    holds = "b = bytearray(60 * 2**20); b[::4096] = b[::4096]; print('up', flush=True); import time; time.sleep(600)"
+    holds = f"b = bytearray(60 * 2**20); b[::4096] = b[::4096]; print('up', flush=True); {STAY}"
     one = f'{sys.executable} -I -S -c "{holds}"'
     attempt = machine.start(f"{one} & {one} & wait")
     eventually(lambda: machine.log(attempt).count("up") == 2)
@@ -1300,7 +1301,7 @@ def test_the_memory_of_all_processes_counts_and_the_shims_does_not(machine: Mach
 
 def test_processor_time_counts_of_those_that_run_and_that_were_waited_for(machine: Machine) -> None:
     program = BURNS + "if os.fork() == 0: burn(0.3); os._exit(0)\nos.wait(); burn(0.2); print('up', flush=True); "
-    attempt = machine.start_argv(sys.executable, "-I", "-S", "-c", program + "time.sleep(600)")
+    attempt = machine.start_argv(sys.executable, "-I", "-S", "-c", program + STAY)
     machine.wait_for(attempt, "up")
     assert 0.45 < measured(machine, attempt).cpu_seconds < 5
 
@@ -1311,7 +1312,7 @@ def test_processor_time_neither_falls_nor_jumps_when_a_child_has_ended_unnoticed
     program += "sys.stdin = open(sys.argv[1]); sys.stdin.read(); os.wait(); print('waited', flush=True); "
     fifo = str(machine.home / "fifo")
     os.mkfifo(fifo)
-    attempt = machine.start_argv(sys.executable, "-I", "-S", "-c", program + "time.sleep(600)", fifo)
+    attempt = machine.start_argv(sys.executable, "-I", "-S", "-c", program + STAY, fifo)
     machine.wait_for(attempt, "dead")
     assert len(machine.members(attempt)) == 1
     before = measured(machine, attempt).cpu_seconds
@@ -1323,7 +1324,7 @@ def test_processor_time_neither_falls_nor_jumps_when_a_child_has_ended_unnoticed
 
 def test_ps_measures_as_proc_does(machine: Machine) -> None:
     program = BURNS + "b = bytearray(50 * 2**20); b[::4096] = b[::4096]; burn(1.2); print('up', flush=True); "
-    attempt = machine.start_argv(sys.executable, "-I", "-S", "-c", program + "time.sleep(600)")
+    attempt = machine.start_argv(sys.executable, "-I", "-S", "-c", program + STAY)
     machine.wait_for(attempt, "up")
     from_proc = measured(machine, attempt)
     machine.processes = Processes(str(machine.home))

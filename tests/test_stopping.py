@@ -10,6 +10,7 @@ import pytest
 from procclaw.model.reasons import Reason
 from procclaw.model.records import RunState
 from tests.driver import NOTE, STAYS, STUBBORN, Driver, Job, commands, is_alive, noting
+from tests.support import STAY
 
 pytestmark = pytest.mark.real
 
@@ -19,16 +20,16 @@ AT_ONCE_SECONDS = 15.0
 """Far below a grace period of a minute, far above what a kill takes on a busy machine."""
 
 STUBBORN_CHILD = "sh -c \"trap '' TERM; exec sleep 1000\""
-DAEMONISE = """
-import os, signal, time
+DAEMONISE = f"""
+import os, signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork():
-    time.sleep(1000)
+    {STAY}
 os.setsid()
 if os.fork():
     os._exit(0)
 os.chdir("/")
-time.sleep(1000)
+{STAY}
 """
 HOP = """
 import os, signal, time

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REAL_HOME, OutOfBounds
-from tests.support import Reaper, look_at, wait_until
+from tests.support import STAY, Reaper, look_at, wait_until
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
-# Behind two forks and in a session of its own, it prints its pid, closes the pipe and sleeps; its parents have gone.
-DAEMONISE = """
-import os, time
+# Behind two forks and in a session of its own, it prints its pid, closes the pipe and stays; its parents have gone.
+DAEMONISE = f"""
+import os
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         os.write(1, str(os.getpid()).encode())
         os.close(1)
-        time.sleep(600)
+        {STAY}
     os._exit(0)
 os._exit(0)
 """
@@ -93,7 +93,7 @@ def test_a_wait_that_fails_shows_the_state() -> None:
 
 def test_the_reaper_ends_what_it_spawned() -> None:
     reaper = Reaper()
-    child = reaper.spawn([*PYTHON, "import time; time.sleep(600)"])
+    child = reaper.spawn([*PYTHON, STAY])
     reaper.end()
     assert child.returncode == -9
 
@@ -118,7 +118,7 @@ def test_the_reaper_ends_the_session_of_a_leader_that_is_gone() -> None:
 
 
 def test_the_reaper_leaves_strangers_alone(reaper: Reaper) -> None:
-    stranger = reaper.spawn([*PYTHON, "import time; time.sleep(600)"], env={})
+    stranger = reaper.spawn([*PYTHON, STAY], env={})
     other = Reaper()
     other.watch_home("/nowhere")
     other.end()

@@ -11,13 +11,14 @@ from procclaw.model.reasons import Reason
 from procclaw.model.records import Attempt, RunState
 from tests.driver import STAYS, Driver, noting, until
 from tests.listeners import Listeners, answering, listening
+from tests.support import STAY
 
 pytestmark = pytest.mark.real
 
 QUICK: dict[str, Any] = {"interval": 0.2, "timeout": 5, "failures": 2}
 SERVICE: dict[str, Any] = {"type": "continuous", "cmd": STAYS, "retry": {"delays": [0.1]}}
 HOGS_MB = 80
-HOG = noting(f"exec '{sys.executable}' -c 'import time; held = b\"x\" * {HOGS_MB << 20}; time.sleep(1000)'")
+HOG = noting(f"exec '{sys.executable}' -c 'held = b\"x\" * {HOGS_MB << 20}; {STAY}'")
 
 
 class Site:
