@@ -156,7 +156,7 @@ in its declaration. With dedup, who asks again within that time for the same par
 Who asks over HTTP, and webhooks, which bring a payload and no params: procclaw help http.""",
     ),
     "workflows": Topic(
-        "workflows: jobs one after the other, or side by side",
+        "jobs one after the other, or side by side, as one",
         """\
     jobs:
       fetch: {cmd: ./fetch.sh}
